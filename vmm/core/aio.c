@@ -1,0 +1,341 @@
+/* aio.c: io_uring, or a pool of threads where the host refuses it. */
+#include "vmm/core/aio.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include "vmm/core/log.h"
+
+enum { RING_ENTRIES = 128, POOL_THREADS = 4, STACK = 128 * 1024 };
+
+struct aio_engine_ops {
+	const char *name;
+	void (*submit)(struct aio *, struct aio_req *);
+	bool (*reap)(struct aio *, bool wait);		/* true: something completed */
+	void (*fini)(struct aio *);
+};
+
+struct aio {
+	struct loop *loop;
+	const struct aio_engine_ops *ops;
+	struct loop_hook hook;
+	struct watch watch;
+	int event_fd;			/* completions are waiting */
+
+	struct io_uring ring;
+	unsigned unsubmitted;
+
+	pthread_mutex_t lock;		/* of what follows */
+	pthread_cond_t work, finished;
+	struct aio_req *todo, **last_todo, *completed;
+	pthread_t thread[POOL_THREADS];
+	int nr_threads;
+	bool stop;
+};
+
+/* --- io_uring ------------------------------------------------------------- */
+
+static void uring_flush(struct aio *a)
+{
+	while (a->unsubmitted) {
+		int n = io_uring_submit(&a->ring);
+
+		if (n > 0)
+			a->unsubmitted -= n;
+		else if (n != -EINTR)	/* EAGAIN, EBUSY: completions must be taken first */
+			return;
+	}
+}
+
+static void uring_submit(struct aio *a, struct aio_req *r)
+{
+	struct io_uring_sqe *sqe;
+
+	while (!(sqe = io_uring_get_sqe(&a->ring))) {
+		/* Completions wait for their turn: done must not run in here. */
+		unsigned before = a->unsubmitted;
+
+		uring_flush(a);
+		if (a->unsubmitted == before)
+			usleep(100);	/* the kernel is out of memory for requests */
+	}
+	switch (r->op) {
+	case AIO_READ:
+		io_uring_prep_readv(sqe, r->fd, r->iov, r->nr_iov, r->offset);
+		break;
+	case AIO_WRITE:
+		io_uring_prep_writev(sqe, r->fd, r->iov, r->nr_iov, r->offset);
+		break;
+	case AIO_DATASYNC:
+		io_uring_prep_fsync(sqe, r->fd, IORING_FSYNC_DATASYNC);
+		break;
+	case AIO_FALLOCATE:
+		io_uring_prep_fallocate(sqe, r->fd, r->mode, r->offset, r->len);
+		break;
+	}
+	io_uring_sqe_set_data(sqe, r);
+	a->unsubmitted++;
+}
+
+static bool uring_reap(struct aio *a, bool wait)
+{
+	struct io_uring_cqe *cqe;
+	bool any = false;
+
+	uring_flush(a);
+	while (!(wait && !any ? io_uring_wait_cqe(&a->ring, &cqe) :
+				io_uring_peek_cqe(&a->ring, &cqe))) {
+		struct aio_req *r = io_uring_cqe_get_data(cqe);
+		int res = cqe->res;
+
+		io_uring_cqe_seen(&a->ring, cqe);
+		any = true;
+		r->done(r, res);
+	}
+	return any;
+}
+
+static void uring_fini(struct aio *a)
+{
+	io_uring_queue_exit(&a->ring);
+}
+
+static const struct aio_engine_ops uring_ops = {
+	.name = "io_uring", .submit = uring_submit, .reap = uring_reap, .fini = uring_fini,
+};
+
+static int uring_init(struct aio *a)
+{
+	int rc = io_uring_queue_init(RING_ENTRIES, &a->ring, 0);
+
+	if (rc)
+		return rc;
+	rc = io_uring_register_eventfd(&a->ring, a->event_fd);
+	if (rc) {
+		io_uring_queue_exit(&a->ring);
+		return rc;
+	}
+	a->ops = &uring_ops;
+	return 0;
+}
+
+/* --- threads ---------------------------------------------------------------- */
+
+static int perform(const struct aio_req *r)
+{
+	ssize_t n = -1;
+
+	do {
+		switch (r->op) {
+		case AIO_READ:
+			n = preadv(r->fd, r->iov, r->nr_iov, r->offset);
+			break;
+		case AIO_WRITE:
+			n = pwritev(r->fd, r->iov, r->nr_iov, r->offset);
+			break;
+		case AIO_DATASYNC:
+			n = fdatasync(r->fd);
+			break;
+		case AIO_FALLOCATE:
+			n = fallocate(r->fd, r->mode, r->offset, r->len);
+			break;
+		}
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : (int)n;
+}
+
+static void *pool_main(void *arg)
+{
+	struct aio *a = arg;
+	u64 one = 1;
+
+	pthread_mutex_lock(&a->lock);
+	for (;;) {
+		struct aio_req *r = a->todo;
+		ssize_t rc;
+
+		if (!r && a->stop)
+			break;
+		if (!r) {
+			pthread_cond_wait(&a->work, &a->lock);
+			continue;
+		}
+		a->todo = r->next;
+		if (!a->todo)
+			a->last_todo = &a->todo;
+		pthread_mutex_unlock(&a->lock);
+		r->res = perform(r);
+		pthread_mutex_lock(&a->lock);
+		r->next = a->completed;
+		a->completed = r;
+		pthread_cond_signal(&a->finished);
+		rc = write(a->event_fd, &one, sizeof(one));
+		(void)rc;
+	}
+	pthread_mutex_unlock(&a->lock);
+	return NULL;
+}
+
+static void pool_submit(struct aio *a, struct aio_req *r)
+{
+	r->next = NULL;
+	pthread_mutex_lock(&a->lock);
+	*a->last_todo = r;
+	a->last_todo = &r->next;
+	pthread_cond_signal(&a->work);
+	pthread_mutex_unlock(&a->lock);
+}
+
+static bool pool_reap(struct aio *a, bool wait)
+{
+	struct aio_req *r;
+	bool any;
+
+	pthread_mutex_lock(&a->lock);
+	while (wait && !a->completed)
+		pthread_cond_wait(&a->finished, &a->lock);
+	r = a->completed;
+	a->completed = NULL;
+	pthread_mutex_unlock(&a->lock);
+	any = r;
+	while (r) {
+		struct aio_req *next = r->next;
+
+		r->done(r, r->res);
+		r = next;
+	}
+	return any;
+}
+
+static void pool_fini(struct aio *a)
+{
+	pthread_mutex_lock(&a->lock);
+	a->stop = true;
+	pthread_cond_broadcast(&a->work);
+	pthread_mutex_unlock(&a->lock);
+	for (int i = 0; i < a->nr_threads; i++)
+		pthread_join(a->thread[i], NULL);
+}
+
+static const struct aio_engine_ops pool_ops = {
+	.name = "threads", .submit = pool_submit, .reap = pool_reap, .fini = pool_fini,
+};
+
+static int pool_init(struct aio *a)
+{
+	pthread_attr_t attr;
+	int rc = 0;
+
+	a->last_todo = &a->todo;
+	a->ops = &pool_ops;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK);
+	while (!rc && a->nr_threads < POOL_THREADS) {
+		rc = pthread_create(&a->thread[a->nr_threads], &attr, pool_main, a);
+		if (!rc)
+			pthread_setname_np(a->thread[a->nr_threads++], "pool");
+	}
+	pthread_attr_destroy(&attr);
+	return a->nr_threads ? 0 : -rc;
+}
+
+/* --- both --------------------------------------------------------------------- */
+
+static bool before_sleep(struct loop_hook *h)
+{
+	struct aio *a = container_of(h, struct aio, hook);
+
+	/* Much completes at once: take it now and save a trip through epoll. */
+	return a->ops->reap(a, false) || a->unsubmitted;
+}
+
+static void completions_ready(struct watch *w, u32 events)
+{
+	struct aio *a = container_of(w, struct aio, watch);
+	u64 count;
+	ssize_t rc = read(a->event_fd, &count, sizeof(count));
+
+	(void)events, (void)rc;
+	a->ops->reap(a, false);
+}
+
+int aio_new(struct aio **out, struct loop *loop, enum aio_engine engine, struct err *err)
+{
+	struct aio *a = calloc(1, sizeof(*a));
+	int rc = -ENOSYS;
+
+	if (!a)
+		return err_set(err, -ENOMEM, "out of memory");
+	a->loop = loop;
+	pthread_mutex_init(&a->lock, NULL);
+	pthread_cond_init(&a->work, NULL);
+	pthread_cond_init(&a->finished, NULL);
+	a->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (a->event_fd < 0) {
+		rc = -errno;
+		goto fail;
+	}
+	if (engine != AIO_THREADS) {
+		rc = uring_init(a);
+		if (rc && engine == AIO_URING) {
+			aio_free(a);
+			return err_set(err, rc, "aio: this host refuses io_uring: %s; leave out "
+				       "--aio or say --aio threads", strerror(-rc));
+		}
+		if (rc)
+			log_info("no io_uring here (%s): disks use threads", strerror(-rc));
+	}
+	if (rc)
+		rc = pool_init(a);
+	if (!rc) {
+		a->watch.ready = completions_ready;
+		rc = watch_start(&a->watch, loop, a->event_fd, EPOLLIN);
+	}
+	if (rc)
+		goto fail;
+	a->hook.before_sleep = before_sleep;
+	loop_add_hook(loop, &a->hook);
+	*out = a;
+	return 0;
+fail:
+	aio_free(a);
+	return err_set(err, rc, "aio: %s", strerror(-rc));
+}
+
+void aio_free(struct aio *a)
+{
+	if (!a)
+		return;
+	if (a->hook.before_sleep)
+		loop_remove_hook(a->loop, &a->hook);
+	watch_stop(&a->watch);
+	if (a->ops)
+		a->ops->fini(a);
+	if (a->event_fd >= 0)
+		close(a->event_fd);
+	pthread_cond_destroy(&a->work);
+	pthread_cond_destroy(&a->finished);
+	pthread_mutex_destroy(&a->lock);
+	free(a);
+}
+
+const char *aio_engine_name(const struct aio *a)
+{
+	return a->ops->name;
+}
+
+void aio_submit(struct aio *a, struct aio_req *r)
+{
+	a->ops->submit(a, r);
+}
+
+void aio_drain(struct aio *a, const unsigned *count)
+{
+	while (*count)
+		a->ops->reap(a, true);
+}

@@ -1,0 +1,57 @@
+/* device.h: the life of a device, and all it can reach. */
+#pragma once
+#include <pthread.h>
+#include "vmm/core/base.h"
+#include "vmm/core/err.h"
+#include "vmm/core/irq.h"
+#include "vmm/core/loop.h"
+#include "vmm/core/mem.h"
+
+struct device;
+
+/*
+ * quiesce is the one hard promise: when it returns, nothing of the device runs
+ * on any thread and no I/O of its is in flight.  reset = quiesce, back to the
+ * state after power-on.  destroy = quiesce, free.  All are idempotent; unset
+ * members mean "nothing to do".  Called by the control thread with the vCPUs
+ * stopped, without dev->lock.
+ */
+struct device_ops {
+	const char *kind;			/* "virtio-blk" */
+	void (*quiesce)(struct device *);
+	void (*destroy)(struct device *);
+};
+
+struct device {
+	const struct device_ops *ops;
+	char name[32];			/* unique: "disk0" */
+	pthread_mutex_t lock;		/* held by the bus around register callbacks */
+	u32 guest_errors;		/* see device_guest_error */
+};
+
+void device_init(struct device *, const struct device_ops *, const char *name);
+void device_fini(struct device *);
+void device_destroy(struct device *);	/* NULL is allowed */
+
+/* The guest did something a correct driver would not: count it, log the first
+ * few, go on.  Never exits, never asserts.  Any thread. */
+void device_guest_error(struct device *, const char *fmt, ...) printf_like(2, 3);
+
+/* What a guest can ask of its machine through a device. */
+enum machine_event {
+	MACHINE_POWEROFF,
+	MACHINE_RESET,
+	MACHINE_PANIC,
+	MACHINE_EXIT,			/* code: the exit status the guest chose */
+};
+
+/* What a device is given of the machine.  All it can reach. */
+struct platform {
+	struct mem *mem;
+	struct bus *mmio, *pio;
+	struct irqchip *irqchip;
+	struct loop *main_loop, *io_loop;
+	struct aio *aio;			/* of io_loop */
+	/* Any thread.  The calling vCPU executes no further instruction. */
+	void (*event)(struct platform *, enum machine_event, int code);
+};

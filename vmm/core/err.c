@@ -1,0 +1,38 @@
+/* err.c: error messages, made where the fact is known. */
+#include "vmm/core/err.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int err_set(struct err *e, int code, const char *fmt, ...)
+{
+	BUG_ON(code >= 0);
+	if (e) {
+		va_list ap;
+
+		va_start(ap, fmt);
+		vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+		va_end(ap);
+		e->code = code;
+	}
+	return code;
+}
+
+int err_prefix(struct err *e, const char *fmt, ...)
+{
+	char tail[sizeof(e->msg)];
+	va_list ap;
+	int n;
+
+	if (!e)
+		return -EINVAL;
+	memcpy(tail, e->msg, sizeof(tail));
+	va_start(ap, fmt);
+	n = vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+	va_end(ap);
+	if (n >= 0 && (size_t)n < sizeof(e->msg))
+		snprintf(e->msg + n, sizeof(e->msg) - n, "%.*s",
+			 (int)(sizeof(e->msg) - n - 1), tail);
+	return e->code;
+}

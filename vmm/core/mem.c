@@ -1,0 +1,233 @@
+/* mem.c: guest RAM as at most two regions, below and above the PCI hole. */
+#include "vmm/core/mem.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define HUGE_PAGE	(2 * MIB)
+
+struct mem {
+	struct mem_region region[2];
+	int nr;
+};
+
+/*
+ * A memfd is backed by 2 MiB pages only where the host's administrator allows
+ * it for shared memory; private memory gets them from madvise alone.  Nested
+ * paging wants large pages more than anything wants a memfd.
+ */
+static bool memfd_gets_huge_pages(void)
+{
+	char s[128];
+	int fd = open("/sys/kernel/mm/transparent_hugepage/shmem_enabled", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, s, sizeof(s) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0)
+		return true;	/* no transparent huge pages at all: nothing to choose */
+	s[n] = 0;
+	return !strstr(s, "[never]") && !strstr(s, "[deny]");
+}
+
+/* Map at a 2 MiB boundary: slots start at one too, so nested page tables can
+ * use a large page wherever the host has one. */
+static int add_region(struct mem *m, u64 base, u64 size, int fd, u64 offset)
+{
+	int flags = (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_NORESERVE;
+	u64 span = size + HUGE_PAGE;
+	u8 *area = mmap(NULL, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	u8 *host = (u8 *)ALIGN_UP((uintptr_t)area, HUGE_PAGE);
+	u8 *end = (u8 *)ALIGN_UP((uintptr_t)host + size, 4096);
+
+	if (area == MAP_FAILED)
+		return -errno;
+	if (mmap(host, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, offset) == MAP_FAILED) {
+		int rc = -errno;
+
+		munmap(area, span);
+		return rc;
+	}
+	if (host > area)
+		munmap(area, host - area);
+	if (area + span > end)
+		munmap(end, area + span - end);
+	madvise(host, size, MADV_HUGEPAGE);	/* advice: an old kernel may say no */
+	madvise(host, size, MADV_DONTDUMP);
+	m->region[m->nr++] = (struct mem_region){ .base = base, .size = size, .host = host };
+	return 0;
+}
+
+static int map_all(struct mem *m, u64 size, int fd)
+{
+	u64 low = MIN(size, MEM_LOW_END);
+	int rc = add_region(m, 0, low, fd, 0);
+
+	if (!rc && size > low)
+		rc = add_region(m, MEM_HIGH_START, size - low, fd, low);
+	return rc;
+}
+
+int mem_new(struct mem **out, u64 size, bool hugepages, struct err *err)
+{
+	struct mem *m = calloc(1, sizeof(*m));
+	int fd = -1, rc = 0;
+
+	if (!m)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (hugepages || memfd_gets_huge_pages()) {
+		fd = memfd_create("vmm-guest-ram", MFD_CLOEXEC | (hugepages ? MFD_HUGETLB : 0));
+		if (fd < 0 || ftruncate(fd, size))
+			rc = -errno;
+		/* Reserved pages are taken now, so that a guest never meets SIGBUS. */
+		if (!rc && hugepages && fallocate(fd, 0, 0, size))
+			rc = -errno;
+	}
+	if (!rc)
+		rc = map_all(m, size, fd);
+	if (fd >= 0)
+		close(fd);
+	if (rc) {
+		mem_free(m);
+		if (hugepages)
+			return err_set(err, rc, "mem: cannot get %llu MiB of huge pages: %s; reserve "
+				       "them with 'sysctl vm.nr_hugepages=%llu' or leave out --hugepages",
+				       (unsigned long long)(size >> 20), strerror(-rc),
+				       (unsigned long long)(size / HUGE_PAGE));
+		return err_set(err, rc, "mem: cannot map %llu MiB of guest memory: %s",
+			       (unsigned long long)(size >> 20), strerror(-rc));
+	}
+	*out = m;
+	return 0;
+}
+
+void mem_free(struct mem *m)
+{
+	if (!m)
+		return;
+	for (int i = 0; i < m->nr; i++)
+		munmap(m->region[i].host, m->region[i].size);
+	free(m);
+}
+
+u64 mem_size(const struct mem *m)
+{
+	u64 sum = 0;
+
+	for (int i = 0; i < m->nr; i++)
+		sum += m->region[i].size;
+	return sum;
+}
+
+int mem_nr_regions(const struct mem *m)
+{
+	return m->nr;
+}
+
+struct mem_region mem_region(const struct mem *m, int i)
+{
+	BUG_ON(i < 0 || i >= m->nr);
+	return m->region[i];
+}
+
+struct span {
+	u8 *host;		/* NULL: not RAM */
+	u64 len;
+};
+
+/* The part of [addr, addr+len) that starts at addr and stays in one region.
+ * The single bounds check that every access goes through. */
+static struct span find(const struct mem *m, u64 addr, u64 len)
+{
+	for (int i = 0; i < m->nr; i++) {
+		const struct mem_region *r = &m->region[i];
+		u64 off = addr - r->base;
+
+		if (addr >= r->base && off < r->size)
+			return (struct span){ (u8 *)r->host + off, MIN(len, r->size - off) };
+	}
+	return (struct span){ 0 };
+}
+
+static bool all_ram(const struct mem *m, u64 addr, u64 len)
+{
+	u64 end;
+
+	if (add_overflows(addr, len, &end))
+		return false;
+	while (len) {
+		struct span s = find(m, addr, len);
+
+		if (!s.host)
+			return false;
+		addr += s.len;
+		len -= s.len;
+	}
+	return true;
+}
+
+int mem_read(struct mem *m, gpa_t gpa, void *dst, size_t len)
+{
+	if (!all_ram(m, gpa.addr, len))
+		return -EFAULT;
+	for (u64 done = 0; done < len;) {
+		struct span s = find(m, gpa.addr + done, len - done);
+
+		memcpy((u8 *)dst + done, s.host, s.len);
+		done += s.len;
+	}
+	return 0;
+}
+
+int mem_write(struct mem *m, gpa_t gpa, const void *src, size_t len)
+{
+	if (!all_ram(m, gpa.addr, len))
+		return -EFAULT;
+	for (u64 done = 0; done < len;) {
+		struct span s = find(m, gpa.addr + done, len - done);
+
+		memcpy(s.host, (const u8 *)src + done, s.len);
+		done += s.len;
+	}
+	return 0;
+}
+
+int mem_fill(struct mem *m, gpa_t gpa, u8 byte, size_t len)
+{
+	if (!all_ram(m, gpa.addr, len))
+		return -EFAULT;
+	for (u64 done = 0; done < len;) {
+		struct span s = find(m, gpa.addr + done, len - done);
+
+		memset(s.host, byte, s.len);
+		done += s.len;
+	}
+	return 0;
+}
+
+int mem_iov(struct mem *m, gpa_t gpa, u64 len, struct iovec *iov, int max)
+{
+	int n = 0;
+
+	if (!all_ram(m, gpa.addr, len))
+		return -EFAULT;
+	for (u64 done = 0; done < len;) {
+		struct span s = find(m, gpa.addr + done, len - done);
+
+		if (n == max)
+			return -E2BIG;
+		iov[n++] = (struct iovec){ s.host, s.len };
+		done += s.len;
+	}
+	return n;
+}
+
+void *mem_ring(struct mem *m, gpa_t gpa, size_t len, size_t align)
+{
+	struct span s = find(m, gpa.addr, len);
+
+	return s.len == len && gpa.addr % align == 0 ? s.host : NULL;
+}

@@ -1,0 +1,15 @@
+/* ports.h: where a PC's fixed devices are, for those who make and describe them. */
+#pragma once
+
+/* firmware/dsdt.asl and guest/abi.h say the same. */
+enum {
+	PORT_COM1 = 0x3f8, COM1_GSI = 4,
+	PORT_RTC = 0x70,
+	PORT_I8042 = 0x60, I8042_RESET = 0xfe,
+	PORT_EXIT = 0xf4,
+	PORT_PVPANIC = 0x505,
+	PORT_ACPI = 0x600, ACPI_GSI = 9,
+	/* From PORT_ACPI. */
+	ACPI_SLEEP_CONTROL = 0, ACPI_SLEEP_STATUS = 1, ACPI_EVENTS = 2, ACPI_LEN = 3,
+	ACPI_EVENT_POWER_BUTTON = 1,
+};
