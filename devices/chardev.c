@@ -1,0 +1,564 @@
+/* chardev.c: bytes in and out without ever blocking the loop. */
+#include "devices/chardev.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <unistd.h>
+#include "vmm/core/log.h"
+
+enum {
+	CHUNK = 4096,
+	OUT_MAX = 64 * 1024,
+	IN_MAX = CHUNK,			/* a pipe can wait... */
+	IN_MAX_TERMINAL = 4 << 20,	/* ...a paste must not hide the escape behind it */
+	ESCAPE = 1,			/* Ctrl-A */
+};
+
+/* A queue of bytes that grows as needed. */
+struct fifo {
+	u8 *data;
+	size_t start, len, room;
+};
+
+struct chardev {
+	struct loop *loop;
+	int in_fd, out_fd, listen_fd, inotify_fd, slave_fd;
+	bool discard;			/* "none", or nobody is connected */
+	bool is_pty, is_terminal;
+	bool out_is_socket;
+	char *unlink_path;
+	int attached;			/* pty: how many have it open */
+
+	pthread_mutex_t lock;		/* of what follows */
+	pthread_cond_t drained;
+	struct fifo in, out;
+	size_t in_max;
+	bool hurry, user_waits_for_room;
+
+	struct watch in_watch, out_watch, aux_watch;
+	struct task rearm;
+	struct chardev_user user;
+	bool escape;			/* the byte before was Ctrl-A */
+	void (*quit)(void *);
+	void *quit_arg;
+};
+
+static const char help_text[] =
+	"\r\nCtrl-A x  quit: stop the guest at once\r\n"
+	"Ctrl-A h  this help\r\n"
+	"Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
+
+/* --- queue of bytes -------------------------------------------------------------------- */
+
+static bool fifo_put(struct fifo *f, const u8 *buf, size_t len)
+{
+	if (f->start && f->start + f->len + len > f->room) {
+		memmove(f->data, f->data + f->start, f->len);
+		f->start = 0;
+	}
+	if (f->len + len > f->room) {
+		size_t room = MAX(f->room * 2, ALIGN_UP(f->len + len, (size_t)CHUNK));
+		u8 *data = realloc(f->data, room);
+
+		if (!data)
+			return false;
+		f->data = data;
+		f->room = room;
+	}
+	memcpy(f->data + f->start + f->len, buf, len);
+	f->len += len;
+	return true;
+}
+
+static void fifo_drop(struct fifo *f, size_t len)
+{
+	f->start += len;
+	f->len -= len;
+	if (!f->len)
+		f->start = 0;
+}
+
+/* --- the terminal ------------------------------------------------------------------------ */
+
+static struct termios terminal_saved;
+static int terminal_fd = -1;		/* the one that is raw, or was before a stop */
+static bool terminal_is_raw;
+
+static void terminal_make_raw(void)
+{
+	struct termios t = terminal_saved;
+
+	/* In the background a change of modes would stop us. */
+	if (terminal_fd < 0 || tcgetpgrp(terminal_fd) != getpgrp())
+		return;
+	cfmakeraw(&t);
+	t.c_cc[VMIN] = 1;
+	t.c_cc[VTIME] = 0;
+	if (!tcsetattr(terminal_fd, TCSANOW, &t)) {
+		terminal_is_raw = true;
+		log_set_raw(true);
+	}
+}
+
+void terminal_restore(void)
+{
+	if (!terminal_is_raw)
+		return;
+	terminal_is_raw = false;
+	log_set_raw(false);
+	tcsetattr(terminal_fd, TCSANOW, &terminal_saved);
+}
+
+void terminal_resume(void)
+{
+	terminal_make_raw();
+}
+
+/* --- output --------------------------------------------------------------------------------- */
+
+/* A file of our own that does not wait; the flag on the one we were given would
+ * be seen by everybody who shares it, after us too. */
+static int reopen(int fd, int flags)
+{
+	char path[32];
+	struct stat st;
+
+	if (fstat(fd, &st) || !(S_ISFIFO(st.st_mode) || isatty(fd)))
+		return dup(fd);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	fd = open(path, flags | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	return fd;
+}
+
+static ssize_t put(struct chardev *c, const u8 *buf, size_t len)
+{
+	ssize_t n;
+
+	if (c->discard)
+		return len;
+	do
+		n = c->out_is_socket ? send(c->out_fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) :
+				   write(c->out_fd, buf, len);
+	while (n < 0 && errno == EINTR);
+	if (n >= 0)
+		return n;
+	/* A pty that nobody looks at keeps the beginning, then forgets. */
+	if (errno == EAGAIN)
+		return c->is_pty && load_once(&c->attached) <= 0 ? (ssize_t)len : 0;
+	return len;		/* gone for good: a closed pipe, a full disk */
+}
+
+static void flush_out(struct chardev *c)
+{
+	while (c->out.len) {
+		ssize_t n = put(c, c->out.data + c->out.start, c->out.len);
+
+		if (!n)
+			return;
+		fifo_drop(&c->out, n);
+	}
+}
+
+static void out_ready(struct watch *w, u32 events)
+{
+	struct chardev *c = container_of(w, struct chardev, out_watch);
+	bool tell;
+
+	(void)events;
+	pthread_mutex_lock(&c->lock);
+	flush_out(c);
+	if (!c->out.len)
+		watch_stop(w);
+	tell = c->user_waits_for_room && c->out.len <= OUT_MAX / 2;
+	if (tell)
+		c->user_waits_for_room = false;
+	pthread_cond_broadcast(&c->drained);
+	pthread_mutex_unlock(&c->lock);
+	if (tell && c->user.room)
+		c->user.room(c->user.arg);
+}
+
+size_t chardev_room(struct chardev *c)
+{
+	size_t room;
+
+	pthread_mutex_lock(&c->lock);
+	room = c->out.len < OUT_MAX ? OUT_MAX - c->out.len : 0;
+	if (room < 16)
+		c->user_waits_for_room = true;
+	pthread_mutex_unlock(&c->lock);
+	return room;
+}
+
+void chardev_write(struct chardev *c, const u8 *buf, size_t len)
+{
+	pthread_mutex_lock(&c->lock);
+	while (c->out.len >= OUT_MAX && !c->hurry)
+		pthread_cond_wait(&c->drained, &c->lock);
+	if (!c->out.len) {
+		ssize_t n = put(c, buf, len);
+
+		buf += n;
+		len -= n;
+	}
+	if (len && c->out.len < OUT_MAX) {
+		fifo_put(&c->out, buf, len);
+		loop_post(c->loop, &c->rearm);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+void chardev_hurry(struct chardev *c, bool hurry)
+{
+	pthread_mutex_lock(&c->lock);
+	c->hurry = hurry;
+	pthread_cond_broadcast(&c->drained);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* --- input ---------------------------------------------------------------------------------- */
+
+/* Take the escapes out of what was typed; returns what is left for the guest. */
+static size_t unescape(struct chardev *c, u8 *buf, size_t len)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		u8 b = buf[i];
+
+		if (!c->escape) {
+			if (b == ESCAPE)
+				c->escape = true;
+			else
+				buf[n++] = b;
+			continue;
+		}
+		c->escape = false;
+		if (b == 'x')
+			c->quit(c->quit_arg);
+		else if (b == 'h')
+			put(c, (const u8 *)help_text, sizeof(help_text) - 1);
+		else if (b == ESCAPE)
+			buf[n++] = b;
+	}
+	return n;
+}
+
+static void client_gone(struct chardev *c)
+{
+	watch_stop(&c->in_watch);
+	watch_stop(&c->out_watch);
+	pthread_mutex_lock(&c->lock);
+	c->discard = true;
+	fifo_drop(&c->out, c->out.len);
+	pthread_cond_broadcast(&c->drained);
+	pthread_mutex_unlock(&c->lock);
+	close(c->in_fd);
+	close(c->out_fd);
+	c->in_fd = c->out_fd = -1;
+}
+
+static void in_ready(struct watch *w, u32 events)
+{
+	struct chardev *c = container_of(w, struct chardev, in_watch);
+	u8 buf[CHUNK];
+	size_t room;
+	ssize_t n;
+
+	(void)events;
+	pthread_mutex_lock(&c->lock);
+	room = c->in.len < c->in_max ? c->in_max - c->in.len : 0;
+	pthread_mutex_unlock(&c->lock);
+	if (!room) {
+		watch_stop(w);	/* chardev_read starts it again */
+		return;
+	}
+	n = read(c->in_fd, buf, MIN(room, sizeof(buf)));
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0 && c->listen_fd >= 0) {
+		client_gone(c);
+		return;
+	}
+	if (n <= 0) {
+		watch_stop(w);
+		/* A terminal in the background says EIO, until continued. */
+		if (!n) {
+			close(c->in_fd);
+			c->in_fd = -1;
+		}
+		return;
+	}
+	if (c->is_terminal)
+		n = unescape(c, buf, n);
+	if (!n)
+		return;
+	pthread_mutex_lock(&c->lock);
+	fifo_put(&c->in, buf, n);
+	pthread_mutex_unlock(&c->lock);
+	if (c->user.input)
+		c->user.input(c->user.arg);
+}
+
+size_t chardev_read(struct chardev *c, u8 *buf, size_t len)
+{
+	size_t n;
+	bool was_full;
+
+	pthread_mutex_lock(&c->lock);
+	n = MIN(len, c->in.len);
+	was_full = c->in.len >= c->in_max;
+	if (n) {
+		memcpy(buf, c->in.data + c->in.start, n);
+		fifo_drop(&c->in, n);
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (was_full && n)
+		loop_post(c->loop, &c->rearm);
+	return n;
+}
+
+static void rearm(struct task *t)
+{
+	struct chardev *c = container_of(t, struct chardev, rearm);
+	bool out, in;
+
+	pthread_mutex_lock(&c->lock);
+	out = c->out.len;
+	in = c->in.len < c->in_max;
+	pthread_mutex_unlock(&c->lock);
+	if (out && !c->out_watch.loop && c->out_fd >= 0 &&
+	    watch_start(&c->out_watch, c->loop, c->out_fd, EPOLLOUT))
+		log_warn("serial: cannot watch its output");
+	if (in && !c->in_watch.loop && c->in_fd >= 0 &&
+	    watch_start(&c->in_watch, c->loop, c->in_fd, EPOLLIN))
+		log_warn("serial: cannot watch its input");
+}
+
+void chardev_set_user(struct chardev *c, const struct chardev_user *user)
+{
+	c->user = user ? *user : (struct chardev_user){ 0 };
+	if (user && c->in.len)
+		c->user.input(c->user.arg);
+}
+
+/* --- kinds ------------------------------------------------------------------------------------- */
+
+static int open_stdio(struct chardev *c, struct err *err)
+{
+	struct stat st;
+
+	c->is_terminal = isatty(STDIN_FILENO);
+	c->in_fd = reopen(STDIN_FILENO, O_RDONLY);
+	c->out_fd = reopen(STDOUT_FILENO, O_WRONLY);
+	/* Not ours to open (after su): then share what we were given. */
+	if (c->in_fd < 0)
+		c->in_fd = dup(STDIN_FILENO);
+	if (c->out_fd < 0)
+		c->out_fd = dup(STDOUT_FILENO);
+	if (c->out_fd < 0)
+		c->discard = true;
+	c->out_is_socket = !fstat(c->out_fd, &st) && S_ISSOCK(st.st_mode);
+	if (c->is_terminal) {
+		c->in_max = IN_MAX_TERMINAL;
+		if (tcgetattr(STDIN_FILENO, &terminal_saved))
+			return err_set(err, -errno, "terminal: %s", strerror(errno));
+		terminal_fd = STDIN_FILENO;
+		terminal_make_raw();
+	}
+	return 0;
+}
+
+static void count_openers(struct watch *w, u32 events)
+{
+	struct chardev *c = container_of(w, struct chardev, aux_watch);
+	_Alignas(struct inotify_event) char buf[1024];
+	ssize_t n = read(c->inotify_fd, buf, sizeof(buf));
+
+	(void)events;
+	for (ssize_t at = 0; at < n;) {
+		struct inotify_event *e = (void *)(buf + at);
+
+		__atomic_add_fetch(&c->attached, e->mask & IN_OPEN ? 1 : -1, __ATOMIC_SEQ_CST);
+		at += sizeof(*e) + e->len;
+	}
+}
+
+static int open_pty(struct chardev *c, struct err *err)
+{
+	char path[64];
+	struct termios t;
+
+	c->is_pty = true;
+	c->in_fd = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	if (c->in_fd < 0 || grantpt(c->in_fd) || unlockpt(c->in_fd) ||
+	    ptsname_r(c->in_fd, path, sizeof(path)))
+		return err_set(err, -errno, "pty: %s", strerror(errno));
+	c->out_fd = dup(c->in_fd);	/* two watches want two of them */
+	/* Kept open: without a slave the master says "hung up", again and again. */
+	c->slave_fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (c->slave_fd < 0 || tcgetattr(c->slave_fd, &t))
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	cfmakeraw(&t);
+	tcsetattr(c->slave_fd, TCSANOW, &t);
+	c->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (c->inotify_fd < 0 || inotify_add_watch(c->inotify_fd, path, IN_OPEN | IN_CLOSE) < 0)
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	c->aux_watch.ready = count_openers;
+	log_info("serial on %s", path);
+	return watch_start(&c->aux_watch, c->loop, c->inotify_fd, EPOLLIN);
+}
+
+static int open_file(struct chardev *c, const char *path, struct err *err)
+{
+	c->out_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0644);
+	if (c->out_fd < 0)
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	return 0;
+}
+
+static void accept_client(struct watch *w, u32 events)
+{
+	struct chardev *c = container_of(w, struct chardev, aux_watch);
+	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)events;
+	if (fd < 0)
+		return;
+	if (c->in_fd >= 0) {
+		static const char busy[] = "vmm: this serial line has a client already\r\n";
+
+		(void)!send(fd, busy, sizeof(busy) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		close(fd);
+		return;
+	}
+	c->in_fd = fd;
+	pthread_mutex_lock(&c->lock);
+	c->out_fd = dup(fd);	/* two watches want two of them */
+	c->discard = false;
+	pthread_mutex_unlock(&c->lock);
+	rearm(&c->rearm);
+}
+
+static int open_socket(struct chardev *c, const char *path, struct err *err)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct stat st;
+
+	c->out_is_socket = true;
+	c->discard = true;
+	if (strlen(path) >= sizeof(a.sun_path))
+		return err_set(err, -ENAMETOOLONG, "%s: a socket's path has at most %zu bytes", path,
+			       sizeof(a.sun_path) - 1);
+	memcpy(a.sun_path, path, strlen(path));
+	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (c->listen_fd < 0)
+		return err_set(err, -errno, "socket: %s", strerror(errno));
+	if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
+		/* Left over by one that was killed; one that answers is in use. */
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		bool alive = !connect(fd, (struct sockaddr *)&a, sizeof(a)) || errno == EAGAIN;
+
+		close(fd);
+		if (alive)
+			return err_set(err, -EADDRINUSE, "%s: another program listens there", path);
+		unlink(path);
+	}
+	if (bind(c->listen_fd, (struct sockaddr *)&a, sizeof(a)) || listen(c->listen_fd, 8))
+		return err_set(err, -errno, "%s: %s", path, errno == EADDRINUSE ?
+			       "there is a file of that name that is no socket" : strerror(errno));
+	c->unlink_path = strdup(path);
+	c->aux_watch.ready = accept_client;
+	return watch_start(&c->aux_watch, c->loop, c->listen_fd, EPOLLIN);
+}
+
+int chardev_open(struct chardev **out, const char *spec, struct loop *loop, void (*quit)(void *),
+		 void *quit_arg, struct err *err)
+{
+	struct chardev *c = calloc(1, sizeof(*c));
+	int rc = 0;
+
+	if (!c)
+		return err_set(err, -ENOMEM, "serial: out of memory");
+	c->in_fd = c->out_fd = c->listen_fd = c->inotify_fd = c->slave_fd = -1;
+	c->loop = loop;
+	c->in_max = IN_MAX;
+	c->quit = quit;
+	c->quit_arg = quit_arg;
+	c->in_watch.ready = in_ready;
+	c->out_watch.ready = out_ready;
+	c->rearm.run = rearm;
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->drained, NULL);
+	if (!strcmp(spec, "stdio"))
+		rc = open_stdio(c, err);
+	else if (!strcmp(spec, "pty"))
+		rc = open_pty(c, err);
+	else if (!strncmp(spec, "file:", 5))
+		rc = open_file(c, spec + 5, err);
+	else if (!strncmp(spec, "unix:", 5))
+		rc = open_socket(c, spec + 5, err);
+	else
+		c->discard = true;
+	if (rc) {
+		chardev_close(c);
+		err_prefix(err, "serial: ");
+		return rc;
+	}
+	rearm(&c->rearm);
+	*out = c;
+	return 0;
+}
+
+void chardev_close(struct chardev *c)
+{
+	if (!c)
+		return;
+	watch_stop(&c->in_watch);
+	watch_stop(&c->out_watch);
+	watch_stop(&c->aux_watch);
+	flush_out(c);
+	/* A reader that pauses gets the rest when it comes back; from here on any
+	 * signal ends us as usual. */
+	if (c->out.len)
+		terminal_restore();
+	while (c->out.len && !(c->is_pty && c->attached <= 0)) {
+		struct pollfd p = { .fd = c->out_fd, .events = POLLOUT };
+
+		if (poll(&p, 1, -1) < 0 && errno != EINTR)
+			break;
+		flush_out(c);
+	}
+	if (c->is_terminal) {
+		terminal_restore();
+		terminal_fd = -1;
+	}
+	if (c->unlink_path)
+		unlink(c->unlink_path);
+	if (c->in_fd >= 0)
+		close(c->in_fd);
+	if (c->out_fd >= 0)
+		close(c->out_fd);
+	if (c->listen_fd >= 0)
+		close(c->listen_fd);
+	if (c->inotify_fd >= 0)
+		close(c->inotify_fd);
+	if (c->slave_fd >= 0)
+		close(c->slave_fd);
+	free(c->in.data);
+	free(c->out.data);
+	free(c->unlink_path);
+	pthread_cond_destroy(&c->drained);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}

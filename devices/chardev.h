@@ -1,0 +1,40 @@
+/* chardev.h: the far end of a serial line: terminal, pty, file, socket. */
+#pragma once
+#include "vmm/core/base.h"
+#include "vmm/core/err.h"
+#include "vmm/core/loop.h"
+
+struct chardev;
+
+/*
+ * spec: "stdio", "pty", "file:PATH", "unix:PATH" (listens; one client at a time;
+ * an old socket of that name is replaced) or "none".  On a terminal, stdio takes
+ * it raw with Ctrl-A as escape: x quits (quit is called, on the loop), h helps,
+ * Ctrl-A sends itself.
+ */
+struct chardev_user {
+	void (*input)(void *);		/* on the loop: there is something to read */
+	void (*room)(void *);		/* on the loop: there is room to write again */
+	void *arg;
+};
+int  chardev_open(struct chardev **, const char *spec, struct loop *, void (*quit)(void *),
+		  void *quit_arg, struct err *) must_check;
+void chardev_close(struct chardev *);	/* waits until all is written; NULL is allowed */
+
+/* On the loop.  NULL: nobody; input waits, output goes on. */
+void chardev_set_user(struct chardev *, const struct chardev_user *);
+
+/* Any thread.  How much was there, at most len; never waits. */
+size_t chardev_read(struct chardev *, u8 *buf, size_t len);
+/* Any thread.  How much may be written without waiting. */
+size_t chardev_room(struct chardev *);
+/* Any thread but the loop.  Waits for room; gives up when told to. */
+void chardev_write(struct chardev *, const u8 *buf, size_t len);
+/* Writers do not wait any more, and what they could not write is lost; until
+ * it is taken back. */
+void chardev_hurry(struct chardev *, bool hurry);
+
+/* Async-signal-safe: give the terminal back as it was, on the way out... */
+void terminal_restore(void);
+/* ...and take it again, after a stop. */
+void terminal_resume(void);

@@ -1,0 +1,315 @@
+/* pci.c: config space by conf1 and ECAM, BAR decoding, the host bridge. */
+#include "devices/pci/pci.h"
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	CONF1_BASE = 0xcf8, CONF1_LEN = 8, CONF1_RESET = 0xcf9,
+	CONF1_ENABLE = 1U << 31,
+	RESET_SYSTEM = 4,		/* bit 2 of 0xcf9 going up resets */
+};
+
+struct pci_bus {
+	struct device dev;		/* the host bridge's */
+	struct pci_dev host;
+	struct platform *platform;
+	struct pci_dev *slot[PCI_SLOTS];
+	u64 window, window_end, next_bar;
+	struct io_range conf1, ecam;
+	u32 address;			/* what 0xcf8 was last written */
+};
+
+/* --- a function's config space ------------------------------------------------------- */
+
+u32 pci_get(const struct pci_dev *d, unsigned offset, unsigned size)
+{
+	u32 value = 0;
+
+	BUG_ON(offset + size > PCI_CONFIG_LEN);
+	memcpy(&value, d->config + offset, size);
+	return value;
+}
+
+void pci_set(struct pci_dev *d, unsigned offset, unsigned size, u32 value)
+{
+	BUG_ON(offset + size > PCI_CONFIG_LEN);
+	memcpy(d->config + offset, &value, size);
+}
+
+void pci_dev_init(struct pci_dev *d, struct device *dev, const struct pci_ops *ops,
+		  const struct pci_ids *ids)
+{
+	memset(d, 0, sizeof(*d));
+	d->dev = dev;
+	d->ops = ops;
+	d->next_cap = PCI_STD_HEADER_SIZEOF;
+	pci_set(d, PCI_VENDOR_ID, 2, ids->vendor);
+	pci_set(d, PCI_DEVICE_ID, 2, ids->device);
+	pci_set(d, PCI_CLASS_REVISION, 4, ids->class << 8 | ids->revision);
+	pci_set(d, PCI_SUBSYSTEM_VENDOR_ID, 2, ids->subsystem_vendor);
+	pci_set(d, PCI_SUBSYSTEM_ID, 2, ids->subsystem);
+	d->writable[PCI_COMMAND] = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	d->writable[PCI_COMMAND + 1] = PCI_COMMAND_INTX_DISABLE >> 8;
+	d->writable[PCI_CACHE_LINE_SIZE] = 0xff;
+	d->writable[PCI_INTERRUPT_LINE] = 0xff;
+}
+
+unsigned pci_add_cap(struct pci_dev *d, u8 id, unsigned len)
+{
+	unsigned offset = d->next_cap;
+
+	BUG_ON(offset + len > PCI_CONFIG_LEN);
+	d->config[offset] = id;
+	d->config[d->last_cap ? d->last_cap + PCI_CAP_LIST_NEXT : PCI_CAPABILITY_LIST] = offset;
+	d->config[PCI_STATUS] |= PCI_STATUS_CAP_LIST;
+	d->last_cap = offset;
+	d->next_cap = ALIGN_UP(offset + len, 4U);
+	return offset;
+}
+
+void pci_set_bar(struct pci_dev *d, const struct io_ops *ops, u64 len)
+{
+	u64 mask = ~(len - 1);
+
+	BUG_ON(len < 16 || (len & (len - 1)));
+	d->bar = (struct io_range){ .ops = ops, .dev = d->dev, .len = len, .name = d->dev->name };
+	pci_set(d, PCI_BASE_ADDRESS_0, 4, PCI_BASE_ADDRESS_MEM_TYPE_64);
+	memcpy(d->writable + PCI_BASE_ADDRESS_0, &mask, sizeof(mask));
+}
+
+static void unmap_bar(struct pci_dev *d)
+{
+	if (!d->bar.mapped)
+		return;
+	if (d->ops->bar_mapped)
+		d->ops->bar_mapped(d, false);
+	bus_unmap(d->bus->platform->mmio, &d->bar);
+}
+
+/* Let the BAR answer where the header says, if it says so at all.  Where it
+ * cannot (over another range), it answers nowhere, as on real buses. */
+static void update_bar(struct pci_dev *d)
+{
+	bool enabled = pci_get(d, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY;
+	u64 base = ALIGN_DOWN((u64)pci_get(d, PCI_BASE_ADDRESS_1, 4) << 32 |
+			      pci_get(d, PCI_BASE_ADDRESS_0, 4), 16);
+	struct err err;
+
+	if (!d->bar.len || (d->bar.mapped && enabled && d->bar.base == base))
+		return;
+	unmap_bar(d);
+	/* While its size is asked for, a BAR says all ones; it is not meant. */
+	if (!enabled || !base || base >= ALIGN_DOWN(~0ULL, d->bar.len) ||
+	    (u32)base == (u32)-d->bar.len)
+		return;
+	if (bus_map(d->bus->platform->mmio, &d->bar, base, &err))
+		device_guest_error(d->dev, "BAR 0: %s", err.msg);
+	else if (d->ops->bar_mapped)
+		d->ops->bar_mapped(d, true);
+}
+
+static u32 config_read(struct pci_dev *d, unsigned offset, unsigned size)
+{
+	u32 value;
+
+	pthread_mutex_lock(&d->dev->lock);
+	if (d->ops->config_read)
+		d->ops->config_read(d, offset, size);
+	value = pci_get(d, offset, size);
+	pthread_mutex_unlock(&d->dev->lock);
+	return value;
+}
+
+static void config_write(struct pci_dev *d, unsigned offset, unsigned size, u32 value)
+{
+	pthread_mutex_lock(&d->dev->lock);
+	for (unsigned i = 0; i < size; i++) {
+		u8 mask = d->writable[offset + i], byte = value >> 8 * i;
+
+		d->config[offset + i] = (d->config[offset + i] & ~mask) | (byte & mask);
+	}
+	if (offset < PCI_BASE_ADDRESS_2)
+		update_bar(d);
+	if (d->ops->config_written)
+		d->ops->config_written(d, offset, size);
+	pthread_mutex_unlock(&d->dev->lock);
+}
+
+/* --- the ways to it --------------------------------------------------------------------- */
+
+static struct pci_dev *target(struct pci_bus *b, u32 bus, u32 devfn)
+{
+	return bus == 0 && (devfn & 7) == 0 ? b->slot[devfn >> 3] : NULL;
+}
+
+static struct pci_bus *to_bus(struct device *dev)
+{
+	return container_of(dev, struct pci_bus, dev);
+}
+
+/*
+ * The bus lock is the host bridge's.  It is given back around a function's own:
+ * the host bridge is a function too, and functions do not come and go while
+ * vCPUs run.
+ */
+static u64 read_function(struct pci_bus *b, struct pci_dev *d, unsigned offset, unsigned size)
+{
+	u32 value = ~0U;
+
+	if (!d || size > 4)
+		return ~0ULL;
+	if (offset + size > PCI_CONFIG_LEN)
+		return 0;		/* no extended capabilities */
+	pthread_mutex_unlock(&b->dev.lock);
+	value = config_read(d, offset, size);
+	pthread_mutex_lock(&b->dev.lock);
+	return value;
+}
+
+static void write_function(struct pci_bus *b, struct pci_dev *d, unsigned offset, unsigned size,
+			   u32 value)
+{
+	if (!d || size > 4 || offset + size > PCI_CONFIG_LEN)
+		return;
+	pthread_mutex_unlock(&b->dev.lock);
+	config_write(d, offset, size, value);
+	pthread_mutex_lock(&b->dev.lock);
+}
+
+static u64 ecam_read(struct device *dev, u64 offset, unsigned size)
+{
+	struct pci_bus *b = to_bus(dev);
+
+	return read_function(b, target(b, offset >> 20, offset >> 12 & 0xff), offset & 0xfff, size);
+}
+
+static void ecam_write(struct device *dev, u64 offset, unsigned size, u64 value)
+{
+	struct pci_bus *b = to_bus(dev);
+
+	write_function(b, target(b, offset >> 20, offset >> 12 & 0xff), offset & 0xfff, size, value);
+}
+
+static struct pci_dev *conf1_target(struct pci_bus *b)
+{
+	return b->address & CONF1_ENABLE ? target(b, b->address >> 16 & 0xff,
+						   b->address >> 8 & 0xff) : NULL;
+}
+
+static u64 conf1_read(struct device *dev, u64 offset, unsigned size)
+{
+	struct pci_bus *b = to_bus(dev);
+
+	if (offset < 4)
+		return offset == 0 && size == 4 ? b->address : ~0ULL;
+	return read_function(b, conf1_target(b), (b->address & 0xfc) + (offset & 3), size);
+}
+
+static void conf1_write(struct device *dev, u64 offset, unsigned size, u64 value)
+{
+	struct pci_bus *b = to_bus(dev);
+
+	if (offset == CONF1_RESET - CONF1_BASE && size == 1) {
+		if (value & RESET_SYSTEM)
+			b->platform->event(b->platform, MACHINE_RESET, 0);
+	} else if (offset == 0 && size == 4) {
+		b->address = value;
+	} else if (offset >= 4) {
+		write_function(b, conf1_target(b), (b->address & 0xfc) + (offset & 3), size, value);
+	}
+}
+
+static const struct io_ops ecam_ops = { .read = ecam_read, .write = ecam_write };
+static const struct io_ops conf1_ops = { .read = conf1_read, .write = conf1_write };
+
+/* --- the bus --------------------------------------------------------------------------------- */
+
+static void bus_destroy(struct device *dev)
+{
+	struct pci_bus *b = to_bus(dev);
+
+	bus_unmap(b->platform->pio, &b->conf1);
+	bus_unmap(b->platform->mmio, &b->ecam);
+	device_fini(dev);
+	free(b);
+}
+
+static const struct device_ops bus_ops = { .kind = "pci-host", .destroy = bus_destroy };
+static const struct pci_ops host_ops = { 0 };
+
+int pci_bus_new(struct pci_bus **out, struct platform *p, u64 ecam, u64 window, u64 window_len,
+		struct err *err)
+{
+	/* The vendor and device of a virtual host bridge that drivers know nothing of. */
+	static const struct pci_ids ids = {
+		.vendor = 0x1b36, .device = 0x0008, .class = 0x060000,
+		.subsystem_vendor = 0x1af4, .subsystem = 0x1100,
+	};
+	struct pci_bus *b = calloc(1, sizeof(*b));
+	int rc;
+
+	if (!b)
+		return err_set(err, -ENOMEM, "pci: out of memory");
+	device_init(&b->dev, &bus_ops, "pci");
+	b->platform = p;
+	b->window = b->next_bar = window;
+	b->window_end = window + window_len;
+	pci_dev_init(&b->host, &b->dev, &host_ops, &ids);
+	b->conf1 = (struct io_range){ .ops = &conf1_ops, .dev = &b->dev, .len = CONF1_LEN,
+				      .name = "pci-conf1" };
+	b->ecam = (struct io_range){ .ops = &ecam_ops, .dev = &b->dev, .len = PCI_ECAM_LEN,
+				     .name = "pci-ecam" };
+	rc = bus_map(p->pio, &b->conf1, CONF1_BASE, err);
+	if (!rc)
+		rc = bus_map(p->mmio, &b->ecam, ecam, err);
+	if (!rc)
+		rc = pci_plug(b, &b->host, err);
+	if (rc) {
+		bus_destroy(&b->dev);
+		return rc;
+	}
+	*out = b;
+	return 0;
+}
+
+struct device *pci_bus_device(struct pci_bus *b)
+{
+	return &b->dev;
+}
+
+int pci_plug(struct pci_bus *b, struct pci_dev *d, struct err *err)
+{
+	unsigned slot = 0;
+
+	while (slot < PCI_SLOTS && b->slot[slot])
+		slot++;
+	if (slot == PCI_SLOTS)
+		return err_set(err, -ENOSPC, "%s: all %d PCI slots are taken; use fewer disks or "
+			       "networks", d->dev->name, PCI_SLOTS);
+	if (d->bar.len) {
+		u64 base = ALIGN_UP(b->next_bar, d->bar.len);
+
+		if (base + d->bar.len > b->window_end)
+			return err_set(err, -ENOSPC, "%s: the PCI window is full", d->dev->name);
+		b->next_bar = base + d->bar.len;
+		pci_set(d, PCI_BASE_ADDRESS_0, 4, (u32)base | PCI_BASE_ADDRESS_MEM_TYPE_64);
+		pci_set(d, PCI_BASE_ADDRESS_1, 4, base >> 32);
+		pci_set(d, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	}
+	d->bus = b;
+	d->slot = slot;
+	b->slot[slot] = d;
+	update_bar(d);
+	return 0;
+}
+
+void pci_unplug(struct pci_dev *d)
+{
+	if (!d->bus)
+		return;
+	unmap_bar(d);
+	d->bus->slot[d->slot] = NULL;
+	d->bus = NULL;
+}

@@ -1,0 +1,272 @@
+/* virtio.c: features, status and the life of queues (virtio 1.2, 2.1, 3). */
+#include "devices/virtio/virtio.h"
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+	STATUS_KNOWN = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |
+		       VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FEATURES_OK |
+		       VIRTIO_CONFIG_S_FAILED,
+	KICK_BUDGET = VIRTQ_MAX,
+};
+
+static void virtio_quiesce(struct device *dev)
+{
+	struct virtio *v = container_of(dev, struct virtio, dev);
+
+	pthread_mutex_lock(&dev->lock);
+	virtio_set_status(v, 0);
+	pthread_mutex_unlock(&dev->lock);
+}
+
+static void virtio_destroy(struct device *dev)
+{
+	struct virtio *v = container_of(dev, struct virtio, dev);
+
+	virtio_quiesce(dev);
+	if (v->transport_free)
+		v->transport_free(v);
+	v->ops->destroy(v);
+}
+
+static const struct device_ops virtio_device_ops = {
+	.kind = "virtio", .quiesce = virtio_quiesce, .destroy = virtio_destroy,
+};
+
+int virtio_init(struct virtio *v, const struct virtio_ops *ops, struct platform *p,
+		const char *name, u64 features, struct err *err)
+{
+	v->ops = ops;
+	v->platform = p;
+	v->offered = features | 1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_RING_F_EVENT_IDX |
+		     1ULL << VIRTIO_RING_F_INDIRECT_DESC;
+	device_init(&v->dev, &virtio_device_ops, name);
+	for (int i = 0; i < VIRTIO_MAX_QUEUES; i++)
+		v->kick[i].fd = -1;
+	for (int i = 0; i < ops->nr_queues; i++) {
+		struct virtq *q = &v->vq[i];
+
+		*q = (struct virtq){ .mem = p->mem, .index = i, .max_size = ops->queue_size };
+		virtq_reset(q);
+		v->kick[i].v = v;
+		v->kick[i].fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (v->kick[i].fd < 0) {
+			int rc = -errno;
+
+			virtio_fini(v);
+			return err_set(err, rc, "%s: eventfd: %s", name, strerror(-rc));
+		}
+	}
+	return 0;
+}
+
+void virtio_fini(struct virtio *v)
+{
+	for (int i = 0; i < VIRTIO_MAX_QUEUES; i++)
+		if (v->kick[i].fd >= 0)
+			close(v->kick[i].fd);
+	device_fini(&v->dev);
+}
+
+bool virtio_has(const struct virtio *v, unsigned feature)
+{
+	return v->accepted >> feature & 1;
+}
+
+void virtio_broken(struct virtio *v, const char *fmt, ...)
+{
+	char text[160];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	device_guest_error(&v->dev, "%s; the device needs a reset", text);
+	for (int i = 0; i < v->ops->nr_queues; i++)
+		store_once(&v->vq[i].broken, true);
+	store_release(&v->needs_reset, true);
+	if (v->config_irq)
+		irq_raise(v->config_irq);
+}
+
+/* --- start and stop, on the I/O loop ------------------------------------------------ */
+
+static void kick_queue(struct kick *k)
+{
+	struct virtq *q = &k->v->vq[k - k->v->kick];
+
+	q->budget = KICK_BUDGET;
+	k->v->ops->kick(k->v, q);
+	if (!q->budget)
+		eventfd_write(k->fd, 1);	/* others first, then the rest of it */
+}
+
+static void kick_ready(struct watch *w, u32 events)
+{
+	struct kick *k = container_of(w, struct kick, watch);
+	eventfd_t count;
+
+	(void)events;
+	eventfd_read(k->fd, &count);
+	kick_queue(k);
+}
+
+static void start_on_loop(void *arg)
+{
+	struct virtio *v = arg;
+	int rc = v->ops->start ? v->ops->start(v) : 0;
+
+	for (int i = 0; i < v->ops->nr_queues && !rc; i++) {
+		if (!v->vq[i].ready)
+			continue;
+		v->kick[i].watch.ready = kick_ready;
+		rc = watch_start(&v->kick[i].watch, v->platform->io_loop, v->kick[i].fd, EPOLLIN);
+		/* What the driver put there before DRIVER_OK may come without a kick. */
+		if (!rc)
+			kick_queue(&v->kick[i]);
+	}
+	if (rc)
+		virtio_broken(v, "cannot start: %s", strerror(-rc));
+}
+
+static void stop_on_loop(void *arg)
+{
+	struct virtio *v = arg;
+
+	for (int i = 0; i < v->ops->nr_queues; i++)
+		watch_stop(&v->kick[i].watch);
+	if (v->ops->stop)
+		v->ops->stop(v);
+}
+
+static void start(struct virtio *v)
+{
+	for (int i = 0; i < v->ops->nr_queues; i++) {
+		struct virtq *q = &v->vq[i];
+		struct err err;
+
+		if (!q->ready)
+			continue;
+		q->event_idx = virtio_has(v, VIRTIO_RING_F_EVENT_IDX);
+		q->indirect = virtio_has(v, VIRTIO_RING_F_INDIRECT_DESC);
+		if (virtq_start(q, &err)) {
+			virtio_broken(v, "%s", err.msg);
+			return;
+		}
+	}
+	v->started = true;
+	loop_call(v->platform->io_loop, start_on_loop, v);
+}
+
+static void reset(struct virtio *v)
+{
+	if (v->started)
+		loop_call(v->platform->io_loop, stop_on_loop, v);
+	v->started = false;
+	for (int i = 0; i < v->ops->nr_queues; i++)
+		virtq_reset(&v->vq[i]);
+	v->accepted = 0;
+	v->status = 0;
+	store_release(&v->needs_reset, false);
+}
+
+/* --- what transports ask ---------------------------------------------------------------- */
+
+u32 virtio_offered(const struct virtio *v, u32 select)
+{
+	return select < 2 ? v->offered >> 32 * select : 0;
+}
+
+u32 virtio_accepted(const struct virtio *v, u32 select)
+{
+	return select < 2 ? v->accepted >> 32 * select : 0;
+}
+
+void virtio_accept(struct virtio *v, u32 select, u32 features)
+{
+	u64 mask = 0xffffffffULL << 32 * (select & 1);
+
+	if (v->status & VIRTIO_CONFIG_S_FEATURES_OK) {
+		device_guest_error(&v->dev, "features written after FEATURES_OK");
+		return;
+	}
+	if (select < 2)
+		v->accepted = (v->accepted & ~mask) | (u64)features << 32 * select;
+}
+
+u8 virtio_status(const struct virtio *v)
+{
+	return v->status | (load_acquire(&v->needs_reset) ? VIRTIO_CONFIG_S_NEEDS_RESET : 0);
+}
+
+void virtio_set_status(struct virtio *v, u8 status)
+{
+	u8 new = status & STATUS_KNOWN & ~v->status;
+
+	if (!status) {
+		reset(v);
+		return;
+	}
+	/* A driver may only add bits; taking one back needs a reset (2.1.1). */
+	if (v->status & ~status & STATUS_KNOWN)
+		device_guest_error(&v->dev, "status %#x after %#x", status, v->status);
+	if (new & VIRTIO_CONFIG_S_FEATURES_OK &&
+	    ((v->accepted & ~v->offered) || !virtio_has(v, VIRTIO_F_VERSION_1)))
+		new &= ~VIRTIO_CONFIG_S_FEATURES_OK;
+	v->status |= new;
+	if (!(new & VIRTIO_CONFIG_S_DRIVER_OK))
+		return;
+	if (v->status & VIRTIO_CONFIG_S_FEATURES_OK)
+		start(v);
+	else
+		virtio_broken(v, "DRIVER_OK before FEATURES_OK");
+}
+
+u64 virtio_config_read(struct virtio *v, u64 offset, unsigned size)
+{
+	u64 value = 0;
+
+	if (offset < v->ops->config_len)
+		memcpy(&value, (u8 *)v->config + offset, MIN(size, v->ops->config_len - offset));
+	return value;
+}
+
+void virtio_config_write(struct virtio *v, u64 offset, unsigned size)
+{
+	/* No device here has a field that a driver may write. */
+	device_guest_error(&v->dev, "write of %u bytes to read-only config at %llu", size,
+			   (unsigned long long)offset);
+}
+
+void virtio_notify(struct virtio *v, u32 queue)
+{
+	if (queue < v->ops->nr_queues)
+		eventfd_write(v->kick[queue].fd, 1);
+}
+
+struct virtq *virtio_queue(struct virtio *v, u32 index)
+{
+	return index < v->ops->nr_queues ? &v->vq[index] : NULL;
+}
+
+struct virtq *virtio_queue_setup(struct virtio *v, u32 index)
+{
+	struct virtq *q = virtio_queue(v, index);
+
+	if (!q)
+		return NULL;
+	/* Rings that move while in use are how hypervisors were broken. */
+	if (q->ready || v->status & VIRTIO_CONFIG_S_DRIVER_OK) {
+		device_guest_error(&v->dev, "queue %u changed while live", index);
+		return NULL;
+	}
+	return q;
+}

@@ -1,0 +1,83 @@
+/* virtio.h: a virtio device, whichever transport carries it (virtio 1.2, 2). */
+#pragma once
+#include "devices/virtio/virtq.h"
+#include "vmm/core/device.h"
+
+enum { VIRTIO_MAX_QUEUES = 8 };
+
+struct pci_bus;
+struct virtio;
+
+/*
+ * What a device type is.  start: the driver said DRIVER_OK; the queues' rings
+ * are checked.  stop: afterwards nothing is in flight (quiesce).  start, stop
+ * and kick run on the I/O loop; the rest under dev.lock.
+ */
+struct virtio_ops {
+	const char *kind;			/* "virtio-blk" */
+	u32 id;					/* VIRTIO_ID_BLOCK */
+	u16 nr_queues, queue_size;
+	u16 config_len;
+	int  (*start)(struct virtio *);		/* 0 or -errno: NEEDS_RESET */
+	void (*stop)(struct virtio *);
+	void (*kick)(struct virtio *, struct virtq *);
+	void (*destroy)(struct virtio *);
+};
+
+struct virtio {
+	struct device dev;
+	const struct virtio_ops *ops;
+	struct platform *platform;
+	void *config;			/* device config bytes the driver reads */
+	u64 offered, accepted;		/* feature bits */
+	u8 status;
+	bool started, needs_reset;
+	struct irq *config_irq;		/* set by the transport */
+	struct virtq vq[VIRTIO_MAX_QUEUES];
+	struct kick {
+		struct watch watch;
+		struct virtio *v;
+		int fd;			/* eventfd: the driver notified the queue */
+	} kick[VIRTIO_MAX_QUEUES];
+	void *transport;
+	void (*transport_free)(struct virtio *);
+};
+
+/* --- for device types ---------------------------------------------------------- */
+
+int  virtio_init(struct virtio *, const struct virtio_ops *, struct platform *, const char *name,
+		 u64 features, struct err *) must_check;
+void virtio_fini(struct virtio *);
+bool virtio_has(const struct virtio *, unsigned feature);	/* negotiated */
+/* Status NEEDS_RESET: the guest broke a rule and must start over.  Any thread. */
+void virtio_broken(struct virtio *, const char *fmt, ...) printf_like(2, 3);
+
+/* The device types: everything another file may know about them.  name is the
+ * device's own: "disk0".  The backend stays the caller's. */
+struct blk;
+struct net;
+int virtio_blk_new(struct platform *, const char *name, struct blk *, const char *serial,
+		   struct virtio **, struct err *) must_check;
+int virtio_net_new(struct platform *, const char *name, struct net *, const u8 mac[6],
+		   struct virtio **, struct err *) must_check;
+int virtio_rng_new(struct platform *, const char *name, struct virtio **, struct err *) must_check;
+
+/* --- for transports, under dev.lock ---------------------------------------------- */
+
+/* Each takes ownership of the virtio device, also when it fails. */
+enum { VIRTIO_MMIO_LEN = 0x200 };
+int virtio_mmio_new(struct virtio *, u64 base, u32 gsi, struct device **, struct err *) must_check;
+int virtio_pci_new(struct virtio *, struct pci_bus *, struct device **, struct err *) must_check;
+
+u32  virtio_offered(const struct virtio *, u32 select);
+u32  virtio_accepted(const struct virtio *, u32 select);
+void virtio_accept(struct virtio *, u32 select, u32 features);
+u8   virtio_status(const struct virtio *);
+void virtio_set_status(struct virtio *, u8 status);	/* 0 resets */
+u64  virtio_config_read(struct virtio *, u64 offset, unsigned size);
+void virtio_config_write(struct virtio *, u64 offset, unsigned size);
+void virtio_notify(struct virtio *, u32 queue);		/* a notification that exited */
+/* The queue the driver selected; NULL: no such queue.  For writing: also NULL
+ * once it is live, which is the guest's error. */
+struct virtq *virtio_queue(struct virtio *, u32 index);
+struct virtq *virtio_queue_setup(struct virtio *, u32 index);

@@ -1,0 +1,230 @@
+/* virtq.c: split virtqueues, device side (virtio 1.2, 2.7). */
+#include "devices/virtio/virtq.h"
+#include <errno.h>
+#include <linux/virtio_ring.h>
+#include <string.h>
+
+static u16 *avail_event(struct virtq *q) { return (u16 *)&q->used_ring->ring[q->size]; }
+static u16 *used_event(struct virtq *q)  { return &q->avail_ring->ring[q->size]; }
+
+int virtq_start(struct virtq *q, struct err *err)
+{
+	u16 n = q->size;
+
+	if (!n || n > q->max_size || (n & (n - 1)))
+		return err_set(err, -EINVAL, "queue %u: size %u", q->index, n);
+	q->desc_ring = mem_ring(q->mem, q->desc, 16UL * n, 16);
+	q->avail_ring = mem_ring(q->mem, q->avail, 6 + 2UL * n, 2);
+	q->used_ring = mem_ring(q->mem, q->used, 6 + 8UL * n, 4);
+	if (!q->desc_ring || !q->avail_ring || !q->used_ring) {
+		virtq_stop(q);
+		return err_set(err, -EFAULT, "queue %u: rings outside memory", q->index);
+	}
+	q->broken = false;
+	return 0;
+}
+
+void virtq_stop(struct virtq *q)
+{
+	q->desc_ring = NULL;
+	q->avail_ring = NULL;
+	q->used_ring = NULL;
+}
+
+void virtq_reset(struct virtq *q)
+{
+	*q = (struct virtq){ .mem = q->mem, .irq = q->irq, .index = q->index,
+			     .max_size = q->max_size, .size = q->max_size };
+}
+
+/* Append one descriptor to the chain.  Readable before writable. */
+static int take(struct virtq *q, struct chain *c, int *n, const struct vring_desc *d)
+{
+	bool in = d->flags & VRING_DESC_F_WRITE;
+	struct sg *sg = in ? &c->in : &c->out;
+	int got;
+
+	if (!in && c->in.nr)
+		return -EPROTO;
+	got = mem_iov(q->mem, GPA(d->addr), d->len, &c->iov[*n], CHAIN_MAX - *n);
+	if (got < 0)
+		return -EPROTO;
+	if (!sg->nr)
+		sg->iov = &c->iov[*n];
+	sg->nr += got;
+	sg->len += d->len;
+	*n += got;
+	return 0;
+}
+
+/* Walk a chain.  Every descriptor is copied once, then judged; `left` bounds
+ * the walk, so a loop ends like any other chain that is too long. */
+static int walk(struct virtq *q, struct chain *c)
+{
+	gpa_t table = q->desc;
+	u32 nr = q->size, i = c->head, left = q->size;
+	bool indirect = false;
+	int n = 0, rc;
+
+	c->out = c->in = (struct sg){ 0 };
+	for (;;) {
+		struct vring_desc d;
+		u64 at;
+
+		if (i >= nr || !left--)
+			return -EPROTO;
+		if (add_overflows(table.addr, 16ULL * i, &at) ||
+		    mem_read_obj(q->mem, GPA(at), &d))
+			return -EPROTO;
+		if (d.flags & VRING_DESC_F_INDIRECT) {
+			if (!q->indirect || indirect || (d.flags & VRING_DESC_F_NEXT) || !d.len ||
+			    d.len % 16)
+				return -EPROTO;
+			table = GPA(d.addr);
+			nr = d.len / 16;
+			left = MIN(nr, CHAIN_MAX);
+			indirect = true;
+			i = 0;
+			continue;
+		}
+		rc = take(q, c, &n, &d);
+		if (rc)
+			return rc;
+		if (!(d.flags & VRING_DESC_F_NEXT))
+			return 0;
+		i = d.next;
+	}
+}
+
+static u16 waiting(struct virtq *q)
+{
+	/* Pairs with the driver's barrier between its entries and the index. */
+	return load_acquire(&q->avail_ring->idx) - q->next_avail;
+}
+
+static void set_kicks(struct virtq *q, bool on)
+{
+	if (q->event_idx) {
+		if (on)
+			store_release(avail_event(q), q->next_avail);
+	} else {
+		store_release(&q->used_ring->flags, on ? 0 : VRING_USED_F_NO_NOTIFY);
+	}
+}
+
+int virtq_pop(struct virtq *q, struct chain *c)
+{
+	u16 n;
+
+	if (!q->avail_ring || load_once(&q->broken) || !q->budget)
+		return 0;
+	n = waiting(q);
+	if (!n) {
+		set_kicks(q, true);
+		/* Pairs with the driver's barrier between its index and the look at
+		 * whether to kick: one of the two sees the other. */
+		full_barrier();
+		n = waiting(q);
+		if (!n)
+			return 0;
+	}
+	if (n > q->size) {
+		q->broken = true;
+		return -EPROTO;
+	}
+	set_kicks(q, false);
+	q->budget--;
+	c->head = load_once(&q->avail_ring->ring[q->next_avail % q->size]);
+	q->next_avail++;
+	if (walk(q, c)) {
+		q->broken = true;
+		return -EPROTO;
+	}
+	return 1;
+}
+
+void virtq_unpop(struct virtq *q)
+{
+	q->next_avail--;
+}
+
+void virtq_push(struct virtq *q, u16 head, size_t written)
+{
+	struct vring_used_elem *e;
+
+	if (!q->used_ring)
+		return;
+	e = &q->used_ring->ring[q->next_used++ % q->size];
+	e->id = head;
+	e->len = written;
+}
+
+void virtq_flush(struct virtq *q)
+{
+	u16 old = q->signalled, new = q->next_used;
+	bool wanted;
+
+	if (!q->used_ring || old == new)
+		return;
+	store_release(&q->used_ring->idx, new);
+	/* Pairs with the driver's barrier after it asked for an interrupt. */
+	full_barrier();
+	if (q->event_idx)
+		wanted = vring_need_event(load_once(used_event(q)), new, old);
+	else
+		wanted = !(load_once(&q->avail_ring->flags) & VRING_AVAIL_F_NO_INTERRUPT);
+	q->signalled = new;
+	if (wanted)
+		irq_raise(q->irq);
+}
+
+/* Exactly one of dst and src is set. */
+static size_t sg_move(struct sg *sg, char *dst, const char *src, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len && sg->nr) {
+		struct iovec *v = sg->iov;
+		size_t k = MIN(v->iov_len, len - done);
+
+		if (src)
+			memcpy(v->iov_base, src + done, k);
+		else
+			memcpy(dst + done, v->iov_base, k);
+		v->iov_base = (char *)v->iov_base + k;
+		v->iov_len -= k;
+		sg->len -= k;
+		done += k;
+		if (!v->iov_len) {
+			sg->iov++;
+			sg->nr--;
+		}
+	}
+	return done;
+}
+
+size_t sg_read(struct sg *sg, void *dst, size_t len)
+{
+	return sg_move(sg, dst, NULL, len);
+}
+
+size_t sg_write(struct sg *sg, const void *src, size_t len)
+{
+	return sg_move(sg, NULL, src, len);
+}
+
+u8 *sg_take_last(struct sg *sg)
+{
+	struct iovec *v;
+
+	while (sg->nr && !sg->iov[sg->nr - 1].iov_len)
+		sg->nr--;
+	if (!sg->nr)
+		return NULL;
+	v = &sg->iov[sg->nr - 1];
+	v->iov_len--;
+	sg->len--;
+	if (!v->iov_len)
+		sg->nr--;
+	return (u8 *)v->iov_base + v->iov_len;
+}
