@@ -1,0 +1,9 @@
+/* commands.h: the subcommands of vmm.  Each returns the exit status. */
+#pragma once
+
+enum { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2, EXIT_GUEST_PANIC = 3 };
+
+/* argv without the program's and the subcommand's names. */
+int command_run(int argc, char **argv);
+int command_check(int argc, char **argv);
+int command_disk(int argc, char **argv);

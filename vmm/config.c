@@ -1,0 +1,705 @@
+/* config.c: the table of options, and how each value is read and judged. */
+#include "vmm/config.h"
+#include <ctype.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MEM_MIN_MIB = 16, NAME_MAX_LEN = 64 };
+#define MEM_MAX_MIB	(1ULL << 20)	/* 1 TiB: what 40 address bits hold */
+
+/* --- values ------------------------------------------------------------------------------ */
+
+static int set_string(char **field, const char *value, struct err *err)
+{
+	char *copy = strdup(value);
+
+	if (!copy)
+		return err_set(err, -ENOMEM, "out of memory");
+	free(*field);
+	*field = copy;
+	return 0;
+}
+
+static int parse_number(const char *text, unsigned long min, unsigned long max,
+			unsigned long *value)
+{
+	char *end;
+
+	errno = 0;
+	*value = strtoul(text, &end, 10);
+	return !isdigit((unsigned char)*text) || *end || errno || *value < min || *value > max ?
+		-EINVAL : 0;
+}
+
+static int parse_bool(const char *text, bool *value)
+{
+	static const char *const yes[] = { "true", "on", "yes", "1" };
+	static const char *const no[] = { "false", "off", "no", "0" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(yes); i++) {
+		*value = !strcmp(text, yes[i]);
+		if (*value || !strcmp(text, no[i]))
+			return 0;
+	}
+	return -EINVAL;
+}
+
+int config_parse_size(const char *text, u64 unit, u64 *size, struct err *err)
+{
+	static const char suffix[] = "KMGT";
+	unsigned long long n;
+	const char *s;
+	char *end;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (!isdigit((unsigned char)*text) || errno)
+		goto bad;
+	if (*end) {
+		s = strchr(suffix, toupper((unsigned char)*end));
+		if (!s)
+			goto bad;
+		unit = KIB << 10 * (s - suffix);
+		end++;
+		if (*end == 'i')
+			end++;
+		if (*end == 'B')
+			end++;
+	}
+	if (!*end && n && !mul_overflows(n, unit, size))
+		return 0;
+bad:
+	return err_set(err, -EINVAL, "'%s' is not a size; write a number and K, M, G or T, like 512M",
+		       text);
+}
+
+/* --- key=value lists -------------------------------------------------------------------------- */
+
+/* Cut the next piece off a list with commas (",," is one in a value), in place. */
+static char *next_piece(char **list)
+{
+	char *piece = *list, *to = piece, *from = piece;
+
+	if (!piece)
+		return NULL;
+	while (*from && (*from != ',' || from[1] == ',')) {
+		if (*from == ',')
+			from++;
+		*to++ = *from++;
+	}
+	*list = *from ? from + 1 : NULL;
+	*to = 0;
+	return piece;
+}
+
+/* "key=value", or "key" for a switch: the value, or "true". */
+static const char *split_pair(char *piece)
+{
+	char *eq = strchr(piece, '=');
+
+	if (!eq)
+		return "true";
+	*eq = 0;
+	return eq + 1;
+}
+
+static int unknown_key(const char *what, const char *key, const char *const *known, unsigned nr,
+		       struct err *err)
+{
+	const char *near = config_nearest(key, known, nr);
+	char list[128] = "";
+
+	for (unsigned i = 0; i < nr && !near; i++)
+		snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", i ? ", " : "",
+			 known[i]);
+	if (near)
+		return err_set(err, -EINVAL, "%s: unknown option '%s'; did you mean '%s'?", what, key,
+			       near);
+	return err_set(err, -EINVAL, "%s: unknown option '%s'; known: %s", what, key, list);
+}
+
+static int set_disk_key(struct disk_config *d, const char *key, const char *value, struct err *err)
+{
+	static const char *const known[] = { "readonly", "serial", "format" };
+
+	if (!strcmp(key, "readonly")) {
+		if (parse_bool(value, &d->read_only))
+			return err_set(err, -EINVAL, "disk: readonly is on or off, not '%s'", value);
+	} else if (!strcmp(key, "serial")) {
+		if (strlen(value) > CONFIG_SERIAL_LEN)
+			return err_set(err, -EINVAL, "disk: serial '%s' is longer than %d characters",
+				       value, CONFIG_SERIAL_LEN);
+		snprintf(d->serial, sizeof(d->serial), "%s", value);
+	} else if (!strcmp(key, "format")) {
+		if (strcmp(value, "raw"))
+			return err_set(err, -EINVAL, "disk: format '%s' is not known; known: raw", value);
+		return set_string(&d->format, value, err);
+	} else {
+		return unknown_key("disk", key, known, ARRAY_SIZE(known), err);
+	}
+	return 0;
+}
+
+static int parse_mac(const char *text, u8 mac[6])
+{
+	unsigned b[6];
+	int end = 0;
+
+	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
+		   &end) != 6 || text[end] || end != 17)
+		return -EINVAL;
+	for (int i = 0; i < 6; i++)
+		mac[i] = b[i];
+	return mac[0] & 1 ? -EINVAL : 0;
+}
+
+static int set_net_key(struct net_config *n, const char *key, const char *value, struct err *err)
+{
+	static const char *const known[] = { "tap", "mac" };
+
+	if (!strcmp(key, "tap")) {
+		if (!*value || strlen(value) > 15)
+			return err_set(err, -EINVAL, "net: tap name '%s' does not have 1 to 15 "
+				       "characters", value);
+		return set_string(&n->tap, value, err);
+	}
+	if (!strcmp(key, "mac")) {
+		if (parse_mac(value, n->mac))
+			return err_set(err, -EINVAL, "net: mac '%s' is not a station's address; write "
+				       "six bytes like 02:00:00:12:34:56, the first of them even",
+				       value);
+		n->has_mac = true;
+		return 0;
+	}
+	return unknown_key("net", key, known, ARRAY_SIZE(known), err);
+}
+
+static int parse_disk(struct config *c, const char *value, struct err *err)
+{
+	char *copy = strdup(value), *list = copy, *piece;
+	struct disk_config *d = &c->disk[c->nr_disks];
+	int rc = 0;
+
+	if (!copy)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (c->nr_disks == CONFIG_MAX_DISKS) {
+		rc = err_set(err, -EINVAL, "disk: more than %d", CONFIG_MAX_DISKS);
+		goto out;
+	}
+	*d = (struct disk_config){ 0 };
+	c->nr_disks++;
+	piece = next_piece(&list);
+	if (!*piece)
+		rc = err_set(err, -EINVAL, "disk: '%s' begins with no path", value);
+	else
+		rc = set_string(&d->path, piece, err);
+	while (!rc && (piece = next_piece(&list))) {
+		const char *v = split_pair(piece);
+
+		rc = set_disk_key(d, piece, v, err);
+	}
+out:
+	free(copy);
+	return rc;
+}
+
+static int parse_net(struct config *c, const char *value, struct err *err)
+{
+	char *copy = strdup(value), *list = copy, *piece;
+	struct net_config *n = &c->net[c->nr_nets];
+	int rc = 0;
+
+	if (!copy)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (c->nr_nets == CONFIG_MAX_NETS) {
+		rc = err_set(err, -EINVAL, "net: more than %d", CONFIG_MAX_NETS);
+		goto out;
+	}
+	*n = (struct net_config){ 0 };
+	c->nr_nets++;
+	while (!rc && (piece = next_piece(&list))) {
+		const char *v = split_pair(piece);
+
+		rc = set_net_key(n, piece, v, err);
+	}
+	if (!rc && !n->tap)
+		rc = err_set(err, -EINVAL, "net: '%s' names no tap; write tap=NAME", value);
+out:
+	free(copy);
+	return rc;
+}
+
+/* --- the options ---------------------------------------------------------------------------------- */
+
+#define STRING_OPTION(field) \
+	static int set_##field(struct config *c, const char *v, struct err *err) \
+	{ \
+		return *v ? set_string(&c->field, v, err) : \
+			    err_set(err, -EINVAL, #field ": the value is empty"); \
+	}
+STRING_OPTION(kernel)
+STRING_OPTION(initrd)
+STRING_OPTION(pidfile)
+
+#define SWITCH_OPTION(field, text) \
+	static int set_##field(struct config *c, const char *v, struct err *err) \
+	{ \
+		return parse_bool(v, &c->field) ? \
+			err_set(err, -EINVAL, text ": '%s' is neither on nor off", v) : 0; \
+	}
+SWITCH_OPTION(hugepages, "hugepages")
+SWITCH_OPTION(no_reboot, "no-reboot")
+
+static int set_cmdline(struct config *c, const char *v, struct err *err)
+{
+	return set_string(&c->cmdline, v, err);
+}
+
+static int set_append(struct config *c, const char *v, struct err *err)
+{
+	char *both = NULL;
+
+	if (!c->append)
+		return set_string(&c->append, v, err);
+	if (asprintf(&both, "%s %s", c->append, v) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	free(c->append);
+	c->append = both;
+	return 0;
+}
+
+static int set_mem(struct config *c, const char *v, struct err *err)
+{
+	u64 size;
+	int rc = config_parse_size(v, MIB, &size, err);
+
+	if (rc)
+		return err_prefix(err, "mem: ");
+	if (size % MIB || size / MIB < MEM_MIN_MIB || size / MIB > MEM_MAX_MIB)
+		return err_set(err, -EINVAL, "mem: '%s' is not between %dM and %lluT in whole MiB", v,
+			       MEM_MIN_MIB, MEM_MAX_MIB >> 20);
+	c->mem = size;
+	return 0;
+}
+
+static int set_cpus(struct config *c, const char *v, struct err *err)
+{
+	unsigned long n;
+
+	if (parse_number(v, 1, CONFIG_MAX_CPUS, &n))
+		return err_set(err, -EINVAL, "cpus: '%s' is not a number from 1 to %d", v,
+			       CONFIG_MAX_CPUS);
+	c->cpus = n;
+	return 0;
+}
+
+static int set_serial(struct config *c, const char *v, struct err *err)
+{
+	bool ok = !strcmp(v, "stdio") || !strcmp(v, "pty") || !strcmp(v, "none") ||
+		  (!strncmp(v, "file:", 5) && v[5]) || (!strncmp(v, "unix:", 5) && v[5]);
+
+	return ok ? set_string(&c->serial, v, err) :
+		    err_set(err, -EINVAL, "serial: '%s' is none of stdio, pty, file:PATH, unix:PATH, "
+			    "none", v);
+}
+
+static int set_transport(struct config *c, const char *v, struct err *err)
+{
+	if (strcmp(v, "pci") && strcmp(v, "mmio"))
+		return err_set(err, -EINVAL, "transport: '%s' is neither pci nor mmio", v);
+	c->transport = strcmp(v, "pci") ? TRANSPORT_MMIO : TRANSPORT_PCI;
+	return 0;
+}
+
+static int set_aio(struct config *c, const char *v, struct err *err)
+{
+	static const char *const name[] = { "auto", "io_uring", "threads" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(name); i++)
+		if (!strcmp(v, name[i])) {
+			c->aio = i;
+			return 0;
+		}
+	return err_set(err, -EINVAL, "aio: '%s' is none of auto, io_uring, threads", v);
+}
+
+static int set_name(struct config *c, const char *v, struct err *err)
+{
+	size_t len = strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+
+	if (!len || v[len] || len > NAME_MAX_LEN || *v == '.' || *v == '-')
+		return err_set(err, -EINVAL, "name: '%s' is not 1 to %d letters, digits, '.', '_' or "
+			       "'-', the first a letter or digit", v, NAME_MAX_LEN);
+	return set_string(&c->name, v, err);
+}
+
+static int set_log_level(struct config *c, const char *v, struct err *err)
+{
+	return log_level_by_name(v, &c->log_level) ? 0 :
+		err_set(err, -EINVAL, "log-level: '%s' is none of err, warn, info, debug", v);
+}
+
+const struct option config_options[] = {
+	{ "kernel", "FILE", "the kernel: a bzImage (vmlinuz), or an ELF file with a PVH entry", false,
+	  set_kernel },
+	{ "initrd", "FILE", "its initial RAM disk; without this option one beside the kernel is\n"
+	  "taken (vmlinuz-V: initrd.img-V, initramfs-V.img; any K: K.initrd);\n"
+	  "'none': do not", false, set_initrd },
+	{ "append", "TEXT", "add TEXT to the default kernel command line", false, set_append },
+	{ "cmdline", "TEXT", "the whole kernel command line, instead of the default", false,
+	  set_cmdline },
+	{ "mem", "SIZE", "memory, like 512M or 2G (default 512M)", false, set_mem },
+	{ "hugepages", NULL, "take it from the host's reserved huge pages", false, set_hugepages },
+	{ "cpus", "N", "processors, 1 to 64 (default 1)", false, set_cpus },
+	{ "disk", "PATH[,OPT...]", "a disk: an image or a block device; several: vda, vdb, ...\n"
+	  "options: readonly, serial=TEXT, format=raw", true, parse_disk },
+	{ "net", "tap=NAME[,OPT...]", "a network card on the tap NAME, which is made if need be\n"
+	  "options: mac=02:00:00:12:34:56", true, parse_net },
+	{ "serial", "WHERE", "the console: stdio (default), pty, file:PATH, unix:PATH, none", false,
+	  set_serial },
+	{ "transport", "T", "how disks and networks are attached: pci (default) or mmio", false,
+	  set_transport },
+	{ "aio", "ENGINE", "disk I/O by io_uring, by threads, or auto (default)", false, set_aio },
+	{ "name", "NAME", "the VM's name; network addresses are derived from it", false, set_name },
+	{ "pidfile", "FILE", "write the process id there, and remove it at the end", false,
+	  set_pidfile },
+	{ "no-reboot", NULL, "when the guest reboots, exit with status 0", false, set_no_reboot },
+	{ "log-level", "LEVEL", "err, warn, info (default) or debug", false, set_log_level },
+};
+const unsigned config_nr_options = ARRAY_SIZE(config_options);
+
+/* --- names ------------------------------------------------------------------------------------------ */
+
+/* Edit distance, with rows of a fixed length: names are short. */
+static unsigned distance(const char *a, const char *b)
+{
+	enum { LONGEST = 32 };
+	unsigned row[LONGEST + 1], la = strlen(a), lb = strlen(b);
+
+	if (la > LONGEST || lb > LONGEST)
+		return ~0U;
+	for (unsigned j = 0; j <= lb; j++)
+		row[j] = j;
+	for (unsigned i = 1; i <= la; i++) {
+		unsigned diagonal = row[0];
+
+		row[0] = i;
+		for (unsigned j = 1; j <= lb; j++) {
+			unsigned change = diagonal + (a[i - 1] != b[j - 1]);
+
+			diagonal = row[j];
+			row[j] = MIN(change, MIN(row[j], row[j - 1]) + 1);
+		}
+	}
+	return row[lb];
+}
+
+const char *config_nearest(const char *name, const char *const *names, unsigned nr)
+{
+	unsigned best = MAX(strlen(name) / 3, 1U) + 1;
+	const char *near = NULL;
+
+	for (unsigned i = 0; i < nr; i++) {
+		unsigned d = distance(name, names[i]);
+
+		if (strlen(name) >= 3 && !strncmp(name, names[i], strlen(name)))
+			d = MIN(d, 1U);		/* the beginning of it */
+		if (d < best) {
+			best = d;
+			near = names[i];
+		}
+	}
+	return near;
+}
+
+static const struct option *find_option(const char *name)
+{
+	for (unsigned i = 0; i < config_nr_options; i++)
+		if (!strcmp(config_options[i].name, name))
+			return &config_options[i];
+	return NULL;
+}
+
+static const char *nearest_option(const char *name)
+{
+	const char *names[ARRAY_SIZE(config_options) + 3];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < config_nr_options; i++)
+		names[n++] = config_options[i].name;
+	names[n++] = "config";
+	names[n++] = "help";
+	names[n++] = "version";
+	return config_nearest(name, names, n);
+}
+
+/* --- JSON --------------------------------------------------------------------------------------------- */
+
+/* An object in a list, {"path": "a", "readonly": true}, as "a,readonly=true". */
+static char *object_to_list(const json_t *o, struct err *err)
+{
+	char *text = strdup(""), *more = NULL;
+	const json_t *first = json_object_get(o, "path");
+	const char *key;
+	json_t *v;
+
+	for (int pass = 0; pass < 2 && text; pass++)
+		json_object_foreach((json_t *)(uintptr_t)o, key, v) {
+			const char *s = json_string_value(v), *sep = *text ? "," : "";
+			char escaped[1024];
+			size_t n = 0;
+
+			if ((v == first) != (pass == 0))
+				continue;
+			if (!s && !json_is_boolean(v)) {
+				err_set(err, -EINVAL, "'%s' is neither text nor true or false", key);
+				free(text);
+				return NULL;
+			}
+			for (s = s ? s : json_is_true(v) ? "true" : "false"; *s &&
+			     n < sizeof(escaped) - 2; s++) {
+				if (*s == ',')
+					escaped[n++] = ',';
+				escaped[n++] = *s;
+			}
+			escaped[n] = 0;
+			if (asprintf(&more, "%s%s%s%s%s", text, sep, v == first ? "" : key,
+				     v == first ? "" : "=", escaped) < 0)
+				more = NULL;
+			free(text);
+			text = more;
+		}
+	if (!text)
+		err_set(err, -ENOMEM, "out of memory");
+	return text;
+}
+
+static int set_json(struct config *c, const struct option *o, const json_t *v, struct err *err)
+{
+	char number[32], *list;
+	int rc;
+
+	if (json_is_string(v) && o->metavar)
+		return o->set(c, json_string_value(v), err);
+	if (json_is_boolean(v) && !o->metavar)
+		return o->set(c, json_is_true(v) ? "true" : "false", err);
+	if (json_is_integer(v) && o->metavar && !o->is_list) {
+		snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(v));
+		return o->set(c, number, err);
+	}
+	if (json_is_object(v) && o->is_list) {
+		list = object_to_list(v, err);
+		if (!list)
+			return err_prefix(err, "%s: ", o->name);
+		rc = o->set(c, list, err);
+		free(list);
+		return rc;
+	}
+	if (json_is_array(v) && o->is_list) {
+		json_t *item;
+		size_t i;
+
+		json_array_foreach(v, i, item) {
+			rc = json_is_array(item) ? -EINVAL : set_json(c, o, item, err);
+			if (rc)
+				return json_is_array(item) ?
+					err_set(err, rc, "%s: a list in a list", o->name) : rc;
+		}
+		return 0;
+	}
+	return err_set(err, -EINVAL, "%s: must be %s", o->name, !o->metavar ? "true or false" :
+		       o->is_list ? "text, an object, or a list of these" : "text or a whole number");
+}
+
+static int parse_file(struct config *c, const char *path, struct err *err)
+{
+	json_error_t why;
+	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &why), *v;
+	const char *key;
+	int rc = 0;
+
+	if (!root && why.line > 0)
+		return err_set(err, -EINVAL, "config %s: line %d: %s", path, why.line, why.text);
+	if (!root)
+		return err_set(err, -EINVAL, "config: %s", why.text);
+	if (!json_is_object(root))
+		rc = err_set(err, -EINVAL, "config %s: must be an object, like {\"mem\": \"1G\"}", path);
+	else
+		json_object_foreach(root, key, v) {
+			const struct option *o = find_option(key);
+			const char *near = nearest_option(key);
+
+			if (o)
+				rc = set_json(c, o, v, err);
+			else
+				rc = err_set(err, -EINVAL, "unknown option '%s'%s%s%s", key,
+					     near ? "; did you mean '" : "", near ? near : "",
+					     near ? "'?" : "");
+			if (rc) {
+				err_prefix(err, "config %s: ", path);
+				break;
+			}
+		}
+	json_decref(root);
+	return rc;
+}
+
+/* --- the command line ------------------------------------------------------------------------------------ */
+
+struct argument {
+	const char *name, *value;	/* value NULL: none was given */
+	int used;			/* of argv */
+};
+
+static struct argument next_argument(int argc, char **argv, char *name, size_t room)
+{
+	char *eq = strchr(argv[0], '=');
+	size_t len = eq ? (size_t)(eq - argv[0]) : strlen(argv[0]);
+
+	snprintf(name, room, "%.*s", (int)(len - 2), argv[0] + 2);
+	if (eq)
+		return (struct argument){ name, eq + 1, 1 };
+	return (struct argument){ name, argc > 1 ? argv[1] : NULL, 2 };
+}
+
+static void clear_list(struct config *c, const struct option *o)
+{
+	if (o->set == parse_disk) {
+		while (c->nr_disks) {
+			struct disk_config *d = &c->disk[--c->nr_disks];
+
+			free(d->path);
+			free(d->format);
+		}
+	} else {
+		while (c->nr_nets)
+			free(c->net[--c->nr_nets].tap);
+	}
+}
+
+static int unknown_option(const char *arg, const char *name, struct err *err)
+{
+	const char *near = nearest_option(name);
+
+	return near ? err_set(err, -EINVAL, "unknown option '%s'; did you mean '--%s'?", arg, near) :
+		      err_set(err, -EINVAL, "unknown option '%s'; 'vmm --help' lists all", arg);
+}
+
+/* One pass over argv: pass 0 takes --config, --help and --version, pass 1 all else. */
+static int parse_args(struct config *c, int argc, char **argv, int pass, bool *help, bool *version,
+		      struct err *err)
+{
+	const struct option *cleared[2] = { NULL, NULL };
+	bool seen[ARRAY_SIZE(config_options)] = { false };
+	int rc = 0;
+
+	for (int i = 0, used; i < argc && !rc; i += used) {
+		const struct option *o;
+		struct argument a;
+		char name[40];
+
+		used = 1;
+		if (!strcmp(argv[i], "-h") || !strcmp(argv[i], "--help")) {
+			*help = true;
+			continue;
+		}
+		if (!strcmp(argv[i], "--version")) {
+			*version = true;
+			continue;
+		}
+		if (strncmp(argv[i], "--", 2) || !argv[i][2])
+			return err_set(err, -EINVAL, "'%s' is not an option; 'vmm --help' lists all",
+				       argv[i]);
+		a = next_argument(argc - i, argv + i, name, sizeof(name));
+		used = a.used;
+		o = find_option(a.name);
+		if (!o && strcmp(a.name, "config"))
+			return unknown_option(argv[i], a.name, err);
+		if (o && !o->metavar) {
+			if (used == 2)
+				a.value = "true";
+			used = 1;
+		}
+		if (!a.value)
+			return err_set(err, -EINVAL, "--%s needs a value: --%s %s", a.name, a.name,
+				       o ? o->metavar : "FILE.json");
+		if (!o) {
+			if (pass == 0)
+				rc = parse_file(c, a.value, err);
+			continue;
+		}
+		if (pass == 0)
+			continue;
+		if (o->is_list && cleared[o->set == parse_disk] != o) {
+			cleared[o->set == parse_disk] = o;
+			clear_list(c, o);
+		}
+		/* Added text is a list of its own: the file's is replaced, too. */
+		if (o->set == set_append && !seen[o - config_options]) {
+			free(c->append);
+			c->append = NULL;
+		}
+		seen[o - config_options] = true;
+		rc = o->set(c, a.value, err);
+		if (rc)
+			err_prefix(err, "--");
+	}
+	return rc;
+}
+
+static int check_whole(const struct config *c, struct err *err)
+{
+	if (!c->kernel)
+		return err_set(err, -EINVAL, "no kernel: give one with --kernel FILE ('vmm --help' shows "
+			       "the options)");
+	if (c->cmdline && c->append)
+		return err_set(err, -EINVAL, "--cmdline replaces the default that --append adds to; use "
+			       "one of them");
+	if (c->hugepages && c->mem % (2 * MIB))
+		return err_set(err, -EINVAL, "--mem: with --hugepages a multiple of 2M, not %lluM",
+			       (unsigned long long)(c->mem / MIB));
+	for (unsigned i = 0; i < c->nr_nets; i++)
+		for (unsigned j = 0; j < i; j++)
+			if (!strcmp(c->net[i].tap, c->net[j].tap))
+				return err_set(err, -EINVAL, "--net: tap '%s' is given twice",
+					       c->net[i].tap);
+	return 0;
+}
+
+int config_parse(struct config *c, int argc, char **argv, bool *help, bool *version,
+		 struct err *err)
+{
+	int rc;
+
+	*help = *version = false;
+	rc = parse_args(c, argc, argv, 0, help, version, err);
+	if (rc || *help || *version)
+		return rc;
+	rc = parse_args(c, argc, argv, 1, help, version, err);
+	return rc ? rc : check_whole(c, err);
+}
+
+void config_init(struct config *c)
+{
+	memset(c, 0, sizeof(*c));
+	c->mem = 512 * MIB;
+	c->cpus = 1;
+	c->log_level = LOG_INFO;
+}
+
+void config_fini(struct config *c)
+{
+	for (unsigned i = 0; i < config_nr_options; i++)
+		if (config_options[i].is_list)
+			clear_list(c, &config_options[i]);
+	free(c->kernel);
+	free(c->initrd);
+	free(c->append);
+	free(c->cmdline);
+	free(c->serial);
+	free(c->name);
+	free(c->pidfile);
+}

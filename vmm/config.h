@@ -1,0 +1,65 @@
+/* config.h: what the user asked for, from the command line and from JSON. */
+#pragma once
+#include "vmm/core/aio.h"
+#include "vmm/core/base.h"
+#include "vmm/core/err.h"
+#include "vmm/core/log.h"
+
+enum { CONFIG_MAX_DISKS = 31, CONFIG_MAX_NETS = 31, CONFIG_MAX_CPUS = 64, CONFIG_SERIAL_LEN = 20 };
+
+enum transport { TRANSPORT_PCI, TRANSPORT_MMIO };
+
+struct disk_config {
+	char *path, *format;		/* format NULL: find out */
+	char serial[CONFIG_SERIAL_LEN + 1];
+	bool read_only;
+};
+
+struct net_config {
+	char *tap;
+	bool has_mac;
+	u8 mac[6];
+};
+
+struct config {
+	char *kernel, *initrd, *append, *cmdline, *serial, *name, *pidfile;
+	u64 mem;			/* bytes */
+	unsigned cpus;
+	bool hugepages, no_reboot;
+	enum transport transport;
+	enum aio_engine aio;
+	enum log_level log_level;
+	struct disk_config disk[CONFIG_MAX_DISKS];
+	unsigned nr_disks;
+	struct net_config net[CONFIG_MAX_NETS];
+	unsigned nr_nets;
+};
+
+/* One row per option, the same for the command line and for JSON. */
+struct option {
+	const char *name;
+	const char *metavar;		/* NULL: a switch */
+	const char *help;		/* for vmm --help; lines after the first are indented there */
+	bool is_list;			/* may stand several times */
+	/* value: "true" for a switch that is on.  -errno with a message. */
+	int (*set)(struct config *, const char *value, struct err *);
+};
+extern const struct option config_options[];
+extern const unsigned config_nr_options;
+
+void config_init(struct config *);		/* the defaults */
+void config_fini(struct config *);
+
+/*
+ * argv without the program's name: sets config from a --config file first, then
+ * from the command line, which wins; of a list it replaces all.  *help, *version:
+ * asked for; then nothing is checked.  All errors are the user's.
+ */
+int config_parse(struct config *, int argc, char **argv, bool *help, bool *version,
+		 struct err *) must_check;
+
+/* "512M", "2G"; a bare number counts in unit.  Shared with 'vmm disk'. */
+int config_parse_size(const char *text, u64 unit, u64 *size, struct err *) must_check;
+
+/* The nearest name to a mistyped one, NULL if none is near. */
+const char *config_nearest(const char *name, const char *const *names, unsigned nr);

@@ -1,0 +1,248 @@
+/* vcpu.c: the KVM_RUN loop and what the guest's exits mean. */
+#include "vmm/kvm/vcpu.h"
+#include <errno.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "vmm/core/log.h"
+#include "vmm/kvm/cpu.h"
+
+enum { KICK_SIGNAL = SIGUSR1, STACK = 256 * 1024 };
+
+struct vcpu {
+	struct vcpu_host *host;
+	unsigned index;
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+	bool has_thread;
+};
+
+/* It only has to end KVM_RUN; immediate_exit does the rest. */
+static void kicked(int sig)
+{
+	(void)sig;
+}
+
+int vcpu_new(struct vcpu **out, struct vcpu_host *host, unsigned index,
+	     const struct cpu_start *start, struct err *err)
+{
+	struct vcpu *v = calloc(1, sizeof(*v));
+	struct sigaction sa = { .sa_handler = kicked };
+	int rc;
+
+	if (!v)
+		return err_set(err, -ENOMEM, "vcpu: out of memory");
+	sigaction(KICK_SIGNAL, &sa, NULL);
+	v->host = host;
+	v->index = index;
+	v->run = MAP_FAILED;
+	v->fd = ioctl(host->kvm->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
+	if (v->fd < 0) {
+		rc = err_set(err, -errno, "vcpu %u: %s", index, strerror(errno));
+		goto fail;
+	}
+	v->run = mmap(NULL, host->kvm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+	if (v->run == MAP_FAILED) {
+		rc = err_set(err, -errno, "vcpu %u: %s", index, strerror(errno));
+		goto fail;
+	}
+	rc = cpu_setup(host->kvm, v->fd, index, host->nr_vcpus, err);
+	if (!rc && start)
+		rc = cpu_start(v->fd, start, err);
+	if (rc)
+		goto fail;
+	*out = v;
+	return 0;
+fail:
+	vcpu_free(v);
+	return rc;
+}
+
+void vcpu_free(struct vcpu *v)
+{
+	if (!v)
+		return;
+	if (v->run != MAP_FAILED)
+		munmap(v->run, v->host->kvm->run_size);
+	if (v->fd >= 0)
+		close(v->fd);
+	free(v);
+}
+
+/* --- exits ---------------------------------------------------------------------------------------- */
+
+static void port_io(struct vcpu *v)
+{
+	struct kvm_run *r = v->run;
+	u8 *data = (u8 *)r + r->io.data_offset;
+
+	for (u32 i = 0; i < r->io.count; i++, data += r->io.size) {
+		u64 value = 0;
+
+		if (r->io.direction == KVM_EXIT_IO_OUT) {
+			memcpy(&value, data, r->io.size);
+			bus_write(v->host->pio, r->io.port, r->io.size, value);
+		} else {
+			value = bus_read(v->host->pio, r->io.port, r->io.size);
+			memcpy(data, &value, r->io.size);
+		}
+	}
+}
+
+static void memory_io(struct vcpu *v)
+{
+	struct kvm_run *r = v->run;
+	unsigned len = MIN(r->mmio.len, sizeof(r->mmio.data));
+	u64 value = 0;
+
+	/* Odd lengths come from string instructions at a page's end. */
+	if (len & (len - 1)) {
+		for (unsigned i = 0; i < len; i++) {
+			if (r->mmio.is_write)
+				bus_write(v->host->mmio, r->mmio.phys_addr + i, 1, r->mmio.data[i]);
+			else
+				r->mmio.data[i] = bus_read(v->host->mmio, r->mmio.phys_addr + i, 1);
+		}
+		return;
+	}
+	if (r->mmio.is_write) {
+		memcpy(&value, r->mmio.data, len);
+		bus_write(v->host->mmio, r->mmio.phys_addr, len, value);
+	} else {
+		value = bus_read(v->host->mmio, r->mmio.phys_addr, len);
+		memcpy(r->mmio.data, &value, len);
+	}
+}
+
+static void explain_internal_error(struct vcpu *v)
+{
+	const struct kvm_run *r = v->run;
+	char text[3 * 15 + 1] = "";
+
+	switch (r->internal.suberror) {
+	case KVM_INTERNAL_ERROR_EMULATION:
+		if (r->internal.ndata >= 1 && r->emulation_failure.flags &
+		    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)
+			for (unsigned i = 0; i < MIN(r->emulation_failure.insn_size, 15); i++)
+				snprintf(text + 3 * i, 4, " %02x",
+					 r->emulation_failure.insn_bytes[i]);
+		log_err("vcpu %u: KVM could not emulate an instruction%s%s: the host's KVM lacks it "
+			"('vmm check' tells what kind of KVM this is), or the guest jumped into "
+			"memory that holds no code", v->index, *text ? ":" : "", text);
+		break;
+	case KVM_INTERNAL_ERROR_DELIVERY_EV:
+		log_err("vcpu %u: KVM could not deliver an interrupt or exception: the guest's "
+			"descriptor tables or stack lie outside its memory", v->index);
+		break;
+	default:
+		log_err("vcpu %u: internal KVM error %u: a fault of the host's kernel, whose log may "
+			"say more ('dmesg')", v->index, r->internal.suberror);
+	}
+}
+
+/* True: go on.  False: this vCPU is at its end. */
+static bool handle_exit(struct vcpu *v)
+{
+	struct kvm_run *r = v->run;
+
+	switch (r->exit_reason) {
+	case KVM_EXIT_IO:
+		port_io(v);
+		return true;
+	case KVM_EXIT_MMIO:
+		memory_io(v);
+		return true;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+	case KVM_EXIT_HLT:
+		return true;
+	case KVM_EXIT_SHUTDOWN:
+		log_err("vcpu %u: triple fault: the guest met an exception, then failed twice to "
+			"handle it (no valid interrupt table, or no stack)", v->index);
+		break;
+	case KVM_EXIT_FAIL_ENTRY:
+		log_err("vcpu %u: the processor refused to enter the guest, reason %#llx: a register "
+			"state that it does not support", v->index,
+			(unsigned long long)r->fail_entry.hardware_entry_failure_reason);
+		break;
+	case KVM_EXIT_INTERNAL_ERROR:
+		explain_internal_error(v);
+		break;
+	case KVM_EXIT_SYSTEM_EVENT:
+		log_err("vcpu %u: system event %u", v->index, r->system_event.type);
+		break;
+	default:
+		log_err("vcpu %u: unknown KVM exit %u", v->index, r->exit_reason);
+	}
+	cpu_dump(v->fd, v->index, v->host->mem);
+	return false;
+}
+
+static void run_loop(struct vcpu *v)
+{
+	while (!load_acquire(&v->host->stop)) {
+		if (!ioctl(v->fd, KVM_RUN, 0)) {
+			if (handle_exit(v))
+				continue;
+			v->host->fatal(v->host);
+			return;
+		}
+		/* EAGAIN: an AP that was woken before its SIPI; run it again. */
+		if (errno == EINTR || errno == EAGAIN)
+			continue;
+		log_err("vcpu %u: KVM_RUN: %s%s", v->index, strerror(errno), errno == EFAULT ?
+			": the host could not give the guest memory" : "");
+		cpu_dump(v->fd, v->index, v->host->mem);
+		v->host->fatal(v->host);
+		return;
+	}
+}
+
+static void *thread_main(void *arg)
+{
+	struct vcpu *v = arg;
+	char name[16];
+
+	snprintf(name, sizeof(name), "vcpu/%u", v->index);
+	pthread_setname_np(pthread_self(), name);
+	run_loop(v);
+	return NULL;
+}
+
+int vcpu_run(struct vcpu *v, struct err *err)
+{
+	pthread_attr_t attr;
+	int rc;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK);
+	rc = pthread_create(&v->thread, &attr, thread_main, v);
+	pthread_attr_destroy(&attr);
+	if (rc)
+		return err_set(err, -rc, "vcpu %u: cannot start its thread: %s", v->index,
+			       strerror(rc));
+	v->has_thread = true;
+	return 0;
+}
+
+void vcpu_kick(struct vcpu *v)
+{
+	if (!v->has_thread)
+		return;
+	store_release(&v->run->immediate_exit, 1);
+	pthread_kill(v->thread, KICK_SIGNAL);
+}
+
+void vcpu_join(struct vcpu *v)
+{
+	if (v->has_thread)
+		pthread_join(v->thread, NULL);
+	v->has_thread = false;
+}

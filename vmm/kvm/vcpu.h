@@ -1,0 +1,28 @@
+/* vcpu.h: one virtual processor, one thread. */
+#pragma once
+#include "vmm/core/bus.h"
+#include "vmm/core/cpu_start.h"
+#include "vmm/kvm/kvm.h"
+
+struct vcpu;
+
+/* Shared by all vCPUs of a machine, who outlives them. */
+struct vcpu_host {
+	struct kvm *kvm;
+	struct mem *mem;
+	struct bus *mmio, *pio;
+	unsigned nr_vcpus;
+	bool stop;			/* atomic: no vCPU enters the guest any more */
+	/* The guest cannot go on (triple fault, a KVM error): it has been explained
+	 * in the log.  On the vCPU's thread, which ends. */
+	void (*fatal)(struct vcpu_host *);
+};
+
+/* start: NULL for all but the first. */
+int  vcpu_new(struct vcpu **, struct vcpu_host *, unsigned index, const struct cpu_start *start,
+	      struct err *) must_check;
+int  vcpu_run(struct vcpu *, struct err *) must_check;	/* start its thread */
+/* After host->stop: make it leave the guest.  Then wait for its thread. */
+void vcpu_kick(struct vcpu *);
+void vcpu_join(struct vcpu *);
+void vcpu_free(struct vcpu *);		/* joined, or never run; NULL is allowed */

@@ -1,0 +1,313 @@
+/* machine.c: which devices a machine has, where they are, and how it starts. */
+#include "vmm/machine.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "devices/chardev.h"
+#include "devices/legacy.h"
+#include "devices/pci/pci.h"
+#include "devices/virtio/virtio.h"
+#include "firmware/boot.h"
+#include "firmware/layout.h"
+#include "vmm/core/log.h"
+#include "vmm/kvm/cpu.h"
+#include "vmm/kvm/irqchip.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/kvm/vcpu.h"
+
+enum { MAX_DEVICES = 80 };
+
+struct machine {
+	struct platform platform;
+	struct resources *resources;
+	struct kvm kvm;
+	struct mem *mem;
+	struct bus mmio, pio;
+	struct irqchip *irqchip;
+	struct loop *io_loop;
+	struct aio *aio;
+	struct device *device[MAX_DEVICES];	/* destroyed from the last to the first */
+	unsigned nr_devices;
+	struct pci_bus *pci;			/* NULL: virtio over MMIO */
+	struct device *acpi;
+	struct boot_machine boot;
+	struct vcpu_host host;
+	struct vcpu *vcpu[CONFIG_MAX_CPUS];
+	int outcome;				/* atomic enum outcome */
+	int exit_code;
+	struct task end;
+};
+
+/* Pins that nothing else uses, for virtio over MMIO. */
+static const u8 mmio_gsi[] = { 5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23 };
+
+/* --- its end -------------------------------------------------------------------------------- */
+
+static void leave_loop(struct task *t)
+{
+	struct machine *m = container_of(t, struct machine, end);
+
+	loop_stop(m->resources->main_loop);
+}
+
+void machine_end(struct machine *m, enum outcome why)
+{
+	int none = OUTCOME_NONE;
+
+	if (!__atomic_compare_exchange_n(&m->outcome, &none, why, false, __ATOMIC_SEQ_CST,
+					 __ATOMIC_SEQ_CST))
+		return;
+	store_release(&m->host.stop, true);
+	loop_post(m->resources->main_loop, &m->end);
+}
+
+static void guest_event(struct platform *p, enum machine_event event, int code)
+{
+	static const enum outcome outcome_of[] = {
+		[MACHINE_POWEROFF] = OUTCOME_POWEROFF, [MACHINE_RESET] = OUTCOME_RESET,
+		[MACHINE_PANIC] = OUTCOME_PANIC, [MACHINE_EXIT] = OUTCOME_EXIT,
+	};
+	struct machine *m = container_of(p, struct machine, platform);
+
+	if (event == MACHINE_EXIT && load_acquire(&m->outcome) == OUTCOME_NONE)
+		m->exit_code = code;
+	machine_end(m, outcome_of[event]);
+}
+
+static void fatal(struct vcpu_host *h)
+{
+	machine_end(container_of(h, struct machine, host), OUTCOME_FATAL);
+}
+
+void machine_press_power_button(struct machine *m)
+{
+	acpi_press_power_button(m->acpi);
+}
+
+/* --- its parts --------------------------------------------------------------------------------- */
+
+static int add(struct machine *m, int rc, struct device *dev)
+{
+	if (!rc)
+		m->device[m->nr_devices++] = dev;
+	return rc;
+}
+
+/* The transport owns the device from here on, also when it fails. */
+static int attach(struct machine *m, struct virtio *v, struct err *err)
+{
+	unsigned n = m->boot.nr_mmio_dev;
+	struct device *dev = NULL;
+	int rc;
+
+	if (m->pci) {
+		rc = virtio_pci_new(v, m->pci, &dev, err);
+	} else if (n == ARRAY_SIZE(mmio_gsi)) {
+		rc = err_set(err, -ENOSPC, "%s: virtio over MMIO has room for %zu devices; use fewer, "
+			     "or --transport pci", v->dev.name, ARRAY_SIZE(mmio_gsi));
+		device_destroy(&v->dev);
+	} else {
+		u64 base = LAYOUT_VIRTIO_MMIO + n * LAYOUT_VIRTIO_MMIO_STEP;
+
+		rc = virtio_mmio_new(v, base, mmio_gsi[n], &dev, err);
+		m->boot.mmio_dev[n].base = base;
+		m->boot.mmio_dev[n].gsi = mmio_gsi[n];
+		m->boot.nr_mmio_dev++;
+	}
+	return add(m, rc, dev);
+}
+
+/* Locally administered, the same for the same VM every time. */
+static void derive_mac(const struct config *c, unsigned i, u8 mac[6])
+{
+	u64 hash = 0xcbf29ce484222325;		/* FNV-1a */
+	char text[128];
+
+	snprintf(text, sizeof(text), "%s/%s/%u", c->name ? c->name : "vmm", c->net[i].tap, i);
+	for (const char *s = text; *s; s++)
+		hash = (hash ^ (u8)*s) * 0x100000001b3;
+	mac[0] = 0x02;
+	for (int b = 1; b < 6; b++)
+		mac[b] = hash >> 8 * b;
+}
+
+static int add_virtio(struct machine *m, struct err *err)
+{
+	const struct config *c = m->resources->config;
+	struct platform *p = &m->platform;
+	struct virtio *v;
+	char name[32];
+	int rc = 0;
+
+	for (unsigned i = 0; i < c->nr_disks && !rc; i++) {
+		snprintf(name, sizeof(name), "disk%u", i);
+		rc = virtio_blk_new(p, name, m->resources->disk[i], c->disk[i].serial, &v, err);
+		if (!rc)
+			rc = attach(m, v, err);
+	}
+	for (unsigned i = 0; i < c->nr_nets && !rc; i++) {
+		u8 mac[6];
+
+		memcpy(mac, c->net[i].mac, sizeof(mac));
+		if (!c->net[i].has_mac)
+			derive_mac(c, i, mac);
+		snprintf(name, sizeof(name), "net%u", i);
+		rc = virtio_net_new(p, name, m->resources->net[i], mac, &v, err);
+		if (!rc)
+			rc = attach(m, v, err);
+	}
+	if (!rc)
+		rc = virtio_rng_new(p, "rng0", &v, err);
+	if (!rc)
+		rc = attach(m, v, err);
+	return rc;
+}
+
+static int add_devices(struct machine *m, struct err *err)
+{
+	struct platform *p = &m->platform;
+	struct device *dev = NULL;
+	int rc;
+
+	rc = serial_new(p, "com1", PORT_COM1, COM1_GSI, m->resources->serial, &dev, err);
+	rc = add(m, rc, dev);
+	if (!rc)
+		rc = rtc_new(p, &dev, err);
+	rc = add(m, rc, dev);
+	if (!rc)
+		rc = ports_new(p, &dev, err);
+	rc = add(m, rc, dev);
+	if (!rc)
+		rc = acpi_ports_new(p, &m->acpi, err);
+	rc = add(m, rc, m->acpi);
+	if (!rc && m->resources->config->transport == TRANSPORT_PCI) {
+		rc = pci_bus_new(&m->pci, p, LAYOUT_PCI_ECAM, LAYOUT_PCI_WINDOW,
+				 LAYOUT_PCI_WINDOW_LEN, err);
+		if (!rc)
+			add(m, 0, pci_bus_device(m->pci));
+	}
+	return rc ? rc : add_virtio(m, err);
+}
+
+static int add_vcpus(struct machine *m, const struct cpu_start *start, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < m->host.nr_vcpus && !rc; i++)
+		rc = vcpu_new(&m->vcpu[i], &m->host, i, i ? NULL : start, err);
+	return rc;
+}
+
+static int build(struct machine *m, struct err *err)
+{
+	const struct config *c = m->resources->config;
+	struct cpu_start start;
+	int rc = kvm_open(&m->kvm, err);
+
+	if (!rc)
+		rc = mem_new(&m->mem, c->mem, c->hugepages, err);
+	if (!rc)
+		rc = kvm_set_memory(&m->kvm, m->mem, err);
+	if (!rc)
+		rc = kvm_create_irqchip(&m->kvm, err);
+	if (!rc)
+		rc = irqchip_new(&m->irqchip, &m->kvm, err);
+	if (!rc)
+		rc = loop_new(&m->io_loop, err);
+	if (!rc && c->nr_disks)
+		rc = aio_new(&m->aio, m->io_loop, c->aio, err);
+	if (rc)
+		return rc;
+	kvm_attach_bus(&m->kvm, &m->mmio, true);
+	kvm_attach_bus(&m->kvm, &m->pio, false);
+	m->platform = (struct platform){
+		.mem = m->mem, .mmio = &m->mmio, .pio = &m->pio, .irqchip = m->irqchip,
+		.main_loop = m->resources->main_loop, .io_loop = m->io_loop, .aio = m->aio,
+		.event = guest_event,
+	};
+	m->host = (struct vcpu_host){
+		.kvm = &m->kvm, .mem = m->mem, .mmio = &m->mmio, .pio = &m->pio,
+		.nr_vcpus = c->cpus, .fatal = fatal,
+	};
+	rc = add_devices(m, err);
+	m->boot.nr_cpus = c->cpus;
+	m->boot.has_pci = m->pci;
+	m->boot.pci_ecam = LAYOUT_PCI_ECAM;
+	m->boot.pci_ecam_len = PCI_ECAM_LEN;
+	if (!rc)
+		rc = boot_load(m->mem, &m->boot, m->resources->kernel_fd, m->resources->initrd_fd,
+			       m->resources->cmdline, &start, err);
+	if (!rc)
+		rc = add_vcpus(m, &start, err);
+	return rc;
+}
+
+int machine_new(struct machine **out, struct resources *r, struct err *err)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	int rc;
+
+	if (!m)
+		return err_set(err, -ENOMEM, "out of memory");
+	m->resources = r;
+	m->kvm.sys_fd = m->kvm.vm_fd = -1;
+	m->end.run = leave_loop;
+	bus_init(&m->mmio, "mmio");
+	bus_init(&m->pio, "pio");
+	rc = build(m, err);
+	if (rc) {
+		machine_free(m);
+		return rc;
+	}
+	r->machine = m;
+	*out = m;
+	return 0;
+}
+
+int machine_run(struct machine *m, enum outcome *outcome, int *exit_code, struct err *err)
+{
+	int rc = loop_start_thread(m->io_loop, "io/0", err);
+
+	for (unsigned i = 0; i < m->host.nr_vcpus && !rc; i++)
+		rc = vcpu_run(m->vcpu[i], err);
+	if (rc)
+		return rc;
+	loop_run(m->resources->main_loop);
+	*outcome = load_acquire(&m->outcome);
+	*exit_code = m->exit_code;
+	return 0;
+}
+
+static void stop_vcpus(struct machine *m)
+{
+	store_release(&m->host.stop, true);
+	/* One may wait for a terminal that nobody reads. */
+	chardev_hurry(m->resources->serial, true);
+	for (unsigned i = 0; i < CONFIG_MAX_CPUS && m->vcpu[i]; i++)
+		vcpu_kick(m->vcpu[i]);
+	for (unsigned i = 0; i < CONFIG_MAX_CPUS && m->vcpu[i]; i++)
+		vcpu_join(m->vcpu[i]);
+	chardev_hurry(m->resources->serial, false);
+}
+
+void machine_free(struct machine *m)
+{
+	if (!m)
+		return;
+	m->resources->machine = NULL;
+	stop_vcpus(m);
+	while (m->nr_devices)
+		device_destroy(m->device[--m->nr_devices]);
+	loop_stop_thread(m->io_loop);
+	aio_free(m->aio);
+	loop_free(m->io_loop);
+	for (unsigned i = 0; i < CONFIG_MAX_CPUS; i++)
+		vcpu_free(m->vcpu[i]);
+	irqchip_free(m->irqchip);
+	kvm_close(&m->kvm);
+	mem_free(m->mem);
+	bus_fini(&m->mmio);
+	bus_fini(&m->pio);
+	free(m);
+}

@@ -1,0 +1,37 @@
+/* machine.h: one virtual machine, from parts to its end.  The composition root. */
+#pragma once
+#include "vmm/config.h"
+#include "vmm/core/loop.h"
+
+/* Why a machine ended. */
+enum outcome {
+	OUTCOME_NONE,
+	OUTCOME_POWEROFF, OUTCOME_RESET, OUTCOME_PANIC, OUTCOME_EXIT,
+	OUTCOME_FATAL,			/* explained in the log */
+	OUTCOME_QUIT,			/* the user typed Ctrl-A x */
+	OUTCOME_STOPPED,		/* signals, and a guest that did not listen */
+};
+
+/* What outlives a reboot: everything that was opened by path. */
+struct resources {
+	const struct config *config;
+	struct loop *main_loop;
+	struct chardev *serial;
+	int kernel_fd, initrd_fd;	/* initrd_fd -1: none */
+	struct blk *disk[CONFIG_MAX_DISKS];
+	struct net *net[CONFIG_MAX_NETS];
+	char *cmdline;
+	struct machine *machine;	/* the one that runs, NULL between two */
+};
+
+int  resources_open(struct resources *, const struct config *, struct err *) must_check;
+void resources_close(struct resources *);	/* idempotent */
+
+/* All on the control thread, whose loop is resources->main_loop. */
+struct machine;
+int  machine_new(struct machine **, struct resources *, struct err *) must_check;
+int  machine_run(struct machine *, enum outcome *, int *exit_code, struct err *) must_check;
+void machine_free(struct machine *);			/* NULL is allowed */
+
+void machine_press_power_button(struct machine *);
+void machine_end(struct machine *, enum outcome);	/* first one wins; any thread */

@@ -1,0 +1,37 @@
+/* main.c: which subcommand. */
+#include <string.h>
+#include "vmm/commands.h"
+#include "vmm/config.h"
+#include "vmm/core/base.h"
+#include "vmm/core/log.h"
+
+static const struct {
+	const char *name;
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{ "run", command_run },
+	{ "check", command_check },
+	{ "disk", command_disk },
+};
+
+static int unknown(const char *word)
+{
+	const char *names[ARRAY_SIZE(commands)], *near;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
+		names[i] = commands[i].name;
+	near = config_nearest(word, names, ARRAY_SIZE(commands));
+	log_err(near ? "unknown command '%s'; did you mean '%s'?" :
+		       "unknown command '%s'; 'vmm --help' lists all", word, near);
+	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2 || argv[1][0] == '-')
+		return command_run(argc - 1, argv + 1);
+	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(argv[1], commands[i].name))
+			return commands[i].run(argc - 2, argv + 2);
+	return unknown(argv[1]);
+}

@@ -1,0 +1,154 @@
+/* run.c: 'vmm run': one VM from its options to its exit status. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+#include "vmm/commands.h"
+#include "vmm/config.h"
+#include "vmm/control.h"
+#include "vmm/core/log.h"
+#include "vmm/machine.h"
+#include "vmm/version.h"
+
+static void print_option(const char *name, const char *metavar, const char *help)
+{
+	char left[64];
+	int n = snprintf(left, sizeof(left), "  --%s%s%s", name, metavar ? " " : "",
+			 metavar ? metavar : "");
+
+	printf(n < 27 ? "%-27s" : "%s\n%27s", left, "");
+	for (; *help; help++) {
+		putchar(*help);
+		if (*help == '\n')
+			printf("%27s", "");
+	}
+	putchar('\n');
+}
+
+static void print_help(void)
+{
+	puts("vmm runs a virtual machine on KVM.\n\n"
+	     "usage: vmm [run] --kernel FILE [options]    run a VM on this terminal\n"
+	     "       vmm check                            what this host can do\n"
+	     "       vmm disk create [--thin|--thick] PATH SIZE\n"
+	     "       vmm --help | --version\n\noptions:");
+	for (unsigned i = 0; i < config_nr_options; i++)
+		print_option(config_options[i].name, config_options[i].metavar,
+			     config_options[i].help);
+	print_option("config", "FILE.json", "read options from a JSON object with the same names;\n"
+		     "the command line wins");
+	print_option("help", NULL, "also -h");
+	print_option("version", NULL, "");
+	puts("\nOn a terminal Ctrl-A x quits, Ctrl-A h helps. SIGTERM presses the guest's power button.\n"
+	     "Exit status: 0 powered off, 1 failed, 2 wrong usage, 3 guest panic, or what the guest\n"
+	     "wrote to port 0xf4. See vmm(1).");
+}
+
+/* --- pid file ----------------------------------------------------------------------------------- */
+
+static int write_pidfile(const char *path, struct err *err)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	int rc = fd < 0 || dprintf(fd, "%d\n", getpid()) < 0 ? -errno : 0;
+
+	if (fd >= 0 && close(fd) && !rc)
+		rc = -errno;
+	if (rc && fd >= 0)
+		unlink(path);
+	return rc ? err_set(err, rc, "pidfile %s: %s", path, strerror(-rc)) : 0;
+}
+
+/* --- the life of a VM ----------------------------------------------------------------------------- */
+
+static int status_of(enum outcome why, int code)
+{
+	switch (why) {
+	case OUTCOME_EXIT:
+		return code;
+	case OUTCOME_PANIC:
+		log_warn("the guest's kernel panicked");
+		return EXIT_GUEST_PANIC;
+	case OUTCOME_FATAL:
+	case OUTCOME_STOPPED:
+		return EXIT_RUNTIME;
+	default:
+		return EXIT_OK;
+	}
+}
+
+static int live(struct resources *r, int *status, struct err *err)
+{
+	enum outcome why = OUTCOME_RESET;
+	int code = 0, rc = 0;
+
+	while (why == OUTCOME_RESET && !rc) {
+		struct machine *m;
+
+		rc = machine_new(&m, r, err);
+		if (rc)
+			break;
+		rc = machine_run(m, &why, &code, err);
+		machine_free(m);
+		if (why == OUTCOME_RESET && r->config->no_reboot)
+			break;
+	}
+	*status = status_of(why, code);
+	return rc;
+}
+
+static int run(const struct config *c, struct err *err)
+{
+	struct resources r;
+	struct control control = { .fd = -1 };
+	int status = EXIT_RUNTIME, rc;
+
+	control_block_signals();
+	rc = resources_open(&r, c, err);
+	if (rc)
+		return EXIT_RUNTIME;
+	rc = control_start(&control, &r, err);
+	if (!rc && c->pidfile)
+		rc = write_pidfile(c->pidfile, err);
+	if (!rc) {
+		rc = live(&r, &status, err);
+		if (c->pidfile)
+			unlink(c->pidfile);
+	}
+	control_stop(&control);
+	resources_close(&r);
+	return rc ? EXIT_RUNTIME : status;
+}
+
+int command_run(int argc, char **argv)
+{
+	struct err err = { 0 };
+	struct config c;
+	bool help, version;
+	int status;
+
+	config_init(&c);
+	if (config_parse(&c, argc, argv, &help, &version, &err)) {
+		log_err("%s", err.msg);
+		config_fini(&c);
+		return EXIT_USAGE;
+	}
+	if (help || version) {
+		if (help)
+			print_help();
+		else
+			puts("vmm " VMM_VERSION);
+		config_fini(&c);
+		return EXIT_OK;
+	}
+	log_set_level(c.log_level);
+	if (c.name)
+		prctl(PR_SET_NAME, c.name);
+	status = run(&c, &err);
+	if (err.code)
+		log_err("%s", err.msg);
+	config_fini(&c);
+	return status;
+}
