@@ -1,0 +1,84 @@
+# vmm: `make` builds build/vmm; `make demo` and `make check` set up all they need.
+BUILD ?= build
+PREFIX ?= /usr/local
+CC ?= gcc
+NASM ?= nasm
+IASL ?= iasl
+
+CFLAGS ?= -O2 -g
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wimplicit-fallthrough \
+	-Wvla -Wcast-qual $(if $(CI),-Werror)
+HARDEN := -fstack-protector-strong -fPIE -fcf-protection -fstack-clash-protection
+BASE := -std=gnu11 -D_GNU_SOURCE -I. -MMD -MP $(WARN)
+# liburing, jansson: static where Debian has them so, for one small binary that starts fast.
+LIBS := -Wl,-Bstatic -luring -ljansson -Wl,-Bdynamic -lpthread
+
+CORE := $(wildcard vmm/core/*.c devices/*.c devices/*/*.c firmware/*.c) vmm/config.c
+SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
+OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
+AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
+
+.PHONY: all demo check check-unit check-guest check-e2e deps-build deps-test install clean
+all: $(BUILD)/vmm
+
+include guest/rules.mk
+
+$(BUILD)/vmm: $(OBJ)
+	$(CC) $(CFLAGS) -pie -Wl,-z,relro,-z,now -Wl,-O1,--as-needed -o $@ $^ $(LIBS)
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE) $(HARDEN) $(if $(findstring -O0,$(CFLAGS)),,-D_FORTIFY_SOURCE=2) $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/%.aml: firmware/%.asl
+	@mkdir -p $(@D)
+	@$(IASL) -ve -p $(BUILD)/$* $< >$(BUILD)/$*.log 2>&1 || { cat $(BUILD)/$*.log; exit 1; }
+
+$(BUILD)/obj/firmware/blobs.o: firmware/blobs.asm $(AML) $(BUILD)/guest/speed.bin
+	@mkdir -p $(@D)
+	$(NASM) -f elf64 -i $(BUILD)/ -o $@ $<
+
+# --- tests ----------------------------------------------------------------------------------
+SAN := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+TEST_LIB := $(patsubst %.c,$(BUILD)/san/%.o,$(CORE) $(wildcard tests/lib/*.c))
+UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*_test.c))
+
+$(BUILD)/san/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE) $(SAN) -c -o $@ $<
+
+$(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o
+	@mkdir -p $(@D)
+	$(CC) $(SAN) -o $@ $^ -lcmocka -luring -ljansson -lpthread
+
+.PRECIOUS: $(BUILD)/san/%.o
+
+deps-build:
+	@scripts/deps build
+deps-test:
+	@scripts/deps test
+
+demo: deps-build
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@scripts/demo $(BUILD)
+
+check: deps-test
+	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads $(UNIT)
+	@scripts/run-tests $(BUILD)
+
+check-unit: $(UNIT)
+	@scripts/run-tests $(BUILD) unit
+check-guest: all guest-payloads
+	@scripts/run-tests $(BUILD) guest
+check-e2e: all guest-payloads
+	@scripts/run-tests $(BUILD) e2e
+
+install: all
+	install -D -m 755 $(BUILD)/vmm $(DESTDIR)$(PREFIX)/bin/vmm
+	install -D -m 644 vmm/vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
+	install -D -m 644 scripts/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/vmm
+
+clean:
+	rm -rf $(BUILD)/obj $(BUILD)/san $(BUILD)/unit $(BUILD)/guest $(BUILD)/*.aml $(BUILD)/*.log $(BUILD)/vmm
+
+-include $(OBJ:.o=.d) $(TEST_LIB:.o=.d)
