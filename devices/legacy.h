@@ -12,8 +12,9 @@ int serial_new(struct platform *, const char *name, u64 port, u32 gsi, struct ch
 /* MC146818 clock and its 128 bytes of CMOS, in UTC. */
 int rtc_new(struct platform *, struct device **, struct err *) must_check;
 
-/* i8042 (its reset line only), the test-exit port, pvpanic. */
-int ports_new(struct platform *, struct device **, struct err *) must_check;
+/* i8042 (its reset line only), the test-exit port, pvpanic; and the reset control
+ * register, where no PCI bus has it among its own ports. */
+int ports_new(struct platform *, bool reset_control, struct device **, struct err *) must_check;
 
 /* The hardware-reduced ACPI registers: sleep control, and the events of a
  * generic event device. */

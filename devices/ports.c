@@ -9,7 +9,7 @@ enum { I8042_DATA = 0, I8042_COMMAND = 4, PVPANIC_PANICKED = 1, PVPANIC_CRASH_LO
 struct ports {
 	struct device dev;
 	struct platform *platform;
-	struct io_range data, command, exit, pvpanic;
+	struct io_range data, command, reset, exit, pvpanic;
 };
 
 static struct platform *platform_of(struct device *dev)
@@ -28,6 +28,13 @@ static void i8042_write(struct device *dev, u64 offset, unsigned size, u64 value
 {
 	(void)offset, (void)size;
 	if ((u8)value == I8042_RESET)
+		platform_of(dev)->event(platform_of(dev), MACHINE_RESET, 0);
+}
+
+static void reset_write(struct device *dev, u64 offset, unsigned size, u64 value)
+{
+	(void)offset, (void)size;
+	if (value & RESET_CONTROL_RESET)
 		platform_of(dev)->event(platform_of(dev), MACHINE_RESET, 0);
 }
 
@@ -53,6 +60,7 @@ static void pvpanic_write(struct device *dev, u64 offset, unsigned size, u64 val
 
 static const struct io_ops data_io = { .read = i8042_read };
 static const struct io_ops command_io = { .read = i8042_read, .write = i8042_write };
+static const struct io_ops reset_io = { .read = i8042_read, .write = reset_write };
 static const struct io_ops exit_io = { .write = exit_write };
 static const struct io_ops pvpanic_io = { .read = pvpanic_read, .write = pvpanic_write };
 
@@ -62,6 +70,7 @@ static void ports_destroy(struct device *dev)
 
 	bus_unmap(p->platform->pio, &p->data);
 	bus_unmap(p->platform->pio, &p->command);
+	bus_unmap(p->platform->pio, &p->reset);
 	bus_unmap(p->platform->pio, &p->exit);
 	bus_unmap(p->platform->pio, &p->pvpanic);
 	device_fini(dev);
@@ -77,7 +86,7 @@ static int map_port(struct ports *p, struct io_range *r, const struct io_ops *op
 	return bus_map(p->platform->pio, r, port, err);
 }
 
-int ports_new(struct platform *platform, struct device **out, struct err *err)
+int ports_new(struct platform *platform, bool reset_control, struct device **out, struct err *err)
 {
 	struct ports *p = calloc(1, sizeof(*p));
 	int rc;
@@ -90,6 +99,8 @@ int ports_new(struct platform *platform, struct device **out, struct err *err)
 	if (!rc)
 		rc = map_port(p, &p->command, &command_io, PORT_I8042 + I8042_COMMAND, 1,
 			      "i8042-command", err);
+	if (!rc && reset_control)
+		rc = map_port(p, &p->reset, &reset_io, PORT_RESET_CONTROL, 1, "reset", err);
 	/* Four, so that a wider access is heard as well. */
 	if (!rc)
 		rc = map_port(p, &p->exit, &exit_io, PORT_EXIT, 4, "exit", err);

@@ -106,7 +106,7 @@ static int start_trial(struct trial *t, u64 rounds, struct err *err)
 					 .irqchip = t->irqchip, .event = trial_event };
 	t->host = (struct vcpu_host){ .kvm = &t->kvm, .mem = t->mem, .mmio = &t->mmio,
 				      .pio = &t->pio, .nr_vcpus = 1, .fatal = trial_fatal };
-	rc = ports_new(&t->platform, &t->ports, err);
+	rc = ports_new(&t->platform, false, &t->ports, err);
 	return rc ? rc : vcpu_new(&t->vcpu, &t->host, 0, &start, err);
 }
 

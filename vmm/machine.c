@@ -166,6 +166,7 @@ static int add_virtio(struct machine *m, struct err *err)
 
 static int add_devices(struct machine *m, struct err *err)
 {
+	bool has_pci = m->resources->config->transport == TRANSPORT_PCI;
 	struct platform *p = &m->platform;
 	struct device *dev = NULL;
 	int rc;
@@ -176,12 +177,12 @@ static int add_devices(struct machine *m, struct err *err)
 		rc = rtc_new(p, &dev, err);
 	rc = add(m, rc, dev);
 	if (!rc)
-		rc = ports_new(p, &dev, err);
+		rc = ports_new(p, !has_pci, &dev, err);
 	rc = add(m, rc, dev);
 	if (!rc)
 		rc = acpi_ports_new(p, &m->acpi, err);
 	rc = add(m, rc, m->acpi);
-	if (!rc && m->resources->config->transport == TRANSPORT_PCI) {
+	if (!rc && has_pci) {
 		rc = pci_bus_new(&m->pci, p, LAYOUT_PCI_ECAM, LAYOUT_PCI_WINDOW,
 				 LAYOUT_PCI_WINDOW_LEN, err);
 		if (!rc)

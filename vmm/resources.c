@@ -98,7 +98,8 @@ static int open_backends(struct resources *r, struct err *err)
 
 /*
  * quiet: thousands of exits for the serial port less.  nr_uarts: there is one;
- * looking for more takes dozens of exits.  The rest says where root is.
+ * looking for more takes dozens of exits.  pci=off: do not look for
+ * a bus that is not there.  The rest says where root is.
  */
 static char *make_cmdline(const struct config *c)
 {
@@ -109,8 +110,9 @@ static char *make_cmdline(const struct config *c)
 
 	if (c->cmdline)
 		return strdup(c->cmdline);
-	if (asprintf(&text, "%s%s quiet 8250.nr_uarts=1%s%s", console ? "console=ttyS0" : "console=null",
-		     root, c->append ? " " : "", c->append ? c->append : "") < 0)
+	if (asprintf(&text, "%s%s quiet 8250.nr_uarts=1%s%s%s",
+		     console ? "console=ttyS0" : "console=null", root,
+		     c->transport == TRANSPORT_MMIO ? " pci=off" : "", c->append ? " " : "", c->append ? c->append : "") < 0)
 		return NULL;
 	return text;
 }

@@ -4,11 +4,11 @@
 #include <linux/pci_regs.h>
 #include <stdlib.h>
 #include <string.h>
+#include "vmm/core/ports.h"
 
 enum {
-	CONF1_BASE = 0xcf8, CONF1_LEN = 8, CONF1_RESET = 0xcf9,
+	CONF1_BASE = PORT_RESET_CONTROL - 1, CONF1_LEN = 8,
 	CONF1_ENABLE = 1U << 31,
-	RESET_SYSTEM = 4,		/* bit 2 of 0xcf9 going up resets */
 };
 
 struct pci_bus {
@@ -211,8 +211,9 @@ static void conf1_write(struct device *dev, u64 offset, unsigned size, u64 value
 {
 	struct pci_bus *b = to_bus(dev);
 
-	if (offset == CONF1_RESET - CONF1_BASE && size == 1) {
-		if (value & RESET_SYSTEM)
+	/* The chipset's reset control lies amid the address register's bytes. */
+	if (offset == PORT_RESET_CONTROL - CONF1_BASE && size == 1) {
+		if (value & RESET_CONTROL_RESET)
 			b->platform->event(b->platform, MACHINE_RESET, 0);
 	} else if (offset == 0 && size == 4) {
 		b->address = value;

@@ -89,9 +89,8 @@ static void write_queue(struct mmio *m, u64 offset, u32 value)
 {
 	struct virtq *q;
 
-	/* Ready may be taken back by a reset of the device only (no RING_RESET). */
 	if (offset == VIRTIO_MMIO_QUEUE_READY && !value) {
-		device_guest_error(&m->v->dev, "queue %u disabled while live", m->queue_sel);
+		virtio_queue_disable(m->v, m->queue_sel);
 		return;
 	}
 	q = virtio_queue_setup(m->v, m->queue_sel);

@@ -270,3 +270,25 @@ struct virtq *virtio_queue_setup(struct virtio *v, u32 index)
 	}
 	return q;
 }
+
+static void disable_on_loop(void *arg)
+{
+	struct kick *k = arg;
+
+	watch_stop(&k->watch);
+	/* A driver that takes one queue back is on its way to a reset. */
+	if (k->v->ops->stop)
+		k->v->ops->stop(k->v);
+	virtq_stop(&k->v->vq[k - k->v->kick]);
+}
+
+void virtio_queue_disable(struct virtio *v, u32 index)
+{
+	struct virtq *q = virtio_queue(v, index);
+
+	if (!q)
+		return;
+	if (v->started)
+		loop_call(v->platform->io_loop, disable_on_loop, &v->kick[index]);
+	q->ready = false;
+}

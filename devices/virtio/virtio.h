@@ -81,3 +81,5 @@ void virtio_notify(struct virtio *, u32 queue);		/* a notification that exited *
  * once it is live, which is the guest's error. */
 struct virtq *virtio_queue(struct virtio *, u32 index);
 struct virtq *virtio_queue_setup(struct virtio *, u32 index);
+/* The driver stops using a queue; what was in flight is done when this returns. */
+void virtio_queue_disable(struct virtio *, u32 index);

@@ -4,6 +4,9 @@
 #include <linux/virtio_ring.h>
 #include <string.h>
 
+/* No queue, and so no chain, is longer (2.7.5.3.1). */
+enum { INDIRECT_MAX = 32768 };
+
 static u16 *avail_event(struct virtq *q) { return (u16 *)&q->used_ring->ring[q->size]; }
 static u16 *used_event(struct virtq *q)  { return &q->avail_ring->ring[q->size]; }
 
@@ -78,7 +81,7 @@ static int walk(struct virtq *q, struct chain *c)
 			return -EPROTO;
 		if (d.flags & VRING_DESC_F_INDIRECT) {
 			if (!q->indirect || indirect || (d.flags & VRING_DESC_F_NEXT) || !d.len ||
-			    d.len % 16)
+			    d.len % 16 || d.len / 16 > INDIRECT_MAX)
 				return -EPROTO;
 			table = GPA(d.addr);
 			nr = d.len / 16;

@@ -9,6 +9,9 @@
 
 enum { PAGE = 4096, LEGACY_HOLE = 0xa0000, LOW_MIB = 0x100000 };
 
+/* The PCI window starts where low RAM ends at most; its end is free. */
+#define BEHIND_BARS	0xdff00000ull
+
 static const struct start_memmap *map;
 static u32 nr;
 
@@ -82,7 +85,8 @@ static void test_ram(u64 mem)
 	check(high_end - RAM_HIGH_BASE == mem - low, "and above 4 GiB at %llx", high_end);
 	check(total <= mem && mem - total <= LOW_MIB, "%lld KiB of %lld KiB are RAM", total >> 10,
 	      mem >> 10);
-	test_hole("behind the last RAM", high_end > RAM_HIGH_BASE ? high_end : low);
+	test_hole("behind the last RAM", high_end > RAM_HIGH_BASE ? high_end :
+		  low == RAM_LOW_END ? BEHIND_BARS : low);
 }
 
 int main(const struct start_info *info, const char *cmdline)
