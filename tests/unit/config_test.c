@@ -1,0 +1,423 @@
+/* config_test.c: every option, good and bad, from the command line and from JSON. */
+#include "tests/lib/test.h"
+#include "vmm/config.h"
+
+enum { MAX_ARGS = 80 };
+
+static struct config c;
+static struct err err;
+static bool help, version;
+static char path[] = "/tmp/vmm-config-test-XXXXXX";
+
+static int parse(const char *first, ...)
+{
+	char *argv[MAX_ARGS];
+	int argc = 0;
+	va_list ap;
+
+	config_fini(&c);
+	config_init(&c);
+	memset(&err, 0, sizeof(err));
+	va_start(ap, first);
+	for (const char *s = first; s; s = va_arg(ap, const char *))
+		argv[argc++] = (char *)(uintptr_t)s;
+	va_end(ap);
+	return config_parse(&c, argc, argv, &help, &version, &err);
+}
+
+#define good(...)	assert_int_equal(parse("--kernel", "k", __VA_ARGS__, NULL), 0)
+#define bad(says, ...) \
+	do { \
+		assert_int_equal(parse("--kernel", "k", __VA_ARGS__, NULL), -EINVAL); \
+		assert_int_equal(err.code, -EINVAL); \
+		assert_says(err.msg, says); \
+	} while (0)
+
+static void put_json(const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+#define good_json(text)		(put_json(text), good("--config", path))
+#define bad_json(says, text)	do { put_json(text); bad(says, "--config", path); } while (0)
+
+static int setup(void **state)
+{
+	int fd = mkstemp(path);
+
+	(void)state;
+	config_init(&c);
+	close(fd);
+	return fd < 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	config_fini(&c);
+	unlink(path);
+	return 0;
+}
+
+static void test_defaults(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--kernel", "vmlinuz", NULL), 0);
+	assert_string_equal(c.kernel, "vmlinuz");
+	assert_int_equal(c.mem, 512 * MIB);
+	assert_int_equal(c.cpus, 1);
+	assert_int_equal(c.transport, TRANSPORT_PCI);
+	assert_int_equal(c.aio, AIO_AUTO);
+	assert_int_equal(c.log_level, LOG_INFO);
+	assert_int_equal(c.nr_disks + c.nr_nets, 0);
+	assert_null(c.initrd);
+	assert_null(c.cmdline);
+	assert_false(c.hugepages || c.no_reboot || help || version);
+}
+
+static void test_no_kernel(void **state)
+{
+	(void)state;
+	assert_int_equal(parse(NULL), -EINVAL);
+	assert_says(err.msg, "--kernel");
+}
+
+static void test_help_and_version(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--help", NULL), 0);
+	assert_true(help);
+	assert_int_equal(parse("-h", NULL), 0);
+	assert_true(help);
+	assert_int_equal(parse("--version", NULL), 0);
+	assert_true(version && !help);
+	/* Nothing else is checked then. */
+	assert_int_equal(parse("--mem", "nonsense", "--help", NULL), 0);
+	assert_true(help);
+}
+
+static void test_strings(void **state)
+{
+	(void)state;
+	good("--initrd", "i", "--cmdline=a=b c", "--name", "vm-1.x_Y", "--pidfile", "p");
+	assert_string_equal(c.initrd, "i");
+	assert_string_equal(c.cmdline, "a=b c");
+	assert_string_equal(c.name, "vm-1.x_Y");
+	assert_string_equal(c.pidfile, "p");
+	good("--cmdline", "");
+	assert_string_equal(c.cmdline, "");
+	good("--initrd", "a", "--initrd", "b");
+	assert_string_equal(c.initrd, "b");
+	bad("initrd", "--initrd", "");
+	bad("pidfile", "--pidfile=");
+	bad("kernel", "--kernel", "");
+	good("--append", "a", "--append", "b");
+	assert_string_equal(c.append, "a b");
+	bad("--cmdline", "--append", "a", "--cmdline", "b");
+}
+
+static void test_names(void **state)
+{
+	char name[66];
+
+	(void)state;
+	memset(name, 'x', 65);
+	name[64] = 0;
+	good("--name", name);
+	name[64] = 'x';
+	name[65] = 0;
+	bad("name", "--name", name);
+	bad("name", "--name", "");
+	bad("name", "--name", ".hidden");
+	bad("name", "--name", "-x");
+	bad("name", "--name", "a/b");
+	bad("name", "--name", "a b");
+	bad("name", "--name", "\xc3\xa4");
+}
+
+static void test_mem(void **state)
+{
+	static const struct { const char *text; u64 mib; } ok[] = {
+		{ "16", 16 }, { "512", 512 }, { "512M", 512 }, { "512m", 512 }, { "512MiB", 512 },
+		{ "2G", 2048 }, { "2GB", 2048 }, { "1T", 1 << 20 }, { "1048576K", 1024 },
+		{ "0016M", 16 },
+	};
+	static const char *const no[] = {
+		"", "0", "15M", "-1", "+1G", "1.5G", "G", "1X", "1MM", "512 M", " 512", "0x200M",
+		"1025K", "2T", "99999999999999999999", "18446744073709551615T", "16777216T", "1Mi8",
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(ok); i++) {
+		good("--mem", ok[i].text);
+		assert_int_equal(c.mem, ok[i].mib * MIB);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(no); i++)
+		bad("mem", "--mem", no[i]);
+}
+
+static void test_sizes(void **state)
+{
+	u64 size = 0;
+
+	(void)state;
+	assert_int_equal(config_parse_size("7", 512, &size, &err), 0);
+	assert_int_equal(size, 7 * 512);
+	assert_int_equal(config_parse_size("3K", 512, &size, &err), 0);
+	assert_int_equal(size, 3072);
+	assert_int_equal(config_parse_size("16777215T", 1, &size, &err), 0);
+	assert_int_equal(size, 16777215ULL << 40);
+	assert_int_equal(config_parse_size("16777216T", 1, &size, &err), -EINVAL);
+	assert_int_equal(config_parse_size("x", 1, &size, NULL), -EINVAL);
+}
+
+static void test_cpus(void **state)
+{
+	static const char *const no[] = { "0", "65", "-1", "", "1x", "x", "99999999999999999999",
+					  " 2", "+2", "2.0" };
+
+	(void)state;
+	good("--cpus", "64");
+	assert_int_equal(c.cpus, 64);
+	good("--cpus=1");
+	for (unsigned i = 0; i < ARRAY_SIZE(no); i++)
+		bad("cpus", "--cpus", no[i]);
+}
+
+static void test_switches(void **state)
+{
+	(void)state;
+	good("--hugepages", "--no-reboot", "--mem", "64M");
+	assert_true(c.hugepages && c.no_reboot);
+	assert_int_equal(c.mem, 64 * MIB);
+	good("--hugepages=off", "--no-reboot=yes");
+	assert_true(!c.hugepages && c.no_reboot);
+	bad("hugepages", "--hugepages=maybe");
+	bad("no-reboot", "--no-reboot=");
+	bad("2M", "--hugepages", "--mem", "65M");
+}
+
+static void test_choices(void **state)
+{
+	static const char *const serials[] = { "stdio", "pty", "none", "file:x", "unix:/a/b" };
+	static const char *const no[] = { "", "tty", "file:", "unix:", "stdio:" };
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(serials); i++) {
+		good("--serial", serials[i]);
+		assert_string_equal(c.serial, serials[i]);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(no); i++)
+		bad("serial", "--serial", no[i]);
+	good("--transport", "mmio", "--aio", "threads", "--log-level", "debug");
+	assert_int_equal(c.transport, TRANSPORT_MMIO);
+	assert_int_equal(c.aio, AIO_THREADS);
+	assert_int_equal(c.log_level, LOG_DEBUG);
+	good("--transport", "pci", "--aio", "io_uring", "--log-level", "err");
+	assert_int_equal(c.transport, TRANSPORT_PCI);
+	assert_int_equal(c.aio, AIO_URING);
+	assert_int_equal(c.log_level, LOG_ERR);
+	bad("transport", "--transport", "PCI");
+	bad("aio", "--aio", "uring");
+	bad("log-level", "--log-level", "loud");
+}
+
+static void test_disks(void **state)
+{
+	(void)state;
+	good("--disk", "a.img", "--disk=b,readonly,serial=S-1", "--disk", "c,,d=e,readonly=off",
+	     "--disk", "f,format=raw,serial=12345678901234567890");
+	assert_int_equal(c.nr_disks, 4);
+	assert_string_equal(c.disk[0].path, "a.img");
+	assert_false(c.disk[0].read_only);
+	assert_null(c.disk[0].format);
+	assert_string_equal(c.disk[0].serial, "");
+	assert_string_equal(c.disk[1].path, "b");
+	assert_true(c.disk[1].read_only);
+	assert_string_equal(c.disk[1].serial, "S-1");
+	assert_string_equal(c.disk[2].path, "c,d=e");
+	assert_false(c.disk[2].read_only);
+	assert_string_equal(c.disk[3].format, "raw");
+	assert_string_equal(c.disk[3].serial, "12345678901234567890");
+	good("--disk", "a,,,readonly");
+	assert_string_equal(c.disk[0].path, "a,");
+	assert_true(c.disk[0].read_only);
+	good("--disk", "a,serial=x,,y");
+	assert_string_equal(c.disk[0].serial, "x,y");
+	bad("no path", "--disk", "");
+	bad("no path", "--disk", ",readonly");
+	bad("readonly", "--disk", "a,readonly=x");
+	bad("serial", "--disk", "a,serial=123456789012345678901");
+	bad("qcow2", "--disk", "a,format=qcow2");
+	bad("did you mean 'readonly'", "--disk", "a,readnly");
+	bad("known: ", "--disk", "a,zzzzzz=1");
+	bad("unknown option ''", "--disk", "a,");
+}
+
+static void test_too_many_disks(void **state)
+{
+	char *argv[2 + CONFIG_MAX_DISKS + 1] = { "--kernel", "k" };
+
+	(void)state;
+	for (int i = 0; i <= CONFIG_MAX_DISKS; i++)
+		argv[2 + i] = "--disk=x";
+	config_fini(&c);
+	config_init(&c);
+	assert_int_equal(config_parse(&c, 2 + CONFIG_MAX_DISKS, argv, &help, &version, &err), 0);
+	assert_int_equal(c.nr_disks, CONFIG_MAX_DISKS);
+	config_fini(&c);
+	config_init(&c);
+	assert_int_equal(config_parse(&c, 3 + CONFIG_MAX_DISKS, argv, &help, &version, &err),
+			 -EINVAL);
+	assert_says(err.msg, "more than 31");
+}
+
+static void test_nets(void **state)
+{
+	static const u8 mac[] = { 0x02, 0xAb, 0, 0x12, 0x34, 0xff };
+	static const char *const no[] = {
+		"", "02", "03:00:00:00:00:01", "ff:ff:ff:ff:ff:ff", "02:00:00:00:00", "2:0:0:0:0:1",
+		"02:00:00:00:00:01:02", "02-00-00-00-00-01", "02:00:00:00:00:0g", "true",
+	};
+
+	(void)state;
+	good("--net", "tap=t0", "--net", "mac=02:aB:00:12:34:FF,tap=t1");
+	assert_int_equal(c.nr_nets, 2);
+	assert_string_equal(c.net[0].tap, "t0");
+	assert_false(c.net[0].has_mac);
+	assert_true(c.net[1].has_mac);
+	assert_memory_equal(c.net[1].mac, mac, 6);
+	for (unsigned i = 0; i < ARRAY_SIZE(no); i++) {
+		char text[64];
+
+		snprintf(text, sizeof(text), "tap=t0,mac=%s", no[i]);
+		bad("mac", "--net", text);
+	}
+	bad("tap", "--net", "mac=02:00:00:00:00:01");
+	bad("tap", "--net", "tap=");
+	bad("tap", "--net", "tap=sixteen-letters!");
+	good("--net", "tap=fifteen-letters");
+	bad("given twice", "--net", "tap=a", "--net", "tap=a");
+	bad("did you mean 'tap'", "--net", "tao=a");
+}
+
+static void test_unknown_options(void **state)
+{
+	(void)state;
+	bad("did you mean '--kernel'", "--kernal", "x");
+	bad("did you mean '--cpus'", "--cpu", "2");
+	bad("did you mean '--hugepages'", "--huge");
+	bad("did you mean '--help'", "--helpp");
+	bad("'vmm --help' lists all", "--frobnicate-the-guest");
+	bad("not an option", "stray");
+	bad("not an option", "--");
+	bad("not an option", "-m");
+	bad("unknown option", "--=x");
+	bad("needs a value", "--mem");
+	bad("needs a value", "--config");
+	bad("unknown option",
+	    "--a-name-that-is-much-longer-than-any-buffer-for-the-names-of-options-could-be");
+}
+
+static void test_nearest(void **state)
+{
+	static const char *const names[] = { "kernel", "initrd", "mem", "no-reboot" };
+
+	(void)state;
+	assert_ptr_equal(config_nearest("kernle", names, 4), names[0]);
+	assert_ptr_equal(config_nearest("no-", names, 4), names[3]);
+	assert_ptr_equal(config_nearest("men", names, 4), names[2]);
+	assert_null(config_nearest("xyzzy", names, 4));
+	assert_null(config_nearest("", names, 4));
+	assert_null(config_nearest("a-name-longer-than-the-thirty-two-letters", names, 4));
+}
+
+static void test_json(void **state)
+{
+	(void)state;
+	good_json("{\"mem\": \"1G\", \"cpus\": 4, \"hugepages\": true, \"no-reboot\": false,"
+		  " \"disk\": [\"a,readonly\", {\"readonly\": true, \"path\": \"b,c=d\","
+		  " \"serial\": \"x,y\"}], \"net\": {\"tap\": \"t\","
+		  " \"mac\": \"02:00:00:00:00:05\"}, \"append\": \"quiet\"}");
+	assert_int_equal(c.mem, GIB);
+	assert_int_equal(c.cpus, 4);
+	assert_true(c.hugepages && !c.no_reboot);
+	assert_int_equal(c.nr_disks, 2);
+	assert_string_equal(c.disk[0].path, "a");
+	assert_true(c.disk[0].read_only);
+	assert_string_equal(c.disk[1].path, "b,c=d");
+	assert_string_equal(c.disk[1].serial, "x,y");
+	assert_true(c.disk[1].read_only);
+	assert_int_equal(c.nr_nets, 1);
+	assert_string_equal(c.net[0].tap, "t");
+	assert_int_equal(c.net[0].mac[5], 5);
+	assert_string_equal(c.append, "quiet");
+	good_json("{\"mem\": 64, \"disk\": \"one\"}");
+	assert_int_equal(c.mem, 64 * MIB);
+	assert_int_equal(c.nr_disks, 1);
+	put_json("{\"kernel\": \"from-file\"}");
+	assert_int_equal(parse("--config", path, NULL), 0);
+	assert_string_equal(c.kernel, "from-file");
+}
+
+/* The command line wins wherever it stands, and replaces whole lists. */
+static void test_json_precedence(void **state)
+{
+	(void)state;
+	put_json("{\"mem\": 64, \"cpus\": 3, \"disk\": [\"a\", \"b\"], \"net\": \"tap=n\","
+		 " \"append\": \"file\"}");
+	good("--mem", "128M", "--disk", "c", "--append", "line", "--config", path);
+	assert_int_equal(c.mem, 128 * MIB);
+	assert_int_equal(c.cpus, 3);
+	assert_int_equal(c.nr_disks, 1);
+	assert_string_equal(c.disk[0].path, "c");
+	assert_int_equal(c.nr_nets, 1);
+	assert_string_equal(c.append, "line");
+	good("--config", path, "--net", "tap=x", "--net", "tap=y");
+	assert_int_equal(c.nr_disks, 2);
+	assert_int_equal(c.nr_nets, 2);
+	assert_string_equal(c.net[0].tap, "x");
+}
+
+static void test_json_errors(void **state)
+{
+	(void)state;
+	bad_json("line 2", "{\n\"mem\": }");
+	bad_json("must be an object", "[1]");
+	bad_json("did you mean 'cpus'", "{\"cpu\": 1}");
+	bad_json("mem", "{\"mem\": 1.5}");
+	bad_json("mem", "{\"mem\": -64}");
+	bad_json("mem", "{\"mem\": true}");
+	bad_json("mem", "{\"mem\": [64]}");
+	bad_json("mem", "{\"mem\": null}");
+	bad_json("hugepages: must be true or false", "{\"hugepages\": \"on\"}");
+	bad_json("a list in a list", "{\"disk\": [[\"a\"]]}");
+	bad_json("disk", "{\"disk\": 5}");
+	bad_json("disk", "{\"disk\": [5]}");
+	bad_json("neither text nor", "{\"disk\": {\"path\": \"a\", \"serial\": 5}}");
+	bad_json("did you mean 'serial'", "{\"disk\": {\"path\": \"a\", \"seriel\": \"b\"}}");
+	bad_json("config", "{\"mem\": 64, \"mem\": 65}");
+	bad_json("config", "");
+	bad("/nonexistent/c.json", "--config", "/nonexistent/c.json");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_defaults), cmocka_unit_test(test_no_kernel),
+		cmocka_unit_test(test_help_and_version), cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_names), cmocka_unit_test(test_mem),
+		cmocka_unit_test(test_sizes), cmocka_unit_test(test_cpus),
+		cmocka_unit_test(test_switches), cmocka_unit_test(test_choices),
+		cmocka_unit_test(test_disks), cmocka_unit_test(test_too_many_disks),
+		cmocka_unit_test(test_nets), cmocka_unit_test(test_unknown_options),
+		cmocka_unit_test(test_nearest), cmocka_unit_test(test_json),
+		cmocka_unit_test(test_json_precedence), cmocka_unit_test(test_json_errors),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,206 @@
+/* mem_test.c: guest memory: bounds, the hole between 3 and 4 GiB, overflow. */
+#include "tests/lib/test.h"
+#include "vmm/core/mem.h"
+
+#define SMALL	(8 * MIB)
+#define LARGE	(5 * GIB)	/* never touched but in a few places */
+
+static struct mem *small, *large;
+
+static int setup(void **state)
+{
+	(void)state;
+	assert_int_equal(mem_new(&small, SMALL, false, NULL), 0);
+	assert_int_equal(mem_new(&large, LARGE, false, NULL), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	mem_free(small);
+	mem_free(large);
+	mem_free(NULL);
+	return 0;
+}
+
+static void test_regions(void **state)
+{
+	struct mem_region r;
+	struct mem *m;
+
+	(void)state;
+	assert_int_equal(mem_size(small), SMALL);
+	assert_int_equal(mem_nr_regions(small), 1);
+	r = mem_region(small, 0);
+	assert_int_equal(r.base, 0);
+	assert_int_equal(r.size, SMALL);
+	assert_int_equal((uintptr_t)r.host % (2 * MIB), 0);
+
+	assert_int_equal(mem_size(large), LARGE);
+	assert_int_equal(mem_nr_regions(large), 2);
+	r = mem_region(large, 0);
+	assert_int_equal(r.base, 0);
+	assert_int_equal(r.size, 3 * GIB);
+	r = mem_region(large, 1);
+	assert_int_equal(r.base, 4 * GIB);
+	assert_int_equal(r.size, 2 * GIB);
+	assert_int_equal((uintptr_t)r.host % (2 * MIB), 0);
+
+	assert_int_equal(mem_new(&m, 3 * GIB, false, NULL), 0);
+	assert_int_equal(mem_nr_regions(m), 1);
+	mem_free(m);
+	assert_int_equal(mem_new(&m, 3 * GIB + 4096, false, NULL), 0);
+	assert_int_equal(mem_nr_regions(m), 2);
+	assert_int_equal(mem_region(m, 1).size, 4096);
+	mem_free(m);
+}
+
+static void test_fresh_memory_is_zero(void **state)
+{
+	u8 got[64] = { 1 }, zero[64] = { 0 };
+
+	(void)state;
+	assert_int_equal(mem_read_obj(small, GPA(SMALL - 64), &got), 0);
+	assert_memory_equal(got, zero, 64);
+}
+
+static void test_what_is_written_is_read(void **state)
+{
+	u64 value = 0x1122334455667788, got = 0;
+	u8 one = 0;
+
+	(void)state;
+	assert_int_equal(mem_write_obj(small, GPA(0x1003), &value), 0);
+	assert_int_equal(mem_read_obj(small, GPA(0x1003), &got), 0);
+	assert_int_equal(got, value);
+	assert_int_equal(mem_read_obj(small, GPA(0x1004), &one), 0);
+	assert_int_equal(one, 0x77);
+	assert_int_equal(((u8 *)mem_region(small, 0).host)[0x1003], 0x88);
+	assert_int_equal(mem_fill(small, GPA(0x1004), 0xaa, 2), 0);
+	assert_int_equal(mem_read_obj(small, GPA(0x1003), &got), 0);
+	assert_int_equal(got, 0x1122334455aaaa88);
+}
+
+static const struct { u64 addr, len; bool ok; } ranges[] = {
+	{ 0, 1, true }, { SMALL - 1, 1, true }, { 0, SMALL, true }, { SMALL - 4096, 4096, true },
+	{ SMALL, 0, true }, { 0, 0, true },
+	{ SMALL, 1, false }, { SMALL - 1, 2, false }, { 0, SMALL + 1, false },
+	{ ~0ULL, 1, false }, { ~0ULL, 2, false }, { ~0ULL - 7, 8, false },
+	{ ~0ULL - 7, 16, false }, { 1, ~0ULL, false }, { 4096, ~0ULL - 4095, false },
+	{ 1ULL << 63, 1ULL << 63, false }, { 4 * GIB, 1, false },
+};
+
+static void test_bounds(void **state)
+{
+	u8 *buf = calloc(1, SMALL + 1);
+
+	(void)state;
+	assert_non_null(buf);
+	for (unsigned i = 0; i < ARRAY_SIZE(ranges); i++) {
+		struct iovec iov[2];
+		gpa_t at = GPA(ranges[i].addr);
+		u64 len = ranges[i].len;
+		int want = ranges[i].ok ? 0 : -EFAULT, want_nr = ranges[i].ok ? len > 0 : -EFAULT;
+
+		if (len <= SMALL + 1) {
+			assert_int_equal(mem_read(small, at, buf, len), want);
+			assert_int_equal(mem_write(small, at, buf, len), want);
+		}
+		if (!ranges[i].ok || len < 8192)
+			assert_int_equal(mem_fill(small, at, 0, len), want);
+		assert_int_equal(mem_iov(small, at, len, iov, 2), want_nr);
+	}
+	free(buf);
+}
+
+/* A write that does not fit changes nothing, also where its beginning is RAM. */
+static void test_all_or_nothing(void **state)
+{
+	u8 data[8] = { 1, 2, 3, 4, 5, 6, 7, 8 }, got[4];
+
+	(void)state;
+	assert_int_equal(mem_fill(small, GPA(SMALL - 4), 0x55, 4), 0);
+	assert_int_equal(mem_write(small, GPA(SMALL - 4), data, 8), -EFAULT);
+	assert_int_equal(mem_fill(small, GPA(SMALL - 4), 9, 5), -EFAULT);
+	assert_int_equal(mem_read(small, GPA(SMALL - 4), got, 4), 0);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(got[i], 0x55);
+}
+
+static void test_the_hole_is_not_memory(void **state)
+{
+	u8 buf[16];
+
+	(void)state;
+	assert_int_equal(mem_read(large, GPA(3 * GIB), buf, 1), -EFAULT);
+	assert_int_equal(mem_read(large, GPA(3 * GIB - 8), buf, 16), -EFAULT);
+	assert_int_equal(mem_read(large, GPA(4 * GIB - 1), buf, 1), -EFAULT);
+	assert_int_equal(mem_read(large, GPA(4 * GIB - 8), buf, 16), -EFAULT);
+	assert_int_equal(mem_read(large, GPA(3 * GIB - 16), buf, 16), 0);
+	assert_int_equal(mem_read(large, GPA(4 * GIB), buf, 16), 0);
+	assert_int_equal(mem_read(large, GPA(6 * GIB - 16), buf, 16), 0);
+	assert_int_equal(mem_read(large, GPA(6 * GIB - 15), buf, 16), -EFAULT);
+	assert_int_equal(mem_read(large, GPA(6 * GIB), buf, 1), -EFAULT);
+}
+
+/* The last byte below the hole and the first above it are different bytes. */
+static void test_regions_do_not_alias(void **state)
+{
+	u8 a = 0x11, b = 0x22, got = 0;
+
+	(void)state;
+	assert_int_equal(mem_write_obj(large, GPA(3 * GIB - 1), &a), 0);
+	assert_int_equal(mem_write_obj(large, GPA(4 * GIB), &b), 0);
+	assert_int_equal(mem_read_obj(large, GPA(3 * GIB - 1), &got), 0);
+	assert_int_equal(got, 0x11);
+	assert_int_equal(mem_read_obj(large, GPA(4 * GIB), &got), 0);
+	assert_int_equal(got, 0x22);
+	assert_int_equal(mem_read_obj(large, GPA(0), &got), 0);
+	assert_int_equal(got, 0);
+}
+
+static void test_iov(void **state)
+{
+	struct iovec iov[2] = { { 0 } };
+
+	(void)state;
+	assert_int_equal(mem_iov(small, GPA(0x2000), 0x3000, iov, 2), 1);
+	assert_ptr_equal(iov[0].iov_base, (u8 *)mem_region(small, 0).host + 0x2000);
+	assert_int_equal(iov[0].iov_len, 0x3000);
+	assert_int_equal(mem_iov(small, GPA(0x2000), 0x3000, iov, 0), -E2BIG);
+	assert_int_equal(mem_iov(small, GPA(0x2000), 0, iov, 0), 0);
+	assert_int_equal(mem_iov(large, GPA(4 * GIB + 5), 7, iov, 1), 1);
+	assert_ptr_equal(iov[0].iov_base, (u8 *)mem_region(large, 1).host + 5);
+}
+
+static void test_ring(void **state)
+{
+	(void)state;
+	assert_ptr_equal(mem_ring(small, GPA(0x1000), 256, 16),
+			 (u8 *)mem_region(small, 0).host + 0x1000);
+	assert_null(mem_ring(small, GPA(0x1008), 256, 16));
+	assert_non_null(mem_ring(small, GPA(0x1008), 256, 8));
+	assert_null(mem_ring(small, GPA(0x1001), 256, 2));
+	assert_non_null(mem_ring(small, GPA(SMALL - 256), 256, 16));
+	assert_null(mem_ring(small, GPA(SMALL - 240), 256, 16));
+	assert_null(mem_ring(small, GPA(SMALL), 256, 16));
+	assert_null(mem_ring(small, GPA(~0ULL - 15), 256, 16));
+	assert_null(mem_ring(small, GPA(0x1000), ~0ULL, 16));
+	assert_null(mem_ring(large, GPA(3 * GIB - 128), 256, 16));
+	assert_non_null(mem_ring(large, GPA(4 * GIB), 256, 16));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_regions), cmocka_unit_test(test_fresh_memory_is_zero),
+		cmocka_unit_test(test_what_is_written_is_read), cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_all_or_nothing),
+		cmocka_unit_test(test_the_hole_is_not_memory),
+		cmocka_unit_test(test_regions_do_not_alias), cmocka_unit_test(test_iov),
+		cmocka_unit_test(test_ring),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

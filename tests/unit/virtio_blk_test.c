@@ -1,0 +1,272 @@
+/* virtio_blk_test.c: virtio-blk on a file, through both aio engines. */
+#include <linux/virtio_blk.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_mmio.h>
+#include <fcntl.h>
+#include "devices/block/blk.h"
+#include "tests/lib/driver.h"
+#include "tests/lib/test.h"
+
+enum { SECTORS = 256, HDR = 0x100000, DATA = 0x200000, STATUS = 0x300000, ANSWERED = 0xee };
+enum { OK = VIRTIO_BLK_S_OK, IOERR = VIRTIO_BLK_S_IOERR, UNSUPP = VIRTIO_BLK_S_UNSUPP };
+
+struct fixture {
+	struct fake fake;
+	struct driver d;
+	struct blk *blk;
+	struct device *dev;
+	char path[32];
+	int fd;
+	u16 done;
+};
+
+static u8 pattern(u64 i)
+{
+	return i * 31 + i / 512 * 7 + 1;
+}
+
+static int setup(void **state, int engine, bool read_only)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	struct blk_options o = { .read_only = read_only };
+	u8 image[SECTORS * 512];
+	struct virtio *v;
+
+	assert_non_null(f);
+	strcpy(f->path, "/tmp/vmm-blk-test-XXXXXX");
+	f->fd = mkstemp(f->path);
+	for (unsigned i = 0; i < sizeof(image); i++)
+		image[i] = pattern(i);
+	assert_int_equal(write(f->fd, image, sizeof(image)), sizeof(image));
+	fake_init(&f->fake, 8 * MIB, engine);
+	assert_int_equal(blk_open(&f->blk, f->path, &o, NULL), 0);
+	assert_int_equal(virtio_blk_new(&f->fake.p, "disk0", f->blk, "serial-7", &v, NULL), 0);
+	assert_int_equal(virtio_mmio_new(v, DRIVER_BASE, DRIVER_GSI, &f->dev, NULL), 0);
+	f->d.fake = &f->fake;
+	driver_start(&f->d, 0, 1, 16);
+	*state = f;
+	return 0;
+}
+
+static int setup_threads(void **state)	{ return setup(state, AIO_THREADS, false); }
+static int setup_auto(void **state)	{ return setup(state, AIO_AUTO, false); }
+static int setup_ro(void **state)	{ return setup(state, AIO_AUTO, true); }
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	device_destroy(f->dev);
+	blk_close(f->blk);
+	fake_fini(&f->fake);
+	unlink(f->path);
+	close(f->fd);
+	free(f);
+	return 0;
+}
+
+static bool answered(void *arg)
+{
+	struct fixture *f = arg;
+
+	return ring_used_idx(&f->d.ring[0]) == f->done;
+}
+
+/* One request of a header, data and a status byte; returns the status. */
+static u8 request(struct fixture *f, u32 type, u64 sector, u32 len, bool in, u32 want_written)
+{
+	struct virtio_blk_outhdr hdr = { .type = type, .sector = sector };
+	struct piece p[] = { { HDR, sizeof(hdr), false }, { DATA, len, in }, { STATUS, 1, true } };
+	u8 status = ANSWERED;
+	u16 head;
+
+	assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(HDR), &hdr), 0);
+	assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(STATUS), &status), 0);
+	if (!len)
+		p[1] = p[2];
+	head = ring_add(&f->d.ring[0], p, len ? 3 : 2);
+	f->done++;
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+	assert_true(fake_turn_until(&f->fake, answered, f));
+	assert_int_equal(ring_used(&f->d.ring[0], f->done - 1).id, head);
+	assert_int_equal(ring_used(&f->d.ring[0], f->done - 1).len, want_written);
+	assert_int_equal(mem_read_obj(f->fake.p.mem, GPA(STATUS), &status), 0);
+	return status;
+}
+
+static void test_config(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_DEVICE_ID), 2);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_CONFIG), SECTORS);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_CONFIG + 4), 0);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_CONFIG + 20), 512);
+	assert_true(driver_offered(&f->d) >> VIRTIO_BLK_F_FLUSH & 1);
+	assert_false(driver_offered(&f->d) >> VIRTIO_BLK_F_RO & 1);
+	assert_true(driver_offered(&f->d) >> VIRTIO_BLK_F_DISCARD & 1);
+}
+
+static void test_read(void **state)
+{
+	struct fixture *f = *state;
+	u8 got[1024];
+
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 5, 1024, true, 1025), OK);
+	assert_int_equal(mem_read_obj(f->fake.p.mem, GPA(DATA), &got), 0);
+	for (int i = 0; i < 1024; i++)
+		assert_int_equal(got[i], pattern(5 * 512 + i));
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, SECTORS - 1, 512, true, 513), OK);
+	assert_true(driver_irqs(&f->d) >= 2);
+}
+
+static void test_write_and_flush(void **state)
+{
+	struct fixture *f = *state;
+	u8 data[512], got[512];
+
+	memset(data, 0x5a, sizeof(data));
+	assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(DATA), &data), 0);
+	assert_int_equal(request(f, VIRTIO_BLK_T_OUT, 9, 512, false, 1), OK);
+	assert_int_equal(request(f, VIRTIO_BLK_T_FLUSH, 0, 0, false, 1), OK);
+	assert_int_equal(pread(f->fd, got, 512, 9 * 512), 512);
+	assert_memory_equal(got, data, 512);
+	assert_int_equal(pread(f->fd, got, 512, 10 * 512), 512);
+	assert_int_equal(got[0], pattern(10 * 512));
+	assert_int_equal(pread(f->fd, got, 512, 8 * 512), 512);
+	assert_int_equal(got[511], pattern(9 * 512 - 1));
+}
+
+static u8 range_request(struct fixture *f, u32 type, u64 sector, u32 nr, u32 flags, u32 len)
+{
+	struct virtio_blk_discard_write_zeroes seg = { sector, nr, flags };
+
+	assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(DATA), &seg), 0);
+	return request(f, type, 0, len, false, 1);
+}
+
+static void test_write_zeroes_and_discard(void **state)
+{
+	struct fixture *f = *state;
+	u8 got[512], zero[512] = { 0 };
+
+	for (u32 flags = 0; flags <= 1; flags++) {
+		u64 at = 16 + 16 * flags;
+
+		assert_int_equal(range_request(f, VIRTIO_BLK_T_WRITE_ZEROES, at, 8, flags, 16), OK);
+		for (int i = 0; i < 8; i++) {
+			assert_int_equal(pread(f->fd, got, 512, (at + i) * 512), 512);
+			assert_memory_equal(got, zero, 512);
+		}
+		assert_int_equal(pread(f->fd, got, 512, (at + 8) * 512), 512);
+		assert_int_equal(got[0], pattern((at + 8) * 512));
+	}
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_DISCARD, 64, 8, 0, 16), OK);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_DISCARD, 64, 8, 1, 16), UNSUPP);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_WRITE_ZEROES, 64, 8, 2, 16), UNSUPP);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_DISCARD, 64, 0, 0, 16), IOERR);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_DISCARD, SECTORS - 7, 8, 0, 16), IOERR);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_DISCARD, ~0ULL, 1, 0, 16), IOERR);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_DISCARD, 0, 0xffffffff, 0, 16), IOERR);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_DISCARD, 0, 1, 0, 15), IOERR);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_DISCARD, 0, 1, 0, 32), IOERR);
+}
+
+static void test_get_id(void **state)
+{
+	struct fixture *f = *state;
+	char id[20];
+
+	assert_int_equal(request(f, VIRTIO_BLK_T_GET_ID, 0, 20, true, 21), OK);
+	assert_int_equal(mem_read_obj(f->fake.p.mem, GPA(DATA), &id), 0);
+	assert_memory_equal(id, "serial-7\0\0\0\0\0\0\0\0\0\0\0\0", 20);
+}
+
+static void test_errors(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, SECTORS, 512, true, 1), IOERR);
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, SECTORS - 1, 1024, true, 1), IOERR);
+	assert_int_equal(request(f, VIRTIO_BLK_T_OUT, ~0ULL, 512, false, 1), IOERR);
+	assert_int_equal(request(f, VIRTIO_BLK_T_OUT, ~0ULL / 512, 1024, false, 1), IOERR);
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 511, true, 1), IOERR);
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 0, true, 1), IOERR);
+	assert_int_equal(request(f, VIRTIO_BLK_T_OUT, 0, 0, false, 1), IOERR);
+	assert_int_equal(request(f, 0x7777, 0, 0, false, 1), UNSUPP);
+	assert_int_equal(request(f, 0xffffffff, 0, 512, true, 1), UNSUPP);
+	/* After all that it still works. */
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 512, true, 513), OK);
+	assert_int_equal(f->dev->guest_errors, 0);
+}
+
+static void needs_reset(struct fixture *f, const struct piece *p, int nr)
+{
+	driver_start(&f->d, 0, 1, 16);
+	ring_add(&f->d.ring[0], p, nr);
+	driver_kick(&f->d, 0);
+	assert_true(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 0);
+}
+
+static void test_malformed(void **state)
+{
+	struct fixture *f = *state;
+	struct piece no_status[] = { { HDR, 16, false } };
+	struct piece empty_status[] = { { HDR, 16, false }, { STATUS, 0, true } };
+	struct piece no_header[] = { { STATUS, 1, true } };
+	struct piece short_header[] = { { HDR, 15, false }, { STATUS, 1, true } };
+	struct piece outside[] = { { HDR, 16, false }, { GIB, 512, true }, { STATUS, 1, true } };
+
+	needs_reset(f, no_status, 1);
+	needs_reset(f, empty_status, 2);
+	needs_reset(f, no_header, 1);
+	needs_reset(f, short_header, 2);
+	needs_reset(f, outside, 3);
+	driver_start(&f->d, 0, 1, 16);
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 512, true, 513), OK);
+}
+
+static void test_read_only(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_true(driver_offered(&f->d) >> VIRTIO_BLK_F_RO & 1);
+	assert_false(driver_offered(&f->d) >> VIRTIO_BLK_F_DISCARD & 1);
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 512, true, 513), OK);
+	assert_int_equal(request(f, VIRTIO_BLK_T_OUT, 0, 512, false, 1), IOERR);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 0, 16), IOERR);
+}
+
+/* A reset waits for what is in flight, and nothing is left of it. */
+static void test_reset_with_requests(void **state)
+{
+	struct fixture *f = *state;
+	struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_IN };
+	struct piece p[] = { { HDR, 16, false }, { DATA, 4096, true }, { STATUS, 1, true } };
+
+	assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(HDR), &hdr), 0);
+	for (int i = 0; i < 5; i++)
+		ring_add(&f->d.ring[0], p, 3);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+	fake_turn(&f->fake);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 5);
+	driver_start(&f->d, 0, 1, 16);
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 512, true, 513), OK);
+}
+
+#define BOTH(name) cmocka_unit_test_setup_teardown(name, setup_threads, teardown), \
+		   cmocka_unit_test_setup_teardown(name, setup_auto, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH(test_config), BOTH(test_read), BOTH(test_write_and_flush),
+		BOTH(test_write_zeroes_and_discard), BOTH(test_get_id), BOTH(test_errors),
+		BOTH(test_malformed), BOTH(test_reset_with_requests),
+		cmocka_unit_test_setup_teardown(test_read_only, setup_ro, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,559 @@
+/* virtio_test.c: features, status and queues, through both transports, with an rng. */
+#include <linux/pci_regs.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_mmio.h>
+#include <linux/virtio_pci.h>
+#include "devices/pci/pci.h"
+#include "tests/lib/driver.h"
+#include "tests/lib/test.h"
+
+enum { ACK = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8, NEEDS_RESET = 64 };
+enum { RUNNING = ACK | DRIVER | FEATURES_OK | DRIVER_OK, DATA = 0x100000 };
+enum { ECAM = 0xe0000000, WINDOW = 0xc0000000 };
+
+struct fixture {
+	struct fake fake;
+	struct driver d;
+	struct device *dev;
+	struct pci_bus *pci;
+	u64 bar;
+};
+
+static struct fixture *setup_any(void)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	fake_init(&f->fake, 8 * MIB, -1);
+	f->d.fake = &f->fake;
+	return f;
+}
+
+static int setup_mmio(void **state)
+{
+	struct fixture *f = setup_any();
+	struct virtio *v;
+
+	assert_int_equal(virtio_rng_new(&f->fake.p, "rng0", &v, NULL), 0);
+	assert_int_equal(virtio_mmio_new(v, DRIVER_BASE, DRIVER_GSI, &f->dev, NULL), 0);
+	*state = f;
+	return 0;
+}
+
+static int setup_pci(void **state)
+{
+	struct fixture *f = setup_any();
+	struct virtio *v;
+
+	assert_int_equal(pci_bus_new(&f->pci, &f->fake.p, ECAM, WINDOW, 0x20000000, NULL), 0);
+	assert_int_equal(virtio_rng_new(&f->fake.p, "rng0", &v, NULL), 0);
+	assert_int_equal(virtio_pci_new(v, f->pci, &f->dev, NULL), 0);
+	f->bar = WINDOW;
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	device_destroy(f->dev);
+	if (f->pci)
+		device_destroy(pci_bus_device(f->pci));
+	fake_fini(&f->fake);
+	free(f);
+	return 0;
+}
+
+static bool all_zero(struct fixture *f, u64 addr, size_t len)
+{
+	u8 buf[256], zero[256] = { 0 };
+
+	assert_int_equal(mem_read(f->fake.p.mem, GPA(addr), buf, len), 0);
+	return !memcmp(buf, zero, len);
+}
+
+/* --- MMIO ------------------------- */
+
+static void test_mmio_identity(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_MAGIC_VALUE), 0x74726976);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_VERSION), 2);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_DEVICE_ID), VIRTIO_ID_RNG);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_NUM_MAX), 64);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_SEL, 1);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_NUM_MAX), 0);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_SEL, 0xffffffff);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_NUM_MAX), 0);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_READY, 1);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_READY), 0);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_SHM_LEN_LOW), 0xffffffff);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_STATUS), 0);
+	assert_int_equal(f->fake.nr_bells, 1);
+}
+
+static void test_mmio_entropy(void **state)
+{
+	struct fixture *f = *state;
+	struct piece p = { DATA, 64, true }, two[] = { { DATA + 64, 16, true },
+						       { DATA + 128, 16, true } };
+
+	assert_int_equal(driver_start(&f->d, 0, 1, 16), RUNNING);
+	ring_add(&f->d.ring[0], &p, 1);
+	ring_add(&f->d.ring[0], two, 2);
+	driver_kick(&f->d, 0);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 2);
+	assert_int_equal(ring_used(&f->d.ring[0], 0).id, 0);
+	assert_int_equal(ring_used(&f->d.ring[0], 0).len, 64);
+	assert_int_equal(ring_used(&f->d.ring[0], 1).id, 1);
+	assert_int_equal(ring_used(&f->d.ring[0], 1).len, 32);
+	assert_false(all_zero(f, DATA, 64));
+	assert_false(all_zero(f, DATA + 64, 16));
+	assert_true(all_zero(f, DATA + 80, 48));
+	assert_false(all_zero(f, DATA + 128, 16));
+	assert_int_equal(driver_irqs(&f->d), 1);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS), 1);
+	driver_set(&f->d, VIRTIO_MMIO_INTERRUPT_ACK, 1);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+	assert_int_equal(f->dev->guest_errors, 0);
+}
+
+/* Buffers that were there before DRIVER_OK need no kick. */
+static void test_mmio_early_buffers(void **state)
+{
+	struct fixture *f = *state;
+	struct piece p = { DATA, 8, true };
+
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, ACK | DRIVER);
+	driver_set(&f->d, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
+	driver_set(&f->d, VIRTIO_MMIO_DRIVER_FEATURES, 1);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, ACK | DRIVER | FEATURES_OK);
+	driver_setup_queue(&f->d, 0, 8);
+	ring_add(&f->d.ring[0], &p, 1);
+	fake_settle(&f->fake);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 0);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, RUNNING);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 1);
+}
+
+static void test_features(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_true(driver_offered(&f->d) == (1ULL << VIRTIO_F_VERSION_1 | 3ULL << 28));
+	driver_set(&f->d, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 2);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_DEVICE_FEATURES), 0);
+	/* One that was not offered: FEATURES_OK does not stick, nor does DRIVER_OK. */
+	assert_int_equal(driver_start(&f->d, 1, 1, 8) & (FEATURES_OK | NEEDS_RESET), NEEDS_RESET);
+	assert_int_equal(driver_start(&f->d, 1ULL << 63, 1, 8) & FEATURES_OK, 0);
+	assert_int_equal(driver_start(&f->d, 1ULL << 28, 1, 8), RUNNING);
+	/* Without VERSION_1. */
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, ACK | DRIVER | FEATURES_OK);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_STATUS), ACK | DRIVER);
+}
+
+static void test_features_are_fixed_after_ok(void **state)
+{
+	struct fixture *f = *state;
+	struct virtio *v = container_of(f->dev, struct virtio, dev);
+
+	driver_start(&f->d, 0, 1, 8);
+	driver_set(&f->d, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
+	driver_set(&f->d, VIRTIO_MMIO_DRIVER_FEATURES, 0xffffffff);
+	assert_true(v->accepted == 1ULL << VIRTIO_F_VERSION_1);
+	assert_int_equal(f->dev->guest_errors, 1);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
+	assert_true(v->accepted == 0);
+}
+
+static void test_live_queue_does_not_move(void **state)
+{
+	static const u32 regs[] = {
+		VIRTIO_MMIO_QUEUE_NUM, VIRTIO_MMIO_QUEUE_DESC_LOW, VIRTIO_MMIO_QUEUE_DESC_HIGH,
+		VIRTIO_MMIO_QUEUE_AVAIL_LOW, VIRTIO_MMIO_QUEUE_AVAIL_HIGH,
+		VIRTIO_MMIO_QUEUE_USED_LOW, VIRTIO_MMIO_QUEUE_USED_HIGH,
+	};
+	struct fixture *f = *state;
+	struct virtio *v = container_of(f->dev, struct virtio, dev);
+	struct virtq before;
+
+	driver_start(&f->d, 0, 1, 8);
+	before = v->vq[0];
+	for (unsigned i = 0; i < ARRAY_SIZE(regs); i++) {
+		driver_set(&f->d, regs[i], 0x5000);
+		driver_set(&f->d, regs[i], 0);
+		assert_int_equal(f->dev->guest_errors, 2 * (i + 1));
+	}
+	assert_memory_equal(&before, &v->vq[0], sizeof(before));
+	/* A reset makes it free again. */
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_READY), 0);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_DESC_LOW, 0x5000);
+	assert_int_equal(v->vq[0].desc.addr, 0x5000);
+}
+
+static void test_status_rules(void **state)
+{
+	struct fixture *f = *state;
+
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, ACK | DRIVER);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, ACK);		/* takes one back: refused */
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_STATUS), ACK | DRIVER);
+	assert_int_equal(f->dev->guest_errors, 1);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, ACK | DRIVER | NEEDS_RESET | 0x30);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_STATUS), ACK | DRIVER);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, ACK | DRIVER | DRIVER_OK);
+	assert_true(driver_get(&f->d, VIRTIO_MMIO_STATUS) & NEEDS_RESET);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS), 2);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_STATUS), 0);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+}
+
+static void test_malformed_needs_reset_then_works(void **state)
+{
+	struct fixture *f = *state;
+	struct piece p = { DATA, 8, true };
+
+	driver_start(&f->d, 0, 1, 8);
+	ring_offer(&f->d.ring[0], 999);
+	driver_kick(&f->d, 0);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_STATUS), RUNNING | NEEDS_RESET);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS), 2);
+	ring_add(&f->d.ring[0], &p, 1);
+	driver_kick(&f->d, 0);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 0);
+	assert_int_equal(driver_start(&f->d, 0, 1, 8), RUNNING);
+	ring_add(&f->d.ring[0], &p, 1);
+	driver_kick(&f->d, 0);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 1);
+}
+
+static void test_bad_rings_need_reset(void **state)
+{
+	struct fixture *f = *state;
+
+	driver_start(&f->d, 0, 0, 8);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, ACK | DRIVER);
+	driver_set(&f->d, VIRTIO_MMIO_DRIVER_FEATURES, 1);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, ACK | DRIVER | FEATURES_OK);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_SEL, 0);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_DESC_HIGH, 0x1000);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_READY, 1);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, RUNNING);
+	assert_true(driver_get(&f->d, VIRTIO_MMIO_STATUS) & NEEDS_RESET);
+	driver_kick(&f->d, 0);
+}
+
+static void poke(struct fixture *f, u64 base, u64 from, u64 to)
+{
+	for (u64 i = from; i < to; i++)
+		for (unsigned size = 1; size <= 8 && i + size <= to; size *= 2) {
+			bus_read(&f->fake.mmio, base + i, size);
+			bus_write(&f->fake.mmio, base + i, size, 0xa5a5a5a5a5a5a5a5);
+			bus_write(&f->fake.mmio, base + i, size, ~0ULL);
+			bus_write(&f->fake.mmio, base + i, size, i);
+		}
+	fake_settle(&f->fake);
+}
+
+static void test_mmio_poke_everything(void **state)
+{
+	struct fixture *f = *state;
+
+	poke(f, DRIVER_BASE, 0, VIRTIO_MMIO_LEN);
+	driver_start(&f->d, 0, 1, 8);
+	poke(f, DRIVER_BASE, 0, VIRTIO_MMIO_LEN);
+	assert_int_equal(driver_start(&f->d, 0, 1, 8), RUNNING);
+}
+
+/* A register is four bytes wide, nothing else. */
+static void test_mmio_odd_sizes(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(bus_read(&f->fake.mmio, DRIVER_BASE, 1), 0);
+	assert_int_equal(bus_read(&f->fake.mmio, DRIVER_BASE, 8), 0);
+	bus_write(&f->fake.mmio, DRIVER_BASE + VIRTIO_MMIO_STATUS, 1, 1);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_STATUS), 0);
+	assert_int_equal(f->dev->guest_errors, 3);
+}
+
+static void test_mmio_without_wire(void **state)
+{
+	struct fake f;
+	struct virtio *v;
+	struct device *dev;
+	struct err err = { 0 };
+
+	(void)state;
+	fake_init(&f, 8 * MIB, -1);
+	assert_int_equal(virtio_rng_new(&f.p, "rng0", &v, NULL), 0);
+	f.chip.fail_next = -ENOSPC;
+	assert_int_equal(virtio_mmio_new(v, DRIVER_BASE, 5, &dev, &err), -ENOSPC);
+	fake_fini(&f);
+}
+
+/* --- PCI ------------------------- */
+
+static u32 cfg_get(struct fixture *f, unsigned at, unsigned size)
+{
+	return bus_read(&f->fake.mmio, ECAM + (1 << 15) + at, size);
+}
+
+static void cfg_set(struct fixture *f, unsigned at, unsigned size, u32 value)
+{
+	bus_write(&f->fake.mmio, ECAM + (1 << 15) + at, size, value);
+}
+
+static u64 bar_get(struct fixture *f, u64 at, unsigned size)
+{
+	return bus_read(&f->fake.mmio, f->bar + at, size);
+}
+
+static void bar_set(struct fixture *f, u64 at, unsigned size, u64 value)
+{
+	bus_write(&f->fake.mmio, f->bar + at, size, value);
+}
+
+/* The capability of that id (and, if vendor, cfg_type); 0: none. */
+static unsigned find_cap(struct fixture *f, u8 id, int type)
+{
+	unsigned at = cfg_get(f, PCI_CAPABILITY_LIST, 1);
+
+	for (int left = 48; at && left; left--, at = cfg_get(f, at + 1, 1)) {
+		assert_in_range(at, 0x40, 0xfc);
+		assert_int_equal(at % 4, 0);
+		if (cfg_get(f, at, 1) == id && (type < 0 || cfg_get(f, at + 3, 1) == (u32)type))
+			return at;
+	}
+	return 0;
+}
+
+static void test_pci_identity_and_caps(void **state)
+{
+	static const u32 offset[] = { 0, 0, 0x3000, 0x1000 };
+	struct fixture *f = *state;
+
+	assert_int_equal(cfg_get(f, PCI_VENDOR_ID, 4), 0x1af4 | (0x1040 + VIRTIO_ID_RNG) << 16);
+	assert_int_equal(cfg_get(f, PCI_REVISION_ID, 1), 1);
+	assert_true(cfg_get(f, PCI_STATUS, 2) & PCI_STATUS_CAP_LIST);
+	for (int type = VIRTIO_PCI_CAP_COMMON_CFG; type <= VIRTIO_PCI_CAP_ISR_CFG; type++) {
+		unsigned at = find_cap(f, PCI_CAP_ID_VNDR, type);
+
+		assert_true(at);
+		assert_int_equal(cfg_get(f, at + 4, 1), 0);
+		assert_int_equal(cfg_get(f, at + 8, 4), offset[type]);
+	}
+	assert_int_equal(find_cap(f, PCI_CAP_ID_VNDR, VIRTIO_PCI_CAP_DEVICE_CFG), 0);
+	assert_true(find_cap(f, PCI_CAP_ID_VNDR, VIRTIO_PCI_CAP_PCI_CFG));
+	assert_true(find_cap(f, PCI_CAP_ID_MSIX, -1));
+	assert_int_equal(cfg_get(f, PCI_BASE_ADDRESS_0, 4), WINDOW | 4);
+	assert_int_equal(f->fake.nr_bells, 1);
+}
+
+static void pci_start(struct fixture *f)
+{
+	struct ring *r = &f->d.ring[0];
+
+	ring_init(r, f->fake.p.mem, DRIVER_RINGS, 8);
+	bar_set(f, VIRTIO_PCI_COMMON_STATUS, 1, 0);
+	bar_set(f, VIRTIO_PCI_COMMON_STATUS, 1, ACK | DRIVER);
+	bar_set(f, VIRTIO_PCI_COMMON_GFSELECT, 4, 1);
+	bar_set(f, VIRTIO_PCI_COMMON_GF, 4, 1);
+	bar_set(f, VIRTIO_PCI_COMMON_STATUS, 1, ACK | DRIVER | FEATURES_OK);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), ACK | DRIVER | FEATURES_OK);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_SELECT, 2, 0);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_SIZE, 2, 8);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_DESCLO, 4, r->desc);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_DESCHI, 4, 0);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_AVAILLO, 8, r->avail);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_USEDLO, 8, r->used);
+	bar_set(f, VIRTIO_PCI_COMMON_MSIX, 2, 0);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_MSIX, 2, 1);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
+	bar_set(f, VIRTIO_PCI_COMMON_STATUS, 1, RUNNING);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), RUNNING);
+}
+
+static void pci_request(struct fixture *f)
+{
+	struct piece p = { DATA, 8, true };
+	u16 before = ring_used_idx(&f->d.ring[0]);
+
+	ring_add(&f->d.ring[0], &p, 1);
+	bar_set(f, 0x3000, 2, 0);
+	fake_settle(&f->fake);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), (u16)(before + 1));
+}
+
+static void set_entry(struct fixture *f, int i, u64 addr, u32 data, u32 control)
+{
+	bar_set(f, 0x4000 + 16 * i, 4, addr);
+	bar_set(f, 0x4004 + 16 * i, 4, addr >> 32);
+	bar_set(f, 0x4008 + 16 * i, 4, data);
+	bar_set(f, 0x400c + 16 * i, 4, control);
+}
+
+static void test_pci_queue_registers(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_NUMQ, 2), 1);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_SIZE, 2), 64);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_MSIX, 2), 0xffff);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_MSIX, 2, 2);		/* there are 0 and 1 */
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_MSIX, 2), 0xffff);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_DESCLO, 8, 0x123456789abcdef0);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_DESCHI, 4), 0x12345678);
+	assert_true(bar_get(f, VIRTIO_PCI_COMMON_Q_DESCLO, 8) == 0x123456789abcdef0);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_SELECT, 2, 1);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_SIZE, 2), 0);
+	pci_start(f);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_SIZE, 2, 4);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_DESCLO, 4, 0);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_SIZE, 2), 8);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_DESCLO, 4), DRIVER_RINGS);
+	assert_int_equal(f->dev->guest_errors, 2);
+}
+
+static void test_msix(void **state)
+{
+	struct fixture *f = *state;
+	unsigned cap = find_cap(f, PCI_CAP_ID_MSIX, -1);
+	struct fake_irq *msi;
+
+	assert_int_equal(cfg_get(f, cap + 2, 2), 1);		/* two vectors */
+	assert_int_equal(bar_get(f, 0x401c, 4), 1);		/* masked at first */
+	pci_start(f);
+	set_entry(f, 1, 0xfee01000, 0x41, 0);
+	assert_int_equal(fake_nr_msi(&f->fake), 0);
+	cfg_set(f, cap + 2, 2, 0x8000);
+	msi = fake_msi(&f->fake, 0xfee01000, 0x41);
+	assert_non_null(msi);
+	pci_request(f);
+	assert_int_equal(msi->raises, 1);
+	/* Masked: kept as pending, and sent once when unmasked. */
+	bar_set(f, 0x401c, 4, 1);
+	pci_request(f);
+	pci_request(f);
+	assert_int_equal(msi->raises, 1);
+	assert_int_equal(bar_get(f, 0x5000, 8), 2);
+	bar_set(f, 0x401c, 4, 0);
+	assert_int_equal(msi->raises, 2);
+	assert_int_equal(bar_get(f, 0x5000, 4), 0);
+	/* The mask of the whole function. */
+	cfg_set(f, cap + 2, 2, 0xc000);
+	pci_request(f);
+	assert_int_equal(msi->raises, 2);
+	assert_int_equal(bar_get(f, 0x5000, 4), 2);
+	cfg_set(f, cap + 2, 2, 0x8000);
+	assert_int_equal(msi->raises, 3);
+	/* Moved while masked: the next goes to the new place, by the same wire. */
+	bar_set(f, 0x401c, 4, 1);
+	bar_set(f, 0x4018, 4, 0x42);
+	bar_set(f, 0x401c, 4, 0);
+	pci_request(f);
+	assert_ptr_equal(fake_msi(&f->fake, 0xfee01000, 0x42), msi);
+	assert_int_equal(msi->raises, 4);
+	assert_int_equal(fake_nr_msi(&f->fake), 1);
+}
+
+static void test_isr_without_msix(void **state)
+{
+	struct fixture *f = *state;
+
+	pci_start(f);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_MSIX, 2, 0);	/* live: refused */
+	bar_set(f, VIRTIO_PCI_COMMON_STATUS, 1, 0);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_MSIX, 2), 0xffff);
+	bar_set(f, VIRTIO_PCI_COMMON_STATUS, 1, ACK | DRIVER | DRIVER_OK);
+	assert_int_equal(bar_get(f, 0x1000, 1), 2);	/* broke a rule: config changed */
+	assert_int_equal(bar_get(f, 0x1000, 1), 0);	/* reading takes it */
+}
+
+static void test_cfg_window(void **state)
+{
+	struct fixture *f = *state;
+	unsigned at = find_cap(f, PCI_CAP_ID_VNDR, VIRTIO_PCI_CAP_PCI_CFG);
+
+	cfg_set(f, at + 8, 4, VIRTIO_PCI_COMMON_NUMQ);
+	cfg_set(f, at + 12, 4, 2);
+	assert_int_equal(cfg_get(f, at + 16, 2), 1);
+	cfg_set(f, at + 8, 4, VIRTIO_PCI_COMMON_STATUS);
+	cfg_set(f, at + 12, 4, 1);
+	cfg_set(f, at + 16, 1, ACK);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), ACK);
+	/* Nonsense is ignored. */
+	cfg_set(f, at + 8, 4, 0xfffffffc);
+	cfg_set(f, at + 12, 4, 4);
+	cfg_get(f, at + 16, 4);
+	cfg_set(f, at + 12, 4, 3);
+	cfg_set(f, at + 16, 4, 0);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), ACK);
+}
+
+static void test_bar_moves(void **state)
+{
+	struct fixture *f = *state;
+
+	cfg_set(f, PCI_BASE_ADDRESS_0, 4, 0xffffffff);
+	assert_int_equal(cfg_get(f, PCI_BASE_ADDRESS_0, 4), 0xffff8004);
+	cfg_set(f, PCI_BASE_ADDRESS_1, 4, 0xffffffff);
+	assert_int_equal(cfg_get(f, PCI_BASE_ADDRESS_1, 4), 0xffffffff);
+	cfg_set(f, PCI_BASE_ADDRESS_0, 4, 0xd0000000);
+	cfg_set(f, PCI_BASE_ADDRESS_1, 4, 0);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_NUMQ, 2), 0xffff);
+	f->bar = 0xd0000000;
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_NUMQ, 2), 1);
+	assert_int_equal(f->fake.nr_bells, 1);
+	assert_int_equal(f->fake.bell[0].addr, 0xd0003000);
+	cfg_set(f, PCI_COMMAND, 2, 0);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_NUMQ, 2), 0xffff);
+	assert_int_equal(f->fake.nr_bells, 0);
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	pci_start(f);
+	pci_request(f);
+}
+
+static void test_pci_poke_everything(void **state)
+{
+	struct fixture *f = *state;
+
+	for (int pass = 0; pass < 2; pass++) {
+		poke(f, f->bar, 0, 0x80);
+		poke(f, f->bar, 0x1000, 0x1010);
+		poke(f, f->bar, 0x2000, 0x2040);
+		poke(f, f->bar, 0x3000, 0x3040);
+		poke(f, f->bar, 0x4000, 0x4100);
+		poke(f, f->bar, 0x5000, 0x5020);
+		poke(f, f->bar, 0x7ff0, 0x8000);
+		pci_start(f);
+	}
+	poke(f, ECAM + (1 << 15), 0, 0x110);
+}
+
+#define M(name) cmocka_unit_test_setup_teardown(name, setup_mmio, teardown)
+#define P(name) cmocka_unit_test_setup_teardown(name, setup_pci, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		M(test_mmio_identity), M(test_mmio_entropy), M(test_mmio_early_buffers),
+		M(test_features), M(test_features_are_fixed_after_ok),
+		M(test_live_queue_does_not_move), M(test_status_rules),
+		M(test_malformed_needs_reset_then_works), M(test_bad_rings_need_reset),
+		M(test_mmio_poke_everything), M(test_mmio_odd_sizes),
+		cmocka_unit_test(test_mmio_without_wire),
+		P(test_pci_identity_and_caps), P(test_pci_queue_registers), P(test_msix),
+		P(test_isr_without_msix), P(test_cfg_window), P(test_bar_moves),
+		P(test_pci_poke_everything),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
