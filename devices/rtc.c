@@ -52,7 +52,9 @@ static void tick(struct rtc *r)
 	time_t now = time(NULL) + r->offset;
 	struct tm tm;
 
-	if (r->cmos[REG_B] & B_SET || !gmtime_r(&now, &tm))
+	/* A guest may have set any date; the registers hold those of four digits. */
+	if (r->cmos[REG_B] & B_SET || !gmtime_r(&now, &tm) || tm.tm_year < -1900 ||
+	    tm.tm_year > 9999 - 1900)
 		return;
 	r->cmos[SECONDS] = encode(r, MIN(tm.tm_sec, 59));
 	r->cmos[MINUTES] = encode(r, tm.tm_min);
@@ -64,8 +66,8 @@ static void tick(struct rtc *r)
 	r->cmos[WEEKDAY] = encode(r, tm.tm_wday + 1);
 	r->cmos[DAY] = encode(r, tm.tm_mday);
 	r->cmos[MONTH] = encode(r, tm.tm_mon + 1);
-	r->cmos[YEAR] = encode(r, tm.tm_year % 100);
-	r->cmos[CENTURY] = encode(r, 19 + tm.tm_year / 100);
+	r->cmos[YEAR] = encode(r, (1900 + tm.tm_year) % 100);
+	r->cmos[CENTURY] = encode(r, (1900 + tm.tm_year) / 100);
 }
 
 /* The guest wrote the clock registers: keep what they say as an offset. */

@@ -148,6 +148,9 @@ static int parse_mac(const char *text, u8 mac[6])
 	unsigned b[6];
 	int end = 0;
 
+	/* %x alone would take signs and blanks. */
+	if (strspn(text, "0123456789abcdefABCDEF:") != strlen(text))
+		return -EINVAL;
 	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5],
 		   &end) != 6 || text[end] || end != 17)
 		return -EINVAL;
@@ -449,7 +452,7 @@ static char *object_to_list(const json_t *o, struct err *err)
 	for (int pass = 0; pass < 2 && text; pass++)
 		json_object_foreach((json_t *)(uintptr_t)o, key, v) {
 			const char *s = json_string_value(v), *sep = *text ? "," : "";
-			char escaped[1024];
+			char *escaped;
 			size_t n = 0;
 
 			if ((v == first) != (pass == 0))
@@ -459,16 +462,19 @@ static char *object_to_list(const json_t *o, struct err *err)
 				free(text);
 				return NULL;
 			}
-			for (s = s ? s : json_is_true(v) ? "true" : "false"; *s &&
-			     n < sizeof(escaped) - 2; s++) {
+			s = s ? s : json_is_true(v) ? "true" : "false";
+			escaped = malloc(2 * strlen(s) + 1);
+			for (; escaped && *s; s++) {
 				if (*s == ',')
 					escaped[n++] = ',';
 				escaped[n++] = *s;
 			}
-			escaped[n] = 0;
-			if (asprintf(&more, "%s%s%s%s%s", text, sep, v == first ? "" : key,
+			if (escaped)
+				escaped[n] = 0;
+			if (!escaped || asprintf(&more, "%s%s%s%s%s", text, sep, v == first ? "" : key,
 				     v == first ? "" : "=", escaped) < 0)
 				more = NULL;
+			free(escaped);
 			free(text);
 			text = more;
 		}
@@ -491,6 +497,8 @@ static int set_json(struct config *c, const struct option *o, const json_t *v, s
 		return o->set(c, number, err);
 	}
 	if (json_is_object(v) && o->is_list) {
+		if (o->set == parse_disk && !*(json_string_value(json_object_get(v, "path")) ?: ""))
+			return err_set(err, -EINVAL, "disk: an object needs a \"path\"");
 		list = object_to_list(v, err);
 		if (!list)
 			return err_prefix(err, "%s: ", o->name);

@@ -98,8 +98,9 @@ static int open_backends(struct resources *r, struct err *err)
 
 /*
  * quiet: thousands of exits for the serial port less.  nr_uarts: there is one;
- * looking for more takes dozens of exits.  pci=off: do not look for
- * a bus that is not there.  The rest says where root is.
+ * looking for more takes dozens of exits.  pci: what scans for
+ * bugs of real chipsets, or for a bus that is not there, is spared.  The rest
+ * says where root is.
  */
 static char *make_cmdline(const struct config *c)
 {
@@ -112,7 +113,7 @@ static char *make_cmdline(const struct config *c)
 		return strdup(c->cmdline);
 	if (asprintf(&text, "%s%s quiet 8250.nr_uarts=1%s%s%s",
 		     console ? "console=ttyS0" : "console=null", root,
-		     c->transport == TRANSPORT_MMIO ? " pci=off" : "", c->append ? " " : "", c->append ? c->append : "") < 0)
+		     c->transport == TRANSPORT_MMIO ? " pci=off" : " pci=noearly", c->append ? " " : "", c->append ? c->append : "") < 0)
 		return NULL;
 	return text;
 }

@@ -55,7 +55,7 @@ void msix_fini(struct msix *m)
 
 bool msix_enabled(const struct msix *m)
 {
-	return pci_get(m->pci, m->cap + PCI_MSIX_FLAGS, 2) & PCI_MSIX_FLAGS_ENABLE;
+	return load_acquire(&m->enabled);
 }
 
 /* Tell the irqchip where the message goes; dear, so only when it changed. */
@@ -100,21 +100,22 @@ static void update(struct msix_vector *v)
 
 u64 msix_table_read(struct msix *m, u64 offset, unsigned size)
 {
-	struct msix_vector *v = &m->vector[offset / MSIX_ENTRY_LEN];
-	u64 value = 0;
+	u64 i = offset / MSIX_ENTRY_LEN, value = 0;
 
 	/* Accesses are of 4 or 8 bytes, aligned; others are undefined: read 0. */
-	if (offset / MSIX_ENTRY_LEN < m->nr && size >= 4 && offset % size == 0)
-		memcpy(&value, (u8 *)v->entry + offset % MSIX_ENTRY_LEN, size);
+	if (i < m->nr && size >= 4 && offset % size == 0)
+		memcpy(&value, (u8 *)m->vector[i].entry + offset % MSIX_ENTRY_LEN, size);
 	return value;
 }
 
 void msix_table_write(struct msix *m, u64 offset, unsigned size, u64 value)
 {
-	struct msix_vector *v = &m->vector[offset / MSIX_ENTRY_LEN];
+	u64 i = offset / MSIX_ENTRY_LEN;
+	struct msix_vector *v;
 
-	if (offset / MSIX_ENTRY_LEN >= m->nr || size < 4 || offset % size)
+	if (i >= m->nr || size < 4 || offset % size)
 		return;
+	v = &m->vector[i];
 	memcpy((u8 *)v->entry + offset % MSIX_ENTRY_LEN, &value, size);
 	v->entry[ADDR_LOW] &= ~3U;
 	v->entry[CONTROL] &= PCI_MSIX_ENTRY_CTRL_MASKBIT;
@@ -137,6 +138,8 @@ void msix_config_written(struct msix *m, unsigned offset, unsigned size)
 
 	if (offset > flags || offset + size <= flags)
 		return;
+	store_release(&m->enabled, pci_get(m->pci, m->cap + PCI_MSIX_FLAGS, 2) &
+				   PCI_MSIX_FLAGS_ENABLE);
 	for (unsigned i = 0; i < m->nr; i++)
 		update(&m->vector[i]);
 }

@@ -19,6 +19,7 @@ struct msix {
 	struct pci_dev *pci;
 	struct irqchip *irqchip;
 	unsigned nr, cap;		/* cap: offset in config space */
+	bool enabled;			/* atomic copy of the capability's bit */
 	struct msix_vector vector[MSIX_MAX];
 };
 
@@ -26,7 +27,7 @@ struct msix {
  * guest unmasks a vector. */
 void msix_init(struct msix *, struct pci_dev *, struct irqchip *, unsigned nr, u32 table, u32 pba);
 void msix_fini(struct msix *);
-bool msix_enabled(const struct msix *);
+bool msix_enabled(const struct msix *);		/* any thread */
 
 /* Under dev->lock: from the BAR, offsets in the table or the PBA... */
 u64  msix_table_read(struct msix *, u64 offset, unsigned size);

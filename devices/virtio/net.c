@@ -40,7 +40,7 @@ static bool deliver(struct virtio_net *n, struct virtq *q)
 	struct { u16 head; u32 len; } used[MAX_BUFFERS];
 	struct virtio_net_hdr_v1 *hdr = (void *)n->frame;
 	struct sg first = { 0 };
-	struct iovec first_iov[2];
+	struct iovec first_iov[NET_HDR_LEN];	/* as many as can hold the header */
 	size_t done = 0;
 	u16 nr = 0;
 
@@ -53,10 +53,10 @@ static bool deliver(struct virtio_net *n, struct virtq *q)
 		if (rc <= 0)
 			break;
 		if (!nr) {	/* num_buffers is known, and written, last */
-			first.nr = MIN(c.in.nr, 2);
-			if (first.nr)
-				memcpy(first_iov, c.in.iov, first.nr * sizeof(first_iov[0]));
 			first.iov = first_iov;
+			first.nr = MIN(c.in.nr, NET_HDR_LEN);
+			for (int i = 0; i < first.nr; i++)
+				first_iov[i] = c.in.iov[i];
 		}
 		used[nr].head = c.head;
 		used[nr].len = sg_write(&c.in, n->frame + done, n->pending - done);

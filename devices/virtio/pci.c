@@ -48,7 +48,7 @@ static void source_set(struct irq *irq, bool level)
 
 	(void)level;
 	/* Without MSI-X there is no pin, but a driver may still poll (4.1.4.5). */
-	if (vector)
+	if (vector && msix_enabled(&s->vpci->msix))
 		irq_raise(vector);
 	else
 		__atomic_or_fetch(&s->vpci->isr, s->isr_bit, __ATOMIC_SEQ_CST);

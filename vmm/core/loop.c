@@ -158,10 +158,17 @@ static void run_watches(struct loop *l, int timeout_ms)
 		}
 	}
 	l->nr_events = 0;
-	for (struct watch *w = l->always, *next; w; w = next) {
-		next = w->next;
-		if (w->loop)		/* the one before may have stopped it */
-			w->ready(w, EPOLLIN | EPOLLOUT);
+	/* One a turn: its callback may stop, or free, any of the others.  It goes to
+	 * the end of the list, so that all have their turn. */
+	if (l->always) {
+		struct watch *w = l->always, **p = &l->always;
+
+		l->always = w->next;
+		while (*p)
+			p = &(*p)->next;
+		w->next = NULL;
+		*p = w;
+		w->ready(w, EPOLLIN | EPOLLOUT);
 	}
 }
 
