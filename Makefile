@@ -18,7 +18,7 @@ SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all demo check check-unit check-guest check-e2e deps-build deps-test install clean
+.PHONY: all demo bench-boot check check-unit check-guest check-e2e deps-build deps-test install clean
 all: $(BUILD)/vmm
 
 include guest/rules.mk
@@ -72,6 +72,10 @@ check-guest: all guest-payloads
 	@scripts/run-tests $(BUILD) guest
 check-e2e: all guest-payloads
 	@scripts/run-tests $(BUILD) e2e
+
+bench-boot: deps-build
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@scripts/bench-boot $(BUILD)
 
 install: all
 	install -D -m 755 $(BUILD)/vmm $(DESTDIR)$(PREFIX)/bin/vmm

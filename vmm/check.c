@@ -67,7 +67,7 @@ static void end_trial(struct trial *t, bool finished)
 	pthread_mutex_lock(&t->lock);
 	t->has_ended = true;
 	t->finished = finished;
-	t->host.stop = true;
+	store_release(&t->host.stop, true);
 	pthread_cond_signal(&t->ended);
 	pthread_mutex_unlock(&t->lock);
 }

@@ -51,7 +51,8 @@ static void out_of_patience(struct timer *t)
 {
 	struct control *c = container_of(t, struct control, patience);
 
-	if (!c->resources->machine)
+	/* A guest may answer by rebooting: the next one was not asked. */
+	if (!c->resources->machine || c->pressed_boot != c->resources->nr_boots)
 		return;
 	log_warn("the guest did not power off in 30 s after its power button was pressed: stopped");
 	machine_end(c->resources->machine, OUTCOME_STOPPED);
@@ -59,18 +60,20 @@ static void out_of_patience(struct timer *t)
 
 static void terminate(struct control *c)
 {
+	bool again = c->pressed_boot == c->resources->nr_boots;
 	u64 now = now_ns();
 
 	if (!c->resources->machine)
 		return;
-	if (c->pressed_ns && now - c->pressed_ns < AGAIN_NS) {
+	if (again && now - c->pressed_ns < AGAIN_NS) {
 		log_warn("second signal: stopped");
 		machine_end(c->resources->machine, OUTCOME_STOPPED);
 		return;
 	}
-	if (!c->pressed_ns)
+	if (!again)
 		timer_start(&c->patience, c->resources->main_loop, PATIENCE_NS);
 	c->pressed_ns = now;
+	c->pressed_boot = c->resources->nr_boots;
 	log_info("power button pressed (again within 5 s: stop at once)");
 	machine_press_power_button(c->resources->machine);
 }

@@ -11,7 +11,8 @@ struct control {
 	struct resources *resources;
 	struct watch watch;
 	struct timer patience;
-	u64 pressed_ns;			/* 0: not yet */
+	u64 pressed_ns;			/* when, in the boot of that number */
+	unsigned pressed_boot;		/* 0: never */
 	int fd;
 };
 

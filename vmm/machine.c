@@ -262,6 +262,7 @@ int machine_new(struct machine **out, struct resources *r, struct err *err)
 		return rc;
 	}
 	r->machine = m;
+	r->nr_boots++;
 	*out = m;
 	return 0;
 }

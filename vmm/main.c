@@ -32,6 +32,8 @@ int main(int argc, char **argv)
 		return command_run(argc - 1, argv + 1);
 	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
 		if (!strcmp(argv[1], commands[i].name))
-			return commands[i].run(argc - 2, argv + 2);
+			return argc == 3 && (!strcmp(argv[2], "-h") || !strcmp(argv[2], "--help")) ?
+				command_run(argc - 2, argv + 2) :
+				commands[i].run(argc - 2, argv + 2);
 	return unknown(argv[1]);
 }

@@ -98,9 +98,9 @@ static int open_backends(struct resources *r, struct err *err)
 
 /*
  * quiet: thousands of exits for the serial port less.  nr_uarts: there is one;
- * looking for more takes dozens of exits.  pci: what scans for
- * bugs of real chipsets, or for a bus that is not there, is spared.  The rest
- * says where root is.
+ * looking for more takes dozens of exits.  pci: the early scan
+ * for real chipsets' bugs, or all of it where there is no bus, is spared.  The
+ * rest says where root is.
  */
 static char *make_cmdline(const struct config *c)
 {

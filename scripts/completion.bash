@@ -1,0 +1,136 @@
+# completion.bash: completion of vmm's command line for bash; `make install` installs it.
+# shellcheck shell=bash disable=SC2207 # COMPREPLY takes words
+# scripts/check-docs compares its options with those of `vmm --help`.
+
+_vmm_files() { # [GLOB]: files that end so, and directories
+	local IFS=$'\n'
+	compopt -o filenames 2>/dev/null
+	if [[ ${1-} ]]; then
+		COMPREPLY=($(compgen -f -X "!$1" -- "$cur") $(compgen -d -- "$cur"))
+	else
+		COMPREPLY=($(compgen -f -- "$cur"))
+	fi
+}
+
+_vmm_words() {
+	COMPREPLY=($(compgen -W "$1" -- "$cur"))
+	# A value that has a beginning only, like file: or tap=, goes on at once.
+	[[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[:=,] ]] && compopt -o nospace 2>/dev/null
+}
+
+# After PATH, and what follows it by comma. Where = or : cuts words, $cur is the last piece only.
+_vmm_disk() {
+	local done=${cur%,*}
+	if [[ $cur == *,* ]]; then
+		COMPREPLY=($(compgen -P "$done," -W 'readonly serial= format=raw' -- "${cur##*,}"))
+		compopt -o nospace 2>/dev/null
+	else
+		_vmm_files
+	fi
+}
+
+_vmm_net() {
+	local taps=() path
+	for path in /sys/class/net/*/tun_flags; do
+		[[ -e $path ]] || continue
+		path=${path%/tun_flags}
+		taps+=("${path##*/}")
+	done
+	if [[ $cur == *,* ]]; then
+		COMPREPLY=($(compgen -P "${cur%,*}," -W 'mac=' -- "${cur##*,}"))
+		compopt -o nospace 2>/dev/null
+	elif [[ $cut == *tap= ]]; then # = is a word break
+		_vmm_words "${taps[*]}"
+	else
+		_vmm_words "tap= ${taps[*]/#/tap=}"
+	fi
+}
+
+_vmm_serial() {
+	case $cut in
+	*file: | *unix:) _vmm_files ;;
+	*) case $cur in
+		file:* | unix:*)
+			local kind=${cur%%:*}
+			cur=${cur#*:}
+			_vmm_files
+			COMPREPLY=("${COMPREPLY[@]/#/$kind:}")
+			;;
+		*) _vmm_words 'stdio pty file: unix: none' ;;
+		esac ;;
+	esac
+}
+
+_vmm_value() { # OPTION
+	case $1 in
+	--kernel | --pidfile) _vmm_files ;;
+	--initrd)
+		_vmm_files
+		[[ none == "$cur"* ]] && COMPREPLY+=(none)
+		;;
+	--config) _vmm_files '*.json' ;;
+	--disk) _vmm_disk ;;
+	--net) _vmm_net ;;
+	--serial) _vmm_serial ;;
+	--transport) _vmm_words 'pci mmio' ;;
+	--aio) _vmm_words 'auto io_uring threads' ;;
+	--log-level) _vmm_words 'err warn info debug' ;;
+	--mem) _vmm_words '256M 512M 1G 2G 4G' ;;
+	--cpus) _vmm_words '1 2 4 8' ;;
+	--append | --cmdline | --name) COMPREPLY=() ;;
+	*) return 1 ;;
+	esac
+	return 0
+}
+
+_vmm() {
+	local cur prev cut='' option
+	local run='--kernel --initrd --append --cmdline --mem --hugepages --cpus --disk --net --serial --transport
+		--aio --name --pidfile --no-reboot --log-level --config --help --version'
+	local i=$COMP_CWORD
+	COMPREPLY=()
+	cur=${COMP_WORDS[i]}
+	# bash cuts words at = and :; go back to where this argument began.
+	if [[ $cur == [=:] ]]; then
+		cut=$cur cur=''
+		((i--))
+	elif ((i > 1)) && [[ ${COMP_WORDS[i - 1]} == [=:] ]]; then
+		cut=${COMP_WORDS[i - 1]}
+		((i -= 2))
+	fi
+	if [[ $cut ]]; then
+		cut=${COMP_WORDS[i]}$cut
+		if [[ ${COMP_WORDS[i]} == --* ]]; then # --serial=
+			option=${COMP_WORDS[i]} cut=''
+		elif ((i > 1)) && [[ ${COMP_WORDS[i - 1]} == = ]]; then # --serial=file:
+			option=${COMP_WORDS[i - 2]}
+		else
+			option=${COMP_WORDS[i - 1]}
+		fi
+		_vmm_value "$option"
+		return
+	fi
+	prev=${COMP_WORDS[i - 1]}
+
+	case ${COMP_WORDS[1]} in
+	check) ((i == 1)) || return ;;
+	disk)
+		if ((i == 2)); then
+			_vmm_words create
+		elif ((i > 2)) && [[ $cur == -* ]]; then
+			_vmm_words '--thin --thick'
+		elif ((i > 2)); then
+			_vmm_files
+		fi
+		((i == 1)) || return
+		;;
+	esac
+	_vmm_value "$prev" && return
+	if ((i == 1)) && [[ $cur != -* ]]; then
+		_vmm_words 'run check disk'
+	else
+		_vmm_words "$run"
+	fi
+}
+
+complete -F _vmm vmm
