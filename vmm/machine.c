@@ -32,6 +32,7 @@ struct machine {
 	struct pci_bus *pci;			/* NULL: virtio over MMIO */
 	struct device *acpi;
 	struct boot_machine boot;
+	bool bad_input;				/* the user's files cannot be booted */
 	struct vcpu_host host;
 	struct vcpu *vcpu[CONFIG_MAX_CPUS];
 	int outcome;				/* atomic enum outcome */
@@ -200,6 +201,24 @@ static int add_vcpus(struct machine *m, const struct cpu_start *start, struct er
 	return rc;
 }
 
+/* The loader knows which of the files is wrong, but not its path. */
+static int load(struct machine *m, struct cpu_start *start, struct err *err)
+{
+	const struct resources *r = m->resources;
+	int rc = boot_load(m->mem, &m->boot, r->kernel_fd, r->initrd_fd, r->cmdline, start, err);
+	char why[sizeof(err->msg)];
+
+	if (!rc)
+		return 0;
+	snprintf(why, sizeof(why), "%s", err->msg);
+	if (!strncmp(why, "kernel: ", 8))
+		err_set(err, rc, "kernel %s: %s", r->config->kernel, why + 8);
+	else if (!strncmp(why, "initrd: ", 8) && r->initrd_path)
+		err_set(err, rc, "initrd %s: %s", r->initrd_path, why + 8);
+	m->bad_input = true;
+	return rc;
+}
+
 static int build(struct machine *m, struct err *err)
 {
 	const struct config *c = m->resources->config;
@@ -237,18 +256,18 @@ static int build(struct machine *m, struct err *err)
 	m->boot.pci_ecam = LAYOUT_PCI_ECAM;
 	m->boot.pci_ecam_len = PCI_ECAM_LEN;
 	if (!rc)
-		rc = boot_load(m->mem, &m->boot, m->resources->kernel_fd, m->resources->initrd_fd,
-			       m->resources->cmdline, &start, err);
+		rc = load(m, &start, err);
 	if (!rc)
 		rc = add_vcpus(m, &start, err);
 	return rc;
 }
 
-int machine_new(struct machine **out, struct resources *r, struct err *err)
+int machine_new(struct machine **out, struct resources *r, bool *bad_input, struct err *err)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 	int rc;
 
+	*bad_input = false;
 	if (!m)
 		return err_set(err, -ENOMEM, "out of memory");
 	m->resources = r;
@@ -257,6 +276,7 @@ int machine_new(struct machine **out, struct resources *r, struct err *err)
 	bus_init(&m->mmio, "mmio");
 	bus_init(&m->pio, "pio");
 	rc = build(m, err);
+	*bad_input = m->bad_input;
 	if (rc) {
 		machine_free(m);
 		return rc;

@@ -18,6 +18,7 @@ struct resources {
 	struct loop *main_loop;
 	struct chardev *serial;
 	int kernel_fd, initrd_fd;	/* initrd_fd -1: none */
+	char *initrd_path;		/* NULL: none */
 	struct blk *disk[CONFIG_MAX_DISKS];
 	struct net *net[CONFIG_MAX_NETS];
 	char *cmdline;
@@ -30,7 +31,8 @@ void resources_close(struct resources *);	/* idempotent */
 
 /* All on the control thread, whose loop is resources->main_loop. */
 struct machine;
-int  machine_new(struct machine **, struct resources *, struct err *) must_check;
+/* *bad_input: it failed for what the user gave, not for what the host lacks. */
+int  machine_new(struct machine **, struct resources *, bool *bad_input, struct err *) must_check;
 int  machine_run(struct machine *, enum outcome *, int *exit_code, struct err *) must_check;
 void machine_free(struct machine *);			/* NULL is allowed */
 

@@ -74,8 +74,10 @@ static int open_boot_files(struct resources *r, struct err *err)
 	} else if (!strcmp(initrd, "none")) {
 		initrd = NULL;
 	}
-	if (initrd)
+	if (initrd) {
 		rc = open_file("initrd", initrd, &r->initrd_fd, err);
+		r->initrd_path = strdup(initrd);
+	}
 	free(found);
 	return rc;
 }
@@ -151,5 +153,6 @@ void resources_close(struct resources *r)
 		close(r->initrd_fd);
 	loop_free(r->main_loop);
 	free(r->cmdline);
+	free(r->initrd_path);
 	*r = (struct resources){ .kernel_fd = -1, .initrd_fd = -1 };
 }

@@ -82,12 +82,13 @@ static int status_of(enum outcome why, int code)
 static int live(struct resources *r, int *status, struct err *err)
 {
 	enum outcome why = OUTCOME_RESET;
+	bool bad_input = false;
 	int code = 0, rc = 0;
 
 	while (why == OUTCOME_RESET && !rc) {
 		struct machine *m;
 
-		rc = machine_new(&m, r, err);
+		rc = machine_new(&m, r, &bad_input, err);
 		if (rc)
 			break;
 		rc = machine_run(m, &why, &code, err);
@@ -95,7 +96,7 @@ static int live(struct resources *r, int *status, struct err *err)
 		if (why == OUTCOME_RESET && r->config->no_reboot)
 			break;
 	}
-	*status = status_of(why, code);
+	*status = !rc ? status_of(why, code) : bad_input ? EXIT_USAGE : EXIT_RUNTIME;
 	return rc;
 }
 
@@ -108,7 +109,7 @@ static int run(const struct config *c, struct err *err)
 	control_block_signals();
 	rc = resources_open(&r, c, err);
 	if (rc)
-		return EXIT_RUNTIME;
+		return EXIT_USAGE;	/* what the user named is not there, or not usable */
 	rc = control_start(&control, &r, err);
 	if (!rc && c->pidfile)
 		rc = write_pidfile(c->pidfile, err);
@@ -119,7 +120,7 @@ static int run(const struct config *c, struct err *err)
 	}
 	control_stop(&control);
 	resources_close(&r);
-	return rc ? EXIT_RUNTIME : status;
+	return status;
 }
 
 int command_run(int argc, char **argv)
