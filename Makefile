@@ -5,6 +5,10 @@ CC ?= gcc
 NASM ?= nasm
 IASL ?= iasl
 
+# A line a file; V=1 shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo "  $(1)	$@")
+
 CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wimplicit-fallthrough \
 	-Wvla -Wcast-qual $(if $(CI),-Werror)
@@ -18,17 +22,19 @@ SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all demo bench-boot check check-unit check-guest check-e2e deps-build deps-test install clean
+.PHONY: all demo bench-boot bench-start check check-unit check-guest check-e2e deps-build deps-test install clean
 all: $(BUILD)/vmm
 
 include guest/rules.mk
 
 $(BUILD)/vmm: $(OBJ)
-	$(CC) $(CFLAGS) -pie -Wl,-z,relro,-z,now -Wl,-O1,--as-needed -o $@ $^ $(LIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) -pie -Wl,-z,relro,-z,now -Wl,-O1,--as-needed -o $@ $^ $(LIBS)
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(BASE) $(HARDEN) $(if $(findstring -O0,$(CFLAGS)),,-D_FORTIFY_SOURCE=2) $(CFLAGS) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(BASE) $(HARDEN) $(if $(findstring -O0,$(CFLAGS)),,-D_FORTIFY_SOURCE=2) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/%.aml: firmware/%.asl
 	@mkdir -p $(@D)
@@ -36,7 +42,8 @@ $(BUILD)/%.aml: firmware/%.asl
 
 $(BUILD)/obj/firmware/blobs.o: firmware/blobs.asm $(AML) $(BUILD)/guest/speed.bin
 	@mkdir -p $(@D)
-	$(NASM) -f elf64 -i $(BUILD)/ -o $@ $<
+	$(call say,ASM)
+	$(Q)$(NASM) -f elf64 -i $(BUILD)/ -o $@ $<
 
 # --- tests ----------------------------------------------------------------------------------
 SAN := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -45,11 +52,13 @@ UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*_test.c
 
 $(BUILD)/san/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(BASE) $(SAN) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(BASE) $(SAN) -c -o $@ $<
 
 $(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o
 	@mkdir -p $(@D)
-	$(CC) $(SAN) -o $@ $^ -lcmocka -luring -ljansson -lpthread
+	$(call say,LD)
+	$(Q)$(CC) $(SAN) -o $@ $^ -lcmocka -luring -ljansson -lpthread
 
 .PRECIOUS: $(BUILD)/san/%.o
 
@@ -73,9 +82,9 @@ check-guest: all guest-payloads
 check-e2e: all guest-payloads
 	@scripts/run-tests $(BUILD) e2e
 
-bench-boot: deps-build
+bench-boot bench-start: deps-build
 	@$(MAKE) --no-print-directory -j$$(nproc) all
-	@scripts/bench-boot $(BUILD)
+	@scripts/$@ $(BUILD)
 
 install: all
 	install -D -m 755 $(BUILD)/vmm $(DESTDIR)$(PREFIX)/bin/vmm

@@ -25,26 +25,32 @@ guest-payloads: $(GUEST_TESTS_C) $(GUEST_TESTS_ASM) $(BUILD)/guest/speed.bin
 
 $(BUILD)/guest/%.c.o: guest/%.c
 	@mkdir -p $(@D)
-	$(GUEST_CC) $(GUEST_CFLAGS) -c -o $@ $<
+	$(call say,GUEST)
+	$(Q)$(GUEST_CC) $(GUEST_CFLAGS) -c -o $@ $<
 
 $(BUILD)/guest/%.asm.o: guest/%.asm
 	@mkdir -p $(@D)
-	$(NASM) -f elf64 -I ./ -MD $(@:.o=.d) -MT $@ -o $@ $<
+	$(call say,GUEST)
+	$(Q)$(NASM) -f elf64 -I ./ -MD $(@:.o=.d) -MT $@ -o $@ $<
 
 $(BUILD)/guest/lib.a: $(GUEST_LIB)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,GUEST)
+	$(Q)$(AR) rcs $@ $^
 
 # A payload in C starts in the library; one in assembly has its own entry and nothing else.
 $(GUEST_TESTS_C): $(BUILD)/guest/%.elf: $(BUILD)/guest/tests/%.c.o $(BUILD)/guest/lib.a \
 		guest/link.ld
-	$(GUEST_CC) $(GUEST_LDFLAGS) -u pvh_entry -o $@ $< $(BUILD)/guest/lib.a
+	$(call say,GUEST)
+	$(Q)$(GUEST_CC) $(GUEST_LDFLAGS) -u pvh_entry -o $@ $< $(BUILD)/guest/lib.a
 
 $(GUEST_TESTS_ASM): $(BUILD)/guest/%.elf: $(BUILD)/guest/tests/%.asm.o guest/link.ld
-	$(GUEST_CC) $(GUEST_LDFLAGS) -o $@ $<
+	$(call say,GUEST)
+	$(Q)$(GUEST_CC) $(GUEST_LDFLAGS) -o $@ $<
 
 $(BUILD)/guest/speed.bin: guest/speed.asm guest/abi.inc
 	@mkdir -p $(@D)
-	$(NASM) -f bin -I ./ -o $@ $<
+	$(call say,GUEST)
+	$(Q)$(NASM) -f bin -I ./ -o $@ $<
 
 -include $(GUEST_LIB:.o=.d) $(wildcard $(BUILD)/guest/tests/*.d)
