@@ -1,0 +1,89 @@
+# What the cases are written with. A case is a function case_NAME in cases/, run in a shell of its own with errexit
+# on and a scratch directory $T; it fails by fail(), or by any command that fails, and nothing is run twice.
+#
+#   vm_start ARG...          start vmm with its console on a pipe; $vm_pid
+#   vm_expect SECONDS ERE    read the console up to a line that matches
+#   vm_send TEXT             type a line
+#   vm_end SECONDS STATUS    read the rest, wait for vmm, compare its exit status
+#   vm SECONDS STATUS ARG... all of it
+#   says ERE, err_says ERE   the console, or vmm's own messages, have a line that matches
+#   run TEXT                 a word for the kernel command line: the guest's initrd runs TEXT, then powers off
+#   boot                     array: vmm's arguments for the usual kernel, $K61C; $K61, $K612C: the directories
+# shellcheck shell=bash
+
+vm_pid='' to_vm='' from_vm=''
+
+fail() { printf '%s\n' "$*" >"$T/.why"; exit 1; }
+skip() { printf '%s\n' "$*" >"$T/.skip"; exit 0; }
+
+vm_start()
+{
+	# A line for whoever watches that L1 is alive; the runner keeps it to itself.
+	echo "#+ ${FUNCNAME[1]}: vmm ${*@Q}" >&"$tap"
+	rm -f "$T/.in" "$T/.console"
+	mkfifo "$T/.in" "$T/.console"
+	: >"$T/out"
+	"$VMM" "$@" <"$T/.in" >"$T/.console" 2>"$T/err" {tap}>&- &
+	vm_pid=$!
+	exec {to_vm}>"$T/.in" {from_vm}<"$T/.console"
+}
+
+vm_expect()
+{
+	local line end=$((SECONDS + $1))
+	while ((SECONDS < end)) && IFS= read -r -t $((end - SECONDS)) -u "$from_vm" line; do
+		line=${line%$'\r'}
+		printf '%s\n' "$line" >>"$T/out"
+		[[ ! $line =~ $2 ]] || return 0
+	done
+	fail "no line '$2' within $1 s"
+}
+
+vm_send() { printf '%s\n' "$1" >&"$to_vm"; }
+
+vm_end()
+{
+	local status=0 late=
+	timeout "$1" cat <&"$from_vm" >"$T/.rest" || late=1
+	tr -d '\r\000' <"$T/.rest" >>"$T/out"
+	if [[ $late ]]; then
+		kill -KILL "$vm_pid" || true
+		wait "$vm_pid" || true
+		vm_pid=
+		fail "no end within $1 s"
+	fi
+	wait "$vm_pid" || status=$?
+	vm_pid=
+	exec {to_vm}>&- {from_vm}<&-
+	((status == $2)) || fail "exit status $status, not $2"
+}
+
+vm()
+{
+	vm_start "${@:3}"
+	vm_end "$1" "$2"
+}
+
+says() { grep -aqE -e "$1" "$T/out" || fail "the guest did not say '$1'"; }
+err_says() { grep -aqE -e "$1" "$T/err" || fail "vmm did not say '$1'"; }
+err_expect()
+{
+	grep -qE -m 1 -e "$2" < <(exec timeout "$1" tail -n +1 -f --pid="$vm_pid" "$T/err" 2>/dev/null) ||
+		fail "vmm did not say '$2' within $1 s"
+}
+# At the end stty waits until the console has sent all: powering off does not.
+run() { printf 'vmm.run64=%s' "$(printf '%s\nstty opost' "$1" | base64 -w 0)"; }
+
+# shellcheck disable=SC2034 # the cases use it
+boot=(--kernel "$K61C/vmlinuz" --initrd "$K61C/initrd" --mem 256M)
+
+random() { head -c "$2" /dev/urandom >"$1"; }
+
+# What is left when a case ends, however it does.
+leave()
+{
+	local pid
+	if [[ -n $vm_pid ]]; then kill -KILL "$vm_pid" 2>/dev/null || true; fi
+	for pid in $(jobs -p); do kill -KILL "$pid" 2>/dev/null || true; done
+	wait 2>/dev/null || true
+}
