@@ -8,6 +8,7 @@
 #include "firmware/acpi.h"
 #include "firmware/layout.h"
 #include "firmware/loader.h"
+#include "vmm/core/ports.h"
 
 static int map_file(struct boot_file *f, const char *what, int fd, struct err *err)
 {
@@ -153,11 +154,22 @@ unsigned boot_memory_map(const struct boot_context *c, struct boot_range map[BOO
 	return n;
 }
 
+/*
+ * Where a PC's BIOS starts: Linux jumps there in real mode to reboot, among
+ * other ways.  mov al, 0xfe; out 0x64, al: the keyboard controller's reset line.
+ */
+static int put_reset_vector(struct mem *mem)
+{
+	static const u8 code[] = { 0xb0, I8042_RESET, 0xe6, PORT_I8042 + 4, 0xf4, 0xeb, 0xfd };
+
+	return mem_write(mem, GPA(LAYOUT_RESET_VECTOR), code, sizeof(code));
+}
+
 static int load(struct boot_context *c, struct cpu_start *start, struct err *err)
 {
 	int rc = acpi_build(c->mem, c->machine, &c->rsdp, err);
 
-	if (!rc && boot_put_gdt(c->mem))
+	if (!rc && (boot_put_gdt(c->mem) || put_reset_vector(c->mem)))
 		rc = err_set(err, -EFAULT, "mem: too little for a guest");
 	if (rc)
 		return rc;

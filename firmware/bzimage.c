@@ -68,8 +68,10 @@ static bool has_64bit_entry(const struct image *img)
 	       img->code_len > ENTRY64;
 }
 
-/* Where the kernel prefers to be, or, if it says that it can be moved and the
- * guest is small, as low as its alignment lets it. */
+/*
+ * Where the kernel prefers to be.  One that can be moved does not take a lower
+ * place: it would move itself back up there while it unpacks.
+ */
 static int place(struct boot_context *c, struct image *img, struct err *err)
 {
 	const struct setup_header *h = &img->hdr;
@@ -77,8 +79,9 @@ static int place(struct boot_context *c, struct image *img, struct err *err)
 
 	img->load = LAYOUT_HIGH;
 	img->need = img->code_len;
-	if (h->version >= PROTOCOL_INIT_SIZE) {
+	if (h->version >= PROTOCOL_INIT_SIZE)
 		img->need = MAX(img->code_len, h->init_size);
+	if (h->version >= PROTOCOL_INIT_SIZE && h->pref_address) {
 		img->load = h->pref_address;
 	} else if (h->relocatable_kernel) {
 		img->load = ALIGN_UP(LAYOUT_HIGH, MAX(align, 4096ULL));
@@ -86,9 +89,6 @@ static int place(struct boot_context *c, struct image *img, struct err *err)
 	if (h->relocatable_kernel && (!align || (align & (align - 1)) || align > GIB))
 		return err_set(err, -ENOEXEC, "kernel: alignment %#x in its header is not a power of "
 			       "two", h->kernel_alignment);
-	if (h->relocatable_kernel &&
-	    (img->load < LAYOUT_HIGH || img->load > low_end || low_end - img->load < img->need))
-		img->load = ALIGN_UP((u64)LAYOUT_HIGH, align);
 	if (img->load < LAYOUT_HIGH || img->load > low_end || low_end - img->load < img->need)
 		return err_set(err, -E2BIG, "kernel: it needs %llu MiB from %llu MiB on to unpack, "
 			       "the guest has %llu MiB; give it more with --mem",

@@ -108,13 +108,11 @@ static char *make_cmdline(const struct config *c)
 {
 	const char *root = !c->nr_disks ? "" : c->disk[0].read_only ? " root=/dev/vda ro" :
 								     " root=/dev/vda rw";
-	bool console = !c->serial || strcmp(c->serial, "none");
 	char *text;
 
 	if (c->cmdline)
 		return strdup(c->cmdline);
-	if (asprintf(&text, "%s%s quiet 8250.nr_uarts=1%s%s%s",
-		     console ? "console=ttyS0" : "console=null", root,
+	if (asprintf(&text, "console=ttyS0%s quiet 8250.nr_uarts=1%s%s%s", root,
 		     c->transport == TRANSPORT_MMIO ? " pci=off" : " pci=noearly", c->append ? " " : "", c->append ? c->append : "") < 0)
 		return NULL;
 	return text;

@@ -33,13 +33,13 @@ case_usage()
 
 case_missing_files()
 {
-	refuses 1 "$T/none.bzImage" --kernel "$T/none.bzImage"
-	refuses 1 "$T/none.initrd" --kernel "$K61C/vmlinuz" --initrd "$T/none.initrd"
-	refuses '1' "$T/none.img" --kernel "$K61C/vmlinuz" --initrd none --disk "$T/none.img"
+	refuses 2 "$T/none.bzImage" --kernel "$T/none.bzImage"
+	refuses 2 "$T/none.initrd" --kernel "$K61C/vmlinuz" --initrd "$T/none.initrd"
+	refuses 2 "$T/none.img" --kernel "$K61C/vmlinuz" --initrd none --disk "$T/none.img"
 	head -c 100000 "$K61C/vmlinuz" >"$T/short"
-	refuses 1 "kernel.*truncated" --kernel "$T/short" --initrd none
+	refuses 2 "$T/short.*truncated" --kernel "$T/short" --initrd none
 	random "$T/noise" 100000
-	refuses 1 "kernel" --kernel "$T/noise" --initrd none
+	refuses 2 "$T/noise" --kernel "$T/noise" --initrd none
 }
 
 case_disk_create()

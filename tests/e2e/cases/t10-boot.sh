@@ -66,7 +66,7 @@ case_mem_64M()
 	if ((need <= 64 << 20)); then
 		memory 64M 30000 65536
 	else
-		vm 60 1 --kernel "$K61C/vmlinuz" --initrd "$K61C/initrd" --mem 64M
+		vm 60 2 --kernel "$K61C/vmlinuz" --initrd "$K61C/initrd" --mem 64M
 		err_says 'kernel.*--mem'
 		(($(wc -l <"$T/err") == 1)) || fail "more than a line"
 	fi
