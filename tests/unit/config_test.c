@@ -285,6 +285,7 @@ static void test_nets(void **state)
 	};
 
 	(void)state;
+	bad("mac", "--net", "tap=t,mac=02:+1:00:12:34:56");
 	good("--net", "tap=t0", "--net", "mac=02:aB:00:12:34:FF,tap=t1");
 	assert_int_equal(c.nr_nets, 2);
 	assert_string_equal(c.net[0].tap, "t0");
@@ -386,6 +387,8 @@ static void test_json_precedence(void **state)
 static void test_json_errors(void **state)
 {
 	(void)state;
+	bad_json("path", "{\"kernel\": \"k\", \"disk\": {\"readonly\": true}}");
+	bad_json("path", "{\"kernel\": \"k\", \"disk\": [{\"path\": \"\"}]}");
 	bad_json("line 2", "{\n\"mem\": }");
 	bad_json("must be an object", "[1]");
 	bad_json("did you mean 'cpus'", "{\"cpu\": 1}");

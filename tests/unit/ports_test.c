@@ -64,6 +64,17 @@ static void test_rtc_is_set_and_held(void **state)
 	assert_int_equal(cmos_get(9), 31);
 	cmos_set(0x0b, 0x04);			/* 12 hours */
 	assert_int_equal(cmos_get(4), 0x80 | 11);
+	cmos_set(0x0b, 0x82);
+	cmos_set(9, 0x31);
+	cmos_set(8, 0x12);
+	cmos_set(7, 0x05);
+	cmos_set(4, 0x03);
+	cmos_set(2, 0x15);
+	cmos_set(0, 0x00);
+	cmos_set(0x32, 0);			/* the year 31 is none of ours to judge */
+	cmos_set(0x0b, 0x02);
+	assert_int_equal(cmos_get(0x32), 0);
+	assert_int_equal(cmos_get(9), 0x31);
 	cmos_set(0x40, 0x5a);			/* plain memory */
 	assert_int_equal(cmos_get(0x40), 0x5a);
 }
