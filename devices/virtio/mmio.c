@@ -79,12 +79,6 @@ static u64 mmio_read(struct device *dev, u64 offset, unsigned size)
 	return 0;
 }
 
-static void set_half(gpa_t *gpa, bool high, u64 value)
-{
-	gpa->addr = high ? (gpa->addr & 0xffffffff) | value << 32 :
-			   (gpa->addr & ~0xffffffffULL) | value;
-}
-
 static void write_queue(struct mmio *m, u64 offset, u32 value)
 {
 	struct virtq *q;
@@ -105,15 +99,15 @@ static void write_queue(struct mmio *m, u64 offset, u32 value)
 		break;
 	case VIRTIO_MMIO_QUEUE_DESC_LOW:
 	case VIRTIO_MMIO_QUEUE_DESC_HIGH:
-		set_half(&q->desc, offset == VIRTIO_MMIO_QUEUE_DESC_HIGH, value);
+		virtio_set_half(&q->desc, offset == VIRTIO_MMIO_QUEUE_DESC_HIGH, value);
 		break;
 	case VIRTIO_MMIO_QUEUE_AVAIL_LOW:
 	case VIRTIO_MMIO_QUEUE_AVAIL_HIGH:
-		set_half(&q->avail, offset == VIRTIO_MMIO_QUEUE_AVAIL_HIGH, value);
+		virtio_set_half(&q->avail, offset == VIRTIO_MMIO_QUEUE_AVAIL_HIGH, value);
 		break;
 	case VIRTIO_MMIO_QUEUE_USED_LOW:
 	case VIRTIO_MMIO_QUEUE_USED_HIGH:
-		set_half(&q->used, offset == VIRTIO_MMIO_QUEUE_USED_HIGH, value);
+		virtio_set_half(&q->used, offset == VIRTIO_MMIO_QUEUE_USED_HIGH, value);
 		break;
 	}
 }

@@ -131,12 +131,6 @@ static u64 common_read(struct vpci *p, u64 offset)
 	return q ? common_read_queue(p, q, offset) : 0;
 }
 
-static void set_half(gpa_t *gpa, bool high, u64 value)
-{
-	gpa->addr = high ? (gpa->addr & 0xffffffff) | value << 32 :
-			   (gpa->addr & ~0xffffffffULL) | value;
-}
-
 static void common_write_queue(struct vpci *p, u64 offset, u32 value)
 {
 	struct virtq *q;
@@ -161,15 +155,15 @@ static void common_write_queue(struct vpci *p, u64 offset, u32 value)
 		break;
 	case VIRTIO_PCI_COMMON_Q_DESCLO:
 	case VIRTIO_PCI_COMMON_Q_DESCHI:
-		set_half(&q->desc, offset == VIRTIO_PCI_COMMON_Q_DESCHI, value);
+		virtio_set_half(&q->desc, offset == VIRTIO_PCI_COMMON_Q_DESCHI, value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_AVAILLO:
 	case VIRTIO_PCI_COMMON_Q_AVAILHI:
-		set_half(&q->avail, offset == VIRTIO_PCI_COMMON_Q_AVAILHI, value);
+		virtio_set_half(&q->avail, offset == VIRTIO_PCI_COMMON_Q_AVAILHI, value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_USEDLO:
 	case VIRTIO_PCI_COMMON_Q_USEDHI:
-		set_half(&q->used, offset == VIRTIO_PCI_COMMON_Q_USEDHI, value);
+		virtio_set_half(&q->used, offset == VIRTIO_PCI_COMMON_Q_USEDHI, value);
 		break;
 	}
 }

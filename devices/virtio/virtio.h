@@ -83,3 +83,10 @@ struct virtq *virtio_queue(struct virtio *, u32 index);
 struct virtq *virtio_queue_setup(struct virtio *, u32 index);
 /* The driver stops using a queue; what was in flight is done when this returns. */
 void virtio_queue_disable(struct virtio *, u32 index);
+
+/* One 32-bit half of a ring's address, as drivers write it. */
+static inline void virtio_set_half(gpa_t *gpa, bool high, u32 value)
+{
+	gpa->addr = high ? (gpa->addr & 0xffffffff) | (u64)value << 32 :
+			   (gpa->addr & ~0xffffffffULL) | value;
+}
