@@ -86,4 +86,5 @@ leave()
 	if [[ -n $vm_pid ]]; then kill -KILL "$vm_pid" 2>/dev/null || true; fi
 	for pid in $(jobs -p); do kill -KILL "$pid" 2>/dev/null || true; done
 	wait 2>/dev/null || true
+	ip link del vmmtest0 2>/dev/null || true # a tap of t40-net.sh
 }

@@ -33,8 +33,7 @@ network() # TAP [ARG...]
 case_net_pci() # a tap of somebody else's making
 {
 	ip tuntap add dev vmmtest0 mode tap vnet_hdr
-	# One CPU: with two, two of five runs under load ended in a triple fault, not yet explained.
-	network vmmtest0 --cpus 1
+	network vmmtest0 --cpus 2
 	ip link show vmmtest0 || fail 'vmm removed a tap it did not make'
 	ip link del vmmtest0
 }
