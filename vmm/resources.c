@@ -100,9 +100,10 @@ static int open_backends(struct resources *r, struct err *err)
 
 /*
  * quiet: thousands of exits for the serial port less.  nr_uarts: there is one;
- * looking for more takes dozens of exits.  pci: the early scan
- * for real chipsets' bugs, or all of it where there is no bus, is spared.  The
- * rest says where root is.
+ * looking for more takes dozens of exits.  notests: half of a stock kernel's
+ * boot are its crypto code's tests of itself.  pci: the early scan for real
+ * chipsets' bugs, or all of it where there is no bus, is spared.  The rest says
+ * where root is.
  */
 static char *make_cmdline(const struct config *c)
 {
@@ -112,8 +113,9 @@ static char *make_cmdline(const struct config *c)
 
 	if (c->cmdline)
 		return strdup(c->cmdline);
-	if (asprintf(&text, "console=ttyS0%s quiet 8250.nr_uarts=1%s%s%s", root,
-		     c->transport == TRANSPORT_MMIO ? " pci=off" : " pci=noearly", c->append ? " " : "", c->append ? c->append : "") < 0)
+	if (asprintf(&text, "console=ttyS0%s quiet 8250.nr_uarts=1 cryptomgr.notests %s%s%s", root,
+		     c->transport == TRANSPORT_MMIO ? "pci=off" : "pci=noearly",
+		     c->append ? " " : "", c->append ? c->append : "") < 0)
 		return NULL;
 	return text;
 }
