@@ -1,6 +1,7 @@
 /*
- * The machine as code inside it sees it: ports, addresses, exit statuses, and what the PVH entry
- * hands over. vmm keeps these; guest/ knows nothing else of vmm. abi.inc says the same to nasm.
+ * abi.h: the machine as code inside it sees it: ports, addresses, exit statuses, and what the PVH
+ * entry hands over. vmm keeps these; guest/ knows nothing else of vmm. abi.inc says the same to
+ * nasm.
  *
  * Spec: Xen's PVH direct boot ABI (hvm_start_info), version 1; the rest is vmm's own choice.
  */

@@ -1,4 +1,4 @@
-# Payloads: code that runs inside a VM. Included by the top Makefile, which sets BUILD.
+# rules.mk: payloads: code that runs inside a VM. Included by the top Makefile, which sets BUILD.
 #
 #   $(BUILD)/guest/<name>.elf   for each guest/tests/<name>.{c,asm}
 #   $(BUILD)/guest/speed.bin    flat; vmm check embeds it

@@ -1,4 +1,4 @@
-; The loop by which `vmm check` measures how fast this host's KVM runs code at CPL 0.
+; speed.asm: the loop by which `vmm check` measures how fast this host's KVM runs code at CPL 0.
 ;
 ; Flat binary, position-independent, entered at offset 0 in 64-bit mode with the number of
 ; iterations (two instructions each) in rcx; ends by writing to the exit port. No memory is

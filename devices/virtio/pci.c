@@ -44,14 +44,17 @@ static struct vpci *to_vpci(struct device *dev)
 static void source_set(struct irq *irq, bool level)
 {
 	struct source *s = container_of(irq, struct source, irq);
-	struct irq *vector = msix_irq(&s->vpci->msix, load_once(&s->vector));
+	struct vpci *p = s->vpci;
+	struct irq *vector = msix_enabled(&p->msix) ? msix_irq(&p->msix, load_once(&s->vector)) :
+						      NULL;
 
 	(void)level;
-	/* Without MSI-X there is no pin, but a driver may still poll (4.1.4.5). */
-	if (vector && msix_enabled(&s->vpci->msix))
+	/* Without MSI-X there is no pin, but a driver may still poll; that the
+	 * configuration changed it may always read there (4.1.4.5.1). */
+	if (!vector || s->isr_bit == VIRTIO_PCI_ISR_CONFIG)
+		__atomic_or_fetch(&p->isr, s->isr_bit, __ATOMIC_SEQ_CST);
+	if (vector)
 		irq_raise(vector);
-	else
-		__atomic_or_fetch(&s->vpci->isr, s->isr_bit, __ATOMIC_SEQ_CST);
 }
 
 static void set_vector(struct vpci *p, struct source *s, u64 vector)
@@ -307,9 +310,13 @@ static bool cfg_window(struct vpci *p, unsigned offset, unsigned size, u32 *at, 
 static void config_read(struct pci_dev *d, unsigned offset, unsigned size)
 {
 	struct vpci *p = container_of(d, struct vpci, pci);
+	bool polled = load_acquire(&p->isr) && !msix_enabled(&p->msix);
 	unsigned len;
 	u32 at;
 
+	/* Without MSI-X it says what the ISR says (4.1.4.5.1). */
+	d->config[PCI_STATUS] = (d->config[PCI_STATUS] & ~PCI_STATUS_INTERRUPT) |
+				(polled ? PCI_STATUS_INTERRUPT : 0);
 	if (cfg_window(p, offset, size, &at, &len))
 		pci_set(d, p->cfg_cap + sizeof(struct virtio_pci_cap), 4,
 			bar_read(d->dev, at, len));

@@ -271,24 +271,23 @@ struct virtq *virtio_queue_setup(struct virtio *v, u32 index)
 	return q;
 }
 
+/* By way of a stop of the whole device: what is in flight may be of any queue. */
 static void disable_on_loop(void *arg)
 {
 	struct kick *k = arg;
 
-	watch_stop(&k->watch);
-	/* A driver that takes one queue back is on its way to a reset. */
-	if (k->v->ops->stop)
-		k->v->ops->stop(k->v);
+	stop_on_loop(k->v);
 	virtq_stop(&k->v->vq[k - k->v->kick]);
+	start_on_loop(k->v);
 }
 
 void virtio_queue_disable(struct virtio *v, u32 index)
 {
 	struct virtq *q = virtio_queue(v, index);
 
-	if (!q)
+	if (!q || !q->ready)
 		return;
+	q->ready = false;
 	if (v->started)
 		loop_call(v->platform->io_loop, disable_on_loop, &v->kick[index]);
-	q->ready = false;
 }

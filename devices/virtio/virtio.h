@@ -10,8 +10,9 @@ struct virtio;
 
 /*
  * What a device type is.  start: the driver said DRIVER_OK; the queues' rings
- * are checked.  stop: afterwards nothing is in flight (quiesce).  start, stop
- * and kick run on the I/O loop; the rest under dev.lock.
+ * are checked.  stop: afterwards nothing is in flight (quiesce); where the driver
+ * took one queue back, a start follows.  start, stop and kick run on the I/O
+ * loop; the rest under dev.lock.
  */
 struct virtio_ops {
 	const char *kind;			/* "virtio-blk" */

@@ -1,5 +1,5 @@
 /*
- * ACPI tables: finding them and what is in them.
+ * acpi.c: ACPI tables: finding them and what is in them.
  *
  * Spec: ACPI 6.5, 5.2 (tables), 6.4 (resource descriptors).
  */

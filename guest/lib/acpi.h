@@ -1,6 +1,7 @@
 /*
- * ACPI tables, as far as a payload needs them: finding one, the processors and interrupt lines in
- * the MADT, and virtio-mmio windows in the AML, found by their shape instead of by running it.
+ * acpi.h: ACPI tables, as far as a payload needs them: finding one, the processors and interrupt
+ * lines in the MADT, and virtio-mmio windows in the AML, found by their shape instead of by running
+ * it.
  *
  * Spec: ACPI 6.5, 5.2 (tables), 6.4 (resource descriptors).
  */

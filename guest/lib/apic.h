@@ -1,5 +1,5 @@
 /*
- * The local APIC, in either of its modes, the IOAPIC, and further processors.
+ * apic.h: the local APIC, in either of its modes, the IOAPIC, and further processors.
  *
  * Spec: Intel SDM vol. 3, 11 (APIC), 9.4 (MP initialization); Intel 82093AA.
  */

@@ -1,5 +1,5 @@
 /*
- * virtio-blk requests, as the block tests issue them.
+ * blk.c: virtio-blk requests, as the block tests issue them.
  *
  * Spec: virtio 1.2, 5.2.6.
  */

@@ -1,5 +1,5 @@
-; From the PVH entry to C: 64-bit mode on identity-mapped 2 MiB pages, a stack, a clear .bss.
-; Also the way of an application processor from its SIPI to C.
+; boot.asm: from the PVH entry to C: 64-bit mode on identity-mapped 2 MiB pages, a stack, a clear
+; .bss. Also the way of an application processor from its SIPI to C.
 ;
 ; Spec: Xen PVH direct boot ABI; Intel SDM vol. 3, 9.8.5 (IA-32e initialization), 8.4 (MP start).
 

@@ -1,5 +1,6 @@
 /*
- * Ports, device memory and processor registers: one access each, of exactly the size asked for.
+ * io.h: ports, device memory and processor registers: one access each, of exactly the size asked
+ * for.
  *
  * Device memory goes through asm because a volatile access may be folded into another instruction
  * (test, or, cmp), and a test of a device should know what it issued.

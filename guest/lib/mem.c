@@ -1,5 +1,5 @@
 /*
- * Physical addresses as pointers: pages above 4 GiB, a GiB at a time.
+ * mem.c: physical addresses as pointers: pages above 4 GiB, a GiB at a time.
  *
  * Spec: Intel SDM vol. 3, 4.5 (4-level paging).
  */

@@ -1,6 +1,6 @@
 /*
- * Physical addresses as pointers. The first 4 GiB are mapped from the start; what lies higher is
- * mapped when asked for.
+ * mem.h: physical addresses as pointers. The first 4 GiB are mapped from the start; what lies
+ * higher is mapped when asked for.
  *
  * Spec: Intel SDM vol. 3, 4.5 (4-level paging).
  */

@@ -1,5 +1,5 @@
 /*
- * PCI configuration space by both its ways, BARs, and MSI-X.
+ * pci.c: PCI configuration space by both its ways, BARs, and MSI-X.
  *
  * Spec: PCI Local Bus 3.0, 3.2.2.3 (mechanism #1), 6.2.5 (BARs), 6.8.2 (MSI-X); PCIe 5.0, 7.2.2
  * (ECAM).

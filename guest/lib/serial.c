@@ -1,5 +1,5 @@
 /*
- * COM1, polled, and a small printf over it.
+ * serial.c: COM1, polled, and a small printf over it.
  *
  * Spec: National Semiconductor PC16550D.
  */

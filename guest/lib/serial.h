@@ -1,5 +1,5 @@
 /*
- * COM1, polled: how a payload says what it found.
+ * serial.h: COM1, polled: how a payload says what it found.
  *
  * Spec: National Semiconductor PC16550D.
  */

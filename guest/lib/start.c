@@ -1,5 +1,5 @@
 /*
- * A payload's frame: main's caller, the command line, checks and the way out.
+ * start.c: a payload's frame: main's caller, the command line, checks and the way out.
  */
 #include "guest/lib/start.h"
 

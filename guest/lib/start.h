@@ -1,5 +1,5 @@
 /*
- * A payload's frame: main's caller, the command line, checks and the way out.
+ * start.h: a payload's frame: main's caller, the command line, checks and the way out.
  */
 #ifndef GUEST_LIB_START_H
 #define GUEST_LIB_START_H

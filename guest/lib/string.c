@@ -1,5 +1,5 @@
 /*
- * The few functions over bytes that payloads, and the compiler behind their back, need.
+ * string.c: the few functions over bytes that payloads, and the compiler behind their back, need.
  */
 #include "guest/lib/string.h"
 

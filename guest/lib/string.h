@@ -1,5 +1,5 @@
 /*
- * The few functions over bytes that payloads, and the compiler behind their back, need.
+ * string.h: the few functions over bytes that payloads, and the compiler behind their back, need.
  */
 #ifndef GUEST_LIB_STRING_H
 #define GUEST_LIB_STRING_H

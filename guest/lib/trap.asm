@@ -1,5 +1,5 @@
-; Where interrupts and exceptions arrive: one stub per vector, all saving the registers C may
-; clobber and calling trap_dispatch(struct trap_frame *).
+; trap.asm: where interrupts and exceptions arrive: one stub per vector, all saving the registers C
+; may clobber and calling trap_dispatch(struct trap_frame *).
 ;
 ; Spec: Intel SDM vol. 3, 6.14 (exception handling in 64-bit mode).
 

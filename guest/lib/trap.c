@@ -1,5 +1,5 @@
 /*
- * Interrupts and exceptions: the IDT and who is called from it.
+ * trap.c: interrupts and exceptions: the IDT and who is called from it.
  *
  * Spec: Intel SDM vol. 3, 6.14.
  */

@@ -1,6 +1,6 @@
 /*
- * Interrupts and exceptions: a handler per vector. An exception without one ends the payload with
- * a line and EXIT_TRAP.
+ * trap.h: interrupts and exceptions: a handler per vector. An exception without one ends the
+ * payload with a line and EXIT_TRAP.
  *
  * Spec: Intel SDM vol. 3, 6.14.
  */

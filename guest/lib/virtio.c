@@ -1,5 +1,6 @@
 /*
- * virtio devices as a driver sees them: what both transports share, and which of them is used.
+ * virtio.c: virtio devices as a driver sees them: what both transports share, and which of them is
+ * used.
  *
  * Spec: virtio 1.2, 2.1, 2.2, 3.1.
  */

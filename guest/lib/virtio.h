@@ -1,7 +1,7 @@
 /*
- * virtio devices as a driver sees them: finding one, status, features, queues, interrupts; the
- * same calls for both transports. Which one is used is said by transport=pci|mmio on the command
- * line.
+ * virtio.h: virtio devices as a driver sees them: finding one, status, features, queues,
+ * interrupts; the same calls for both transports. Which one is used is said by transport=pci|mmio
+ * on the command line.
  *
  * Spec: virtio 1.2, 2.1-2.7, 3.1 (initialization), 4.1 (PCI), 4.2 (MMIO).
  */

@@ -1,5 +1,5 @@
 /*
- * virtio over MMIO, version 2 registers, found in the AML.
+ * virtio_mmio.c: virtio over MMIO, version 2 registers, found in the AML.
  *
  * Spec: virtio 1.2, 4.2.2.
  */

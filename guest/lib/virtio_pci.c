@@ -1,5 +1,5 @@
 /*
- * virtio over PCI, modern devices: the structures that the vendor capabilities name.
+ * virtio_pci.c: virtio over PCI, modern devices: the structures that the vendor capabilities name.
  *
  * Spec: virtio 1.2, 4.1.
  */

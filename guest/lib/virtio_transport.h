@@ -1,5 +1,6 @@
 /*
- * The two virtio transports, each with the same set of functions, for virtio.c alone.
+ * virtio_transport.h: the two virtio transports, each with the same set of functions, for virtio.c
+ * alone.
  *
  * Spec: virtio 1.2, 4.1 (PCI), 4.2 (MMIO).
  */

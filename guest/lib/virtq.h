@@ -1,5 +1,5 @@
 /*
- * A split virtqueue, from the driver's side.
+ * virtq.h: a split virtqueue, from the driver's side.
  *
  * Spec: virtio 1.2, 2.7.
  */

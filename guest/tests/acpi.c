@@ -1,5 +1,5 @@
 /*
- * Promise: the ACPI tables are whole, consistent, and say what this machine is. cpus=N.
+ * acpi.c: promise: the ACPI tables are whole, consistent, and say what this machine is. cpus=N.
  *
  * Spec: ACPI 6.5, 5.2.5 (RSDP) - 5.2.12 (MADT), 4.8.3.7 (sleep registers); PCI Firmware 3.3, 4.1.2
  * (MCFG).

@@ -1,5 +1,6 @@
-; Promise: an ELF with a PVH note is entered as Xen's PVH ABI says: 32-bit protected mode without
-; paging, flat segments, interrupts off, ebx = start info, .bss clear, the rest loaded as linked.
+; entry.asm: promise: an ELF with a PVH note is entered as Xen's PVH ABI says: 32-bit protected mode
+; without paging, flat segments, interrupts off, ebx = start info, .bss clear, the rest loaded as
+; linked.
 ;
 ; Without the library, which would not come this far if much of it were false.
 ;

@@ -1,5 +1,5 @@
 /*
- * Promise: a byte written to the exit port ends vmm with that status. code=N says which.
+ * exit.c: promise: a byte written to the exit port ends vmm with that status. code=N says which.
  */
 #include "guest/lib/start.h"
 

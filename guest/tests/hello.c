@@ -1,6 +1,6 @@
 /*
- * Promise: what is written to COM1 arrives, all of it and in order. bytes=N of numbered lines of
- * 16 bytes: what `seq -f %015.0f 0 M` prints.
+ * hello.c: promise: what is written to COM1 arrives, all of it and in order. bytes=N of numbered
+ * lines of 16 bytes: what `seq -f %015.0f 0 M` prints.
  */
 #include "guest/lib/start.h"
 

@@ -1,6 +1,6 @@
 /*
- * Promise: a device's line reaches a processor through the IOAPIC: COM1's THRE interrupt on pin 4,
- * masked, unmasked, once per edge, and out of hlt.
+ * ioapic.c: promise: a device's line reaches a processor through the IOAPIC: COM1's THRE interrupt
+ * on pin 4, masked, unmasked, once per edge, and out of hlt.
  *
  * Spec: Intel 82093AA, 3.2; PC16550D, 8.5.
  */

@@ -1,6 +1,6 @@
 /*
- * Promise: the guest has the RAM it was given, where the memory map says, and nothing answers in
- * between. mem=SIZE as given to vmm.
+ * memmap.c: promise: the guest has the RAM it was given, where the memory map says, and nothing
+ * answers in between. mem=SIZE as given to vmm.
  *
  * Spec: Xen PVH direct boot ABI, hvm_memmap_table_entry; ACPI 6.5, 15 (E820 types).
  */

@@ -1,6 +1,6 @@
 /*
- * Promise: --initrd arrives as the first PVH module, whole and untouched. size=N says how long it
- * is; its contents are printed, so keep it short.
+ * modules.c: promise: --initrd arrives as the first PVH module, whole and untouched. size=N says
+ * how long it is; its contents are printed, so keep it short.
  *
  * Spec: Xen PVH direct boot ABI, hvm_modlist_entry.
  */

@@ -1,6 +1,7 @@
 /*
- * Promise: PCI configuration space by ports and by ECAM is one space; BARs can be sized, moved and
- * switched off, doorbells included; MSI-X tables hold what is written; odd accesses hurt nobody.
+ * pci.c: promise: PCI configuration space by ports and by ECAM is one space; BARs can be sized,
+ * moved and switched off, doorbells included; MSI-X tables hold what is written; odd accesses hurt
+ * nobody.
  *
  * Spec: PCI Local Bus 3.0, 3.2.2.3.2 (mechanism #1), 6.2 (header), 6.2.5 (BARs), 6.8.2 (MSI-X).
  */

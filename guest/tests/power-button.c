@@ -1,6 +1,7 @@
 /*
- * Promise: SIGTERM to vmm is the power button: an event on the GED's line, once, and out of hlt.
- * Says "ready" when it may be sent; then switches the machine off. deaf: does not listen at all.
+ * power-button.c: promise: SIGTERM to vmm is the power button: an event on the GED's line, once,
+ * and out of hlt. Says "ready" when it may be sent; then switches the machine off. deaf: does not
+ * listen at all.
  *
  * Spec: ACPI 6.5, 5.6.9 (generic event device), 4.8.3.7.
  */

@@ -1,5 +1,5 @@
 /*
- * Promise: S5 through the sleep control register ends vmm with status 0.
+ * poweroff.c: promise: S5 through the sleep control register ends vmm with status 0.
  *
  * Spec: ACPI 6.5, 4.8.3.7 (sleep control and status registers).
  */

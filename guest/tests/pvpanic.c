@@ -1,5 +1,5 @@
 /*
- * Promise: a guest that reports its panic ends vmm with status 3.
+ * pvpanic.c: promise: a guest that reports its panic ends vmm with status 3.
  *
  * Spec: QEMU docs/specs/pvpanic.rst.
  */

@@ -1,7 +1,7 @@
 /*
- * Promise: a reset, by how=i8042|cf9|triple, ends vmm or boots the guest again from a clean
- * machine. by=ap: another processor asks for it. disk: counts boots in the first byte of the first
- * disk, as a digit, and ends with status 0 at the third.
+ * reset.c: promise: a reset, by how=i8042|cf9|triple, ends vmm or boots the guest again from a
+ * clean machine. by=ap: another processor asks for it. disk: counts boots in the first byte of the
+ * first disk, as a digit, and ends with status 0 at the third.
  *
  * Before each reset the machine is left as untidy as can be: processors running, x2APIC, a live
  * queue with requests in it, an unmasked line.

@@ -1,6 +1,7 @@
 /*
- * Promise: what comes in on the console reaches the guest by interrupt, all of it and in order.
- * Echoes up to a sentinel (EOT), then prints how much there was and the sum of its 32-bit words.
+ * serial-echo.c: promise: what comes in on the console reaches the guest by interrupt, all of it
+ * and in order. Echoes up to a sentinel (EOT), then prints how much there was and the sum of its
+ * 32-bit words.
  *
  * Runs hlt-driven: a lost interrupt hangs, and the runner's time limit says so.
  *

@@ -1,5 +1,5 @@
 /*
- * Promise: COM1 is a 16550A, register by register.
+ * serial-regs.c: promise: COM1 is a 16550A, register by register.
  *
  * What is found is kept until the UART is back in the state that say() needs.
  *

@@ -1,6 +1,6 @@
 /*
- * Promise: every processor that the MADT names starts by INIT and SIPI, is who CPUID says, and
- * takes interrupts, also out of hlt. cpus=N; how=broadcast starts all with one IPI; x2apic uses
+ * smp.c: promise: every processor that the MADT names starts by INIT and SIPI, is who CPUID says,
+ * and takes interrupts, also out of hlt. cpus=N; how=broadcast starts all with one IPI; x2apic uses
  * that mode.
  *
  * Spec: Intel SDM vol. 3, 9.4 (MP initialization), 11.6 (IPIs), 11.12 (x2APIC).

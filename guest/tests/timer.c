@@ -1,6 +1,6 @@
 /*
- * Promise: time passes: local APIC timer, one-shot and periodic, TSC deadline, TSC, kvmclock and
- * RTC. That they come is checked, not when.
+ * timer.c: promise: time passes: local APIC timer, one-shot and periodic, TSC deadline, TSC,
+ * kvmclock and RTC. That they come is checked, not when.
  *
  * Each wait is a hlt: a timer that does not come hangs, and the runner's time limit says so.
  *

@@ -1,6 +1,7 @@
 /*
- * Promise: whatever a driver does to its queues and registers, vmm lives, the device says
- * NEEDS_RESET where its rings make no sense, and after a reset it works again. dev=rng|blk.
+ * virtio-abuse.c: promise: whatever a driver does to its queues and registers, vmm lives, the
+ * device says NEEDS_RESET where its rings make no sense, and after a reset it works again.
+ * dev=rng|blk.
  *
  * Spec: virtio 1.2, 2.1.2 (NEEDS_RESET), 2.2.2 (features), 2.7.5 (descriptors), 3.1.1.
  */

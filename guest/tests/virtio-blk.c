@@ -1,7 +1,7 @@
 /*
- * Promise: a disk does what virtio-blk asks of it, and refuses what it must: sectors=N says how
- * large it is, id=TEXT what serial it has, readonly that it is. After a good run on a writable
- * disk sector 5 says "written by a guest".
+ * virtio-blk.c: promise: a disk does what virtio-blk asks of it, and refuses what it must:
+ * sectors=N says how large it is, id=TEXT what serial it has, readonly that it is. After a good run
+ * on a writable disk sector 5 says "written by a guest".
  *
  * Spec: virtio 1.2, 5.2.
  */

@@ -1,6 +1,7 @@
 /*
- * Promise: a virtio ring works, over either transport (transport=pci|mmio): round trips, interrupts
- * and their suppression, indirect descriptors, EVENT_IDX, MSI-X masking. virtio-rng is the device.
+ * virtio-rng.c: promise: a virtio ring works, over either transport (transport=pci|mmio): round
+ * trips, interrupts and their suppression, indirect descriptors, EVENT_IDX, MSI-X masking.
+ * virtio-rng is the device.
  *
  * Spec: virtio 1.2, 2.7, 4.1.4, 4.2.2, 5.4; PCI 3.0, 6.8.2.9 (MSI-X pending bits).
  */

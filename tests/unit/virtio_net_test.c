@@ -51,7 +51,12 @@ static ssize_t wire_recv(struct net *n, const struct iovec *iov, int nr)
 }
 
 static int wire_start(struct net *n, struct loop *l) { (void)l; of(n)->nr_starts++; return 0; }
-static void wire_stop(struct net *n) { of(n)->nr_stops++; }
+static void wire_stop(struct net *n)
+{
+	of(n)->nr_stops++;
+	of(n)->want_rx = of(n)->want_tx = false;
+}
+
 static void wire_want(struct net *n, bool rx, bool tx) { of(n)->want_rx = rx; of(n)->want_tx = tx; }
 static int wire_offload(struct net *n, u64 features) { of(n)->offload = features; return 0; }
 
@@ -168,6 +173,105 @@ static void test_receive_merged(void **state)
 	assert_int_equal(driver_irqs(&f->d), 1);
 }
 
+/* Where a driver may cut what begins with a header; 0 ends. */
+static const u32 cuts[][16] = {
+	{ 12, 2000 }, { 11, 2000 }, { 10, 2, 2000 }, { 10, 1, 1, 2000 }, { 10, 1, 2000 },
+	{ 4, 4, 4, 2000 }, { 3, 9, 2000 }, { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2000 },
+	{ 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2000 }, { 5, 6, 7, 2000 },
+};
+
+/* The pieces lie apart, each on a page of its own. */
+static int cut(const u32 *len, u64 addr, bool in, struct piece *p)
+{
+	int nr = 0;
+
+	for (; len[nr]; nr++)
+		p[nr] = (struct piece){ addr + 0x1000 * nr, len[nr], in };
+	return nr;
+}
+
+static void gather(struct fixture *f, const struct piece *p, u8 *to, size_t len)
+{
+	for (; len; p++) {
+		size_t n = MIN(p->len, len);
+
+		assert_int_equal(mem_read(f->fake.p.mem, GPA(p->addr), to, n), 0);
+		to += n;
+		len -= n;
+	}
+}
+
+/* A frame of len bytes whose header is not empty, as with offloads. */
+static void arrive_with_header(struct fixture *f, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		f->in[i] = i * 3 + 1;
+	f->in[10] = f->in[11] = 0xcc;		/* num_buffers is the card's to write */
+	f->in_len = len;
+	f->net.readable(&f->net);
+}
+
+static void check_frame(const u8 *got, size_t len, u16 nr_buffers)
+{
+	for (size_t i = 0; i < len; i++)
+		if (i != 10 && i != 11)
+			assert_int_equal(got[i], (u8)(i * 3 + 1));
+	assert_int_equal(got[10] | got[11] << 8, nr_buffers);
+}
+
+static void test_receive_split_header(void **state)
+{
+	struct fixture *f = *state;
+	struct piece p[16];
+	u8 got[500];
+
+	for (int merge = 0; merge <= 1; merge++) {
+		driver_start(&f->d, merge ? MRG : 0, 2, 32);
+		for (unsigned i = 0; i < ARRAY_SIZE(cuts); i++) {
+			int nr = cut(cuts[i], DATA, true, p);
+
+			assert_int_equal(mem_fill(f->fake.p.mem, GPA(DATA), 0xff, 0x10000), 0);
+			ring_add(&f->d.ring[RX], p, nr);
+			arrive_with_header(f, 500);
+			assert_int_equal(ring_used_idx(&f->d.ring[RX]), i + 1);
+			assert_int_equal(ring_used(&f->d.ring[RX], i).len, 500);
+			gather(f, p, got, 500);
+			check_frame(got, 500, 1);
+			for (int k = 0; k + 1 < nr; k++) {	/* not a byte beyond a piece */
+				u8 next;
+
+				assert_int_equal(mem_read_obj(f->fake.p.mem,
+							      GPA(p[k].addr + p[k].len), &next), 0);
+				assert_int_equal(next, 0xff);
+			}
+		}
+	}
+}
+
+/* Header in pieces and frame in several buffers: the count stands in the first alone. */
+static void test_receive_split_header_merged(void **state)
+{
+	static const u32 first[] = { 4, 4, 3, 1, 88, 0 };
+	struct fixture *f = *state;
+	struct piece p[16];
+	u8 got[250];
+
+	driver_start(&f->d, MRG, 2, 32);
+	assert_int_equal(mem_fill(f->fake.p.mem, GPA(DATA), 0xff, 0x10000), 0);
+	ring_add(&f->d.ring[RX], p, cut(first, DATA, true, p));
+	p[5] = (struct piece){ DATA + 0x8000, 100, true };
+	p[6] = (struct piece){ DATA + 0x9000, 100, true };
+	ring_add(&f->d.ring[RX], &p[5], 1);
+	arrive_with_header(f, 250);
+	assert_int_equal(ring_used_idx(&f->d.ring[RX]), 0);
+	ring_add(&f->d.ring[RX], &p[6], 1);
+	driver_kick(&f->d, RX);
+	assert_int_equal(ring_used_idx(&f->d.ring[RX]), 3);
+	assert_int_equal(ring_used(&f->d.ring[RX], 2).len, 50);
+	gather(f, p, got, 250);
+	check_frame(got, 250, 3);
+}
+
 /* Too few buffers: none is used, and the frame comes when there are more. */
 static void test_receive_waits_for_buffers(void **state)
 {
@@ -231,6 +335,49 @@ static void test_transmit(void **state)
 	assert_false(f->want_tx);
 }
 
+static void test_transmit_split_header(void **state)
+{
+	static const u32 more[][16] = { { 72 }, { 13, 59 }, { 6, 6, 1, 1, 58 }, { 5, 67 } };
+	struct fixture *f = *state;
+	struct piece p[16];
+	u8 sent[2100];
+
+	driver_start(&f->d, 0, 2, 32);
+	for (unsigned i = 0; i < ARRAY_SIZE(cuts) + ARRAY_SIZE(more); i++) {
+		const u32 *len = i < ARRAY_SIZE(cuts) ? cuts[i] : more[i - ARRAY_SIZE(cuts)];
+		int nr = cut(len, DATA, false, p);
+		size_t total = 0;
+
+		for (int k = 0; k < nr; k++)
+			for (u32 b = 0; b < len[k]; b++, total++) {
+				sent[total] = total * 7 + i;
+				assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(p[k].addr + b),
+							       &sent[total]), 0);
+			}
+		ring_add(&f->d.ring[TX], p, nr);
+		driver_kick(&f->d, TX);
+		assert_int_equal(f->nr_sent, i + 1);
+		assert_int_equal(f->out_len, total);
+		assert_memory_equal(f->out, sent, total);
+		assert_int_equal(ring_used_idx(&f->d.ring[TX]), i + 1);
+		assert_int_equal(ring_used(&f->d.ring[TX], i).len, 0);
+	}
+}
+
+/* Pieces that make up less than a header are no frame. */
+static void test_transmit_split_and_short(void **state)
+{
+	static const u32 len[] = { 1, 4, 6, 0 };
+	struct fixture *f = *state;
+	struct piece p[16];
+
+	driver_start(&f->d, 0, 2, 32);
+	ring_add(&f->d.ring[TX], p, cut(len, DATA, false, p));
+	driver_kick(&f->d, TX);
+	assert_true(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
+	assert_int_equal(f->nr_sent, 0);
+}
+
 static void test_transmit_full_wire(void **state)
 {
 	struct fixture *f = *state;
@@ -271,15 +418,113 @@ static void test_transmit_malformed(void **state)
 	assert_int_equal(f->nr_sent, 0);
 }
 
+static void disable(struct fixture *f, int queue)
+{
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_SEL, queue);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_READY), 1);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_READY, 0);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_READY), 0);
+}
+
+static void send_one(struct fixture *f)
+{
+	struct piece p = { DATA + 0x10000, 72, false };
+	u16 used = ring_used_idx(&f->d.ring[TX]);
+	int sent = f->nr_sent;
+
+	ring_add(&f->d.ring[TX], &p, 1);
+	driver_kick(&f->d, TX);
+	assert_int_equal(f->nr_sent, sent + 1);
+	assert_int_equal(ring_used_idx(&f->d.ring[TX]), used + 1);
+}
+
+static void receive_one(struct fixture *f)
+{
+	u16 used = ring_used_idx(&f->d.ring[RX]);
+
+	offer(f, DATA, 2048);
+	driver_kick(&f->d, RX);
+	assert_true(f->want_rx);
+	arrive(f, 112);
+	assert_int_equal(ring_used_idx(&f->d.ring[RX]), used + 1);
+	check_bytes(f, DATA, 0, 112);
+}
+
+/* A queue taken back: its rings are the driver's again, and the other goes on. */
+static void test_disable_receive(void **state)
+{
+	struct fixture *f = *state;
+
+	driver_start(&f->d, 0, 2, 8);
+	receive_one(f);
+	send_one(f);
+	offer(f, DATA, 2048);
+	disable(f, RX);
+	assert_int_equal(f->nr_starts, f->nr_stops + 1);	/* there is still who sends */
+	assert_int_equal(mem_fill(f->fake.p.mem, GPA(f->d.ring[RX].desc), 0xff, 0x8000), 0);
+	arrive(f, 112);
+	driver_kick(&f->d, RX);
+	send_one(f);
+	for (u64 at = 0; at < 0x8000; at += 8) {
+		u64 word;
+
+		assert_int_equal(mem_read_obj(f->fake.p.mem, GPA(f->d.ring[RX].desc + at), &word),
+				 0);
+		assert_true(word == ~0ULL);
+	}
+	assert_int_equal(f->dev->guest_errors, 0);
+	disable(f, TX);
+	f->in_len = 0;
+	driver_start(&f->d, 0, 2, 8);
+	receive_one(f);
+	send_one(f);
+	assert_int_equal(f->nr_starts, f->nr_stops + 1);
+}
+
+static void test_disable_transmit(void **state)
+{
+	struct fixture *f = *state;
+	struct piece p = { DATA + 0x10000, 72, false };
+
+	driver_start(&f->d, 0, 2, 8);
+	receive_one(f);
+	send_one(f);
+	f->send_result = -EAGAIN;		/* one waits for the wire */
+	ring_add(&f->d.ring[TX], &p, 1);
+	driver_kick(&f->d, TX);
+	assert_true(f->want_tx);
+	offer(f, DATA, 2048);
+	driver_kick(&f->d, RX);
+	disable(f, TX);
+	f->send_result = 0;
+	assert_false(f->want_tx);
+	f->net.writable(&f->net);
+	driver_kick(&f->d, TX);
+	assert_int_equal(f->nr_sent, 1);
+	assert_int_equal(ring_used_idx(&f->d.ring[TX]), 1);
+	/* The buffer from before is filled without a further kick. */
+	assert_true(f->want_rx);
+	arrive(f, 112);
+	assert_int_equal(ring_used_idx(&f->d.ring[RX]), 2);
+	receive_one(f);
+	assert_int_equal(f->dev->guest_errors, 0);
+	driver_start(&f->d, 0, 2, 8);
+	send_one(f);
+	receive_one(f);
+	assert_int_equal(f->nr_starts, f->nr_stops + 1);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_config), T(test_receive_one_buffer), T(test_receive_merged),
+		T(test_receive_split_header), T(test_receive_split_header_merged),
 		T(test_receive_waits_for_buffers), T(test_receive_too_small_is_lost),
-		T(test_receive_malformed), T(test_transmit), T(test_transmit_full_wire),
-		T(test_transmit_malformed),
+		T(test_receive_malformed), T(test_transmit), T(test_transmit_split_header),
+		T(test_transmit_split_and_short), T(test_transmit_full_wire),
+		T(test_transmit_malformed), T(test_disable_receive), T(test_disable_transmit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

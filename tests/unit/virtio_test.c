@@ -4,6 +4,7 @@
 #include <linux/virtio_ids.h>
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_pci.h>
+#include <sys/eventfd.h>
 #include "devices/pci/pci.h"
 #include "tests/lib/driver.h"
 #include "tests/lib/test.h"
@@ -196,6 +197,106 @@ static void test_live_queue_does_not_move(void **state)
 	assert_int_equal(v->vq[0].desc.addr, 0x5000);
 }
 
+/* What the driver took back: rings, and a buffer that was not filled yet. */
+static void scribble(struct fixture *f)
+{
+	assert_int_equal(mem_fill(f->fake.p.mem, GPA(DRIVER_RINGS), 0x5a, 0x10000), 0);
+	assert_int_equal(mem_fill(f->fake.p.mem, GPA(DATA), 0x5a, 0x10000), 0);
+}
+
+static void check_scribbles(struct fixture *f)
+{
+	static u8 got[0x10000];
+
+	assert_int_equal(mem_read_obj(f->fake.p.mem, GPA(DRIVER_RINGS), &got), 0);
+	for (unsigned i = 0; i < sizeof(got); i++)
+		assert_int_equal(got[i], 0x5a);
+	assert_int_equal(mem_read_obj(f->fake.p.mem, GPA(DATA), &got), 0);
+	for (unsigned i = 0; i < sizeof(got); i++)
+		assert_int_equal(got[i], 0x5a);
+}
+
+static void mmio_request(struct fixture *f, u16 used)
+{
+	struct piece p = { DATA, 8, true };
+
+	ring_add(&f->d.ring[0], &p, 1);
+	driver_kick(&f->d, 0);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), used);
+}
+
+/* QUEUE_READY = 0 takes a live queue back (4.2.2): until a reset it is not looked at. */
+static void test_mmio_queue_taken_back(void **state)
+{
+	struct fixture *f = *state;
+	struct virtio *v = container_of(f->dev, struct virtio, dev);
+
+	assert_int_equal(driver_start(&f->d, 1ULL << VIRTIO_RING_F_EVENT_IDX, 1, 8), RUNNING);
+	mmio_request(f, 1);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_READY, 0);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_READY), 0);
+	mmio_request(f, 1);
+	scribble(f);
+	driver_kick(&f->d, 0);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_READY, 0);		/* idempotent */
+	driver_kick(&f->d, 0);
+	assert_int_equal(f->dev->guest_errors, 0);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_READY, 1);		/* live device: refused */
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_READY), 0);
+	assert_int_equal(f->dev->guest_errors, 1);
+	driver_kick(&f->d, 0);
+	check_scribbles(f);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_STATUS), RUNNING);
+	assert_int_equal(driver_irqs(&f->d), 1);
+	/* A reset forgets the queue, and where it was. */
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_READY), 0);
+	assert_true(!v->vq[0].desc.addr && !v->vq[0].avail.addr && !v->vq[0].used.addr);
+	driver_kick(&f->d, 0);
+	check_scribbles(f);
+	for (u16 size = 4; size <= 16; size *= 2) {
+		assert_int_equal(driver_start(&f->d, 0, 1, size), RUNNING);
+		assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_READY), 1);
+		mmio_request(f, 1);
+		mmio_request(f, 2);
+	}
+	assert_int_equal(f->dev->guest_errors, 1);
+}
+
+/* Before DRIVER_OK it may be taken back and set up elsewhere. */
+static void test_mmio_queue_set_up_twice(void **state)
+{
+	struct fixture *f = *state;
+	struct virtio *v = container_of(f->dev, struct virtio, dev);
+	struct piece p = { DATA, 8, true };
+	u64 first;
+
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, ACK | DRIVER);
+	driver_set(&f->d, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
+	driver_set(&f->d, VIRTIO_MMIO_DRIVER_FEATURES, 1);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, ACK | DRIVER | FEATURES_OK);
+	driver_setup_queue(&f->d, 1, 16);		/* there is none */
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_READY), 0);
+	driver_setup_queue(&f->d, 0, 8);
+	ring_add(&f->d.ring[0], &p, 1);
+	first = f->d.ring[0].used;
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_NUM, 4);	/* not before it is taken back */
+	assert_int_equal(v->vq[0].size, 8);
+	assert_int_equal(f->dev->guest_errors, 1);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_READY, 0);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_READY), 0);
+	ring_init(&f->d.ring[0], f->fake.p.mem, DRIVER_RINGS + 0x20000, 4);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_NUM, 4);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_DESC_LOW, f->d.ring[0].desc);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_AVAIL_LOW, f->d.ring[0].avail);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_USED_LOW, f->d.ring[0].used);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_READY, 1);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, RUNNING);
+	mmio_request(f, 1);
+	assert_true(all_zero(f, first, 64));
+	assert_int_equal(f->dev->guest_errors, 1);
+}
+
 static void test_status_rules(void **state)
 {
 	struct fixture *f = *state;
@@ -357,7 +458,8 @@ static void test_pci_identity_and_caps(void **state)
 	assert_int_equal(f->fake.nr_bells, 1);
 }
 
-static void pci_start(struct fixture *f)
+/* All of it but the last two steps: queue_enable and DRIVER_OK. */
+static void pci_prepare(struct fixture *f)
 {
 	struct ring *r = &f->d.ring[0];
 
@@ -376,6 +478,11 @@ static void pci_start(struct fixture *f)
 	bar_set(f, VIRTIO_PCI_COMMON_Q_USEDLO, 8, r->used);
 	bar_set(f, VIRTIO_PCI_COMMON_MSIX, 2, 0);
 	bar_set(f, VIRTIO_PCI_COMMON_Q_MSIX, 2, 1);
+}
+
+static void pci_start(struct fixture *f)
+{
+	pci_prepare(f);
 	bar_set(f, VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
 	bar_set(f, VIRTIO_PCI_COMMON_STATUS, 1, RUNNING);
 	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), RUNNING);
@@ -464,17 +571,200 @@ static void test_msix(void **state)
 	assert_int_equal(fake_nr_msi(&f->fake), 1);
 }
 
+enum { ISR = 0x1000, ISR_QUEUE = 1, ISR_CONFIG = 2 };
+
+static void pci_malformed(struct fixture *f)
+{
+	ring_offer(&f->d.ring[0], 999);
+	bar_set(f, 0x3000, 2, 0);
+	fake_settle(&f->fake);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), RUNNING | NEEDS_RESET);
+}
+
+static u32 interrupt_status(struct fixture *f)
+{
+	return cfg_get(f, PCI_STATUS, 2) & PCI_STATUS_INTERRUPT;
+}
+
+/* Without MSI-X a driver finds out by reading, which takes what it reads (4.1.4.5). */
 static void test_isr_without_msix(void **state)
 {
 	struct fixture *f = *state;
 
 	pci_start(f);
+	assert_int_equal(bar_get(f, ISR, 1), 0);
+	assert_int_equal(interrupt_status(f), 0);
+	pci_request(f);
+	assert_int_equal(interrupt_status(f), PCI_STATUS_INTERRUPT);
+	assert_int_equal(bar_get(f, ISR, 1), ISR_QUEUE);
+	assert_int_equal(bar_get(f, ISR, 1), 0);
+	assert_int_equal(interrupt_status(f), 0);
+	pci_request(f);
+	pci_request(f);
+	bar_set(f, ISR, 1, 0xff);			/* not for writing */
+	assert_int_equal(bar_get(f, ISR + 1, 1), 0);	/* nor does its neighbour take it */
+	assert_int_equal(bar_get(f, ISR, 1), ISR_QUEUE);
+	assert_int_equal(bar_get(f, ISR, 1), 0);
+	ring_set_avail_flags(&f->d.ring[0], VRING_AVAIL_F_NO_INTERRUPT);
+	pci_request(f);
+	assert_int_equal(bar_get(f, ISR, 1), 0);
+	ring_set_avail_flags(&f->d.ring[0], 0);
+	pci_request(f);
+	pci_malformed(f);				/* a configuration change besides */
+	assert_int_equal(interrupt_status(f), PCI_STATUS_INTERRUPT);
+	assert_int_equal(bar_get(f, ISR, 1), ISR_QUEUE | ISR_CONFIG);
+	assert_int_equal(bar_get(f, ISR, 1), 0);
+	assert_int_equal(interrupt_status(f), 0);
+}
+
+/* There is no pin, and the function says so: it has no wire for one. */
+static void test_no_pin(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(cfg_get(f, PCI_INTERRUPT_PIN, 1), 0);
+	cfg_set(f, PCI_INTERRUPT_PIN, 1, 1);
+	assert_int_equal(cfg_get(f, PCI_INTERRUPT_PIN, 1), 0);
+	pci_start(f);
+	pci_request(f);
+	assert_int_equal(f->fake.chip.nr_live, 0);
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_DISABLE);
+	pci_request(f);
+	assert_int_equal(bar_get(f, ISR, 1), ISR_QUEUE);
+	assert_int_equal(f->fake.chip.nr_live, 0);
+}
+
+static void test_isr_is_reset(void **state)
+{
+	struct fixture *f = *state;
+
+	pci_start(f);
 	bar_set(f, VIRTIO_PCI_COMMON_Q_MSIX, 2, 0);	/* live: refused */
+	pci_request(f);
 	bar_set(f, VIRTIO_PCI_COMMON_STATUS, 1, 0);
+	assert_int_equal(interrupt_status(f), 0);
+	assert_int_equal(bar_get(f, ISR, 1), 0);
 	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_MSIX, 2), 0xffff);
 	bar_set(f, VIRTIO_PCI_COMMON_STATUS, 1, ACK | DRIVER | DRIVER_OK);
-	assert_int_equal(bar_get(f, 0x1000, 1), 2);	/* broke a rule: config changed */
-	assert_int_equal(bar_get(f, 0x1000, 1), 0);	/* reading takes it */
+	assert_int_equal(bar_get(f, ISR, 1), ISR_CONFIG);	/* broke a rule */
+	assert_int_equal(bar_get(f, ISR, 1), 0);
+}
+
+/* With MSI-X a used buffer is a message and nothing else; a change of the
+ * configuration stands in the ISR as well (4.1.4.5.1). */
+static void test_isr_beside_msix(void **state)
+{
+	struct fixture *f = *state;
+	unsigned cap = find_cap(f, PCI_CAP_ID_MSIX, -1);
+	struct fake_irq *config, *queue;
+
+	pci_start(f);
+	set_entry(f, 0, 0xfee01000, 0x40, 0);
+	set_entry(f, 1, 0xfee01000, 0x41, 0);
+	cfg_set(f, cap + 2, 2, 0x8000);
+	config = fake_msi(&f->fake, 0xfee01000, 0x40);
+	queue = fake_msi(&f->fake, 0xfee01000, 0x41);
+	assert_true(config && queue);
+	pci_request(f);
+	assert_int_equal(queue->raises, 1);
+	assert_int_equal(bar_get(f, ISR, 1), 0);
+	/* Switched off, and on again. */
+	cfg_set(f, cap + 2, 2, 0);
+	pci_request(f);
+	assert_int_equal(queue->raises, 1);
+	assert_int_equal(bar_get(f, ISR, 1), ISR_QUEUE);
+	cfg_set(f, cap + 2, 2, 0x8000);
+	pci_request(f);
+	assert_int_equal(queue->raises, 2);
+	assert_int_equal(bar_get(f, ISR, 1), 0);
+	assert_int_equal(config->raises, 0);
+	pci_malformed(f);
+	assert_int_equal(config->raises, 1);
+	assert_int_equal(queue->raises, 2);
+	assert_int_equal(interrupt_status(f), 0);
+	assert_int_equal(bar_get(f, ISR, 1), ISR_CONFIG);
+}
+
+/* A queue that was not enabled is not used, and cannot be enabled once all runs. */
+static void test_pci_queue_not_enabled(void **state)
+{
+	struct fixture *f = *state;
+	struct piece p = { DATA, 8, true };
+
+	pci_prepare(f);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_ENABLE, 2, 0);	/* only 1 may be written */
+	assert_int_equal(f->dev->guest_errors, 1);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0);
+	bar_set(f, VIRTIO_PCI_COMMON_STATUS, 1, RUNNING);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), RUNNING);
+	ring_add(&f->d.ring[0], &p, 1);
+	bar_set(f, 0x3000, 2, 0);
+	fake_settle(&f->fake);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 0);
+	assert_int_equal(f->dev->guest_errors, 1);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
+	assert_int_equal(f->dev->guest_errors, 2);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0);
+	fake_settle(&f->fake);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 0);
+	pci_start(f);
+	pci_request(f);
+}
+
+/* Queues are enabled one by one, and disabled by a reset alone (4.1.4.3.2): there is
+ * no queue_reset, because VIRTIO_F_RING_RESET is not offered. */
+static void test_pci_queue_enable(void **state)
+{
+	struct fixture *f = *state;
+	u32 errors = 0;
+
+	bar_set(f, VIRTIO_PCI_COMMON_DFSELECT, 4, 1);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_DF, 4) >> (VIRTIO_F_RING_RESET - 32) & 1, 0);
+	pci_start(f);
+	pci_request(f);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 1);
+	for (u32 value = 0; value <= 2; value++) {
+		bar_set(f, VIRTIO_PCI_COMMON_Q_ENABLE, 2, value);
+		assert_int_equal(f->dev->guest_errors, ++errors);
+		bar_set(f, VIRTIO_PCI_COMMON_Q_RESET, 2, value);
+		assert_int_equal(f->dev->guest_errors, ++errors);
+		assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_RESET, 2), 0);
+		assert_int_equal(f->dev->guest_errors, ++errors);
+		assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 1);
+		pci_request(f);
+	}
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 4);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), RUNNING);
+}
+
+/* After a reset the rings are the driver's, whatever it rings; then all may begin again. */
+static void test_pci_reset(void **state)
+{
+	struct fixture *f = *state;
+
+	for (int round = 0; round < 3; round++) {
+		struct piece p = { DATA, 8, true };
+
+		pci_start(f);
+		pci_request(f);
+		pci_request(f);
+		assert_int_equal(ring_used_idx(&f->d.ring[0]), 2);
+		ring_add(&f->d.ring[0], &p, 1);
+		bar_set(f, VIRTIO_PCI_COMMON_STATUS, 1, 0);
+		assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), 0);
+		assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0);
+		assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_SIZE, 2), 64);
+		assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_DESCLO, 8), 0);
+		assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_AVAILLO, 8), 0);
+		assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_USEDLO, 8), 0);
+		scribble(f);
+		bar_set(f, 0x3000, 2, 0);
+		eventfd_write(f->fake.bell[0].fd, 1);	/* as the doorbell does */
+		fake_settle(&f->fake);
+		check_scribbles(f);
+		assert_int_equal(bar_get(f, ISR, 1), 0);
+	}
+	assert_int_equal(f->dev->guest_errors, 0);
 }
 
 static void test_cfg_window(void **state)
@@ -546,12 +836,15 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		M(test_mmio_identity), M(test_mmio_entropy), M(test_mmio_early_buffers),
 		M(test_features), M(test_features_are_fixed_after_ok),
-		M(test_live_queue_does_not_move), M(test_status_rules),
+		M(test_live_queue_does_not_move), M(test_mmio_queue_taken_back),
+		M(test_mmio_queue_set_up_twice), M(test_status_rules),
 		M(test_malformed_needs_reset_then_works), M(test_bad_rings_need_reset),
 		M(test_mmio_poke_everything), M(test_mmio_odd_sizes),
 		cmocka_unit_test(test_mmio_without_wire),
 		P(test_pci_identity_and_caps), P(test_pci_queue_registers), P(test_msix),
-		P(test_isr_without_msix), P(test_cfg_window), P(test_bar_moves),
+		P(test_isr_without_msix), P(test_no_pin), P(test_isr_is_reset),
+		P(test_isr_beside_msix), P(test_pci_queue_not_enabled), P(test_pci_queue_enable),
+		P(test_pci_reset), P(test_cfg_window), P(test_bar_moves),
 		P(test_pci_poke_everything),
 	};
 
