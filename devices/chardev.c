@@ -23,6 +23,7 @@ enum {
 	IN_MAX_TERMINAL = 4 << 20,	/* ...a paste must not hide the escape behind it */
 	ESCAPE = 1,			/* Ctrl-A */
 };
+#define LOOK_NS	500000000ULL		/* from the background, whether it is one still */
 
 /* A queue of bytes that grows as needed. */
 struct fifo {
@@ -47,6 +48,7 @@ struct chardev {
 
 	struct watch in_watch, out_watch, aux_watch;
 	struct task rearm;
+	struct timer foreground;
 	struct chardev_user user;
 	bool escape;			/* the byte before was Ctrl-A */
 	void (*quit)(void *);
@@ -119,10 +121,6 @@ void terminal_restore(void)
 	tcsetattr(terminal_fd, TCSANOW, &terminal_saved);
 }
 
-void terminal_resume(void)
-{
-	terminal_make_raw();
-}
 
 /* --- output --------------------------------------------------------------------------------- */
 
@@ -169,16 +167,15 @@ static void flush_out(struct chardev *c)
 	}
 }
 
-static void out_ready(struct watch *w, u32 events)
+/* Write what can be, and tell those who wait for room. */
+static void move_out(struct chardev *c)
 {
-	struct chardev *c = container_of(w, struct chardev, out_watch);
 	bool tell;
 
-	(void)events;
 	pthread_mutex_lock(&c->lock);
 	flush_out(c);
 	if (!c->out.len)
-		watch_stop(w);
+		watch_stop(&c->out_watch);
 	tell = c->user_waits_for_room && c->out.len <= OUT_MAX / 2;
 	if (tell)
 		c->user_waits_for_room = false;
@@ -186,6 +183,12 @@ static void out_ready(struct watch *w, u32 events)
 	pthread_mutex_unlock(&c->lock);
 	if (tell && c->user.room)
 		c->user.room(c->user.arg);
+}
+
+static void out_ready(struct watch *w, u32 events)
+{
+	(void)events;
+	move_out(container_of(w, struct chardev, out_watch));
 }
 
 size_t chardev_room(struct chardev *c)
@@ -260,9 +263,8 @@ static void client_gone(struct chardev *c)
 	watch_stop(&c->out_watch);
 	pthread_mutex_lock(&c->lock);
 	c->discard = true;
-	fifo_drop(&c->out, c->out.len);
-	pthread_cond_broadcast(&c->drained);
 	pthread_mutex_unlock(&c->lock);
+	move_out(c);
 	close(c->in_fd);
 	close(c->out_fd);
 	c->in_fd = c->out_fd = -1;
@@ -292,11 +294,12 @@ static void in_ready(struct watch *w, u32 events)
 	}
 	if (n <= 0) {
 		watch_stop(w);
-		/* A terminal in the background says EIO, until continued. */
-		if (!n) {
-			close(c->in_fd);
-			c->in_fd = -1;
+		if (n && c->is_terminal) {	/* it is another's: we are in the background */
+			timer_start(&c->foreground, c->loop, LOOK_NS);
+			return;
 		}
+		close(c->in_fd);
+		c->in_fd = -1;
 		return;
 	}
 	if (c->is_terminal)
@@ -352,6 +355,25 @@ void chardev_set_user(struct chardev *c, const struct chardev_user *user)
 		c->user.input(c->user.arg);
 }
 
+/* No signal says that the shell's fg made the terminal ours. */
+static void look_for_foreground(struct timer *t)
+{
+	struct chardev *c = container_of(t, struct chardev, foreground);
+
+	if (!terminal_is_raw)
+		terminal_make_raw();
+	if (terminal_is_raw)
+		rearm(&c->rearm);
+	else
+		timer_start(t, c->loop, LOOK_NS);
+}
+
+void chardev_resume(struct chardev *c)
+{
+	if (c->is_terminal)
+		look_for_foreground(&c->foreground);
+}
+
 /* --- kinds ------------------------------------------------------------------------------------- */
 
 static int open_stdio(struct chardev *c, struct err *err)
@@ -374,7 +396,7 @@ static int open_stdio(struct chardev *c, struct err *err)
 		if (tcgetattr(STDIN_FILENO, &terminal_saved))
 			return err_set(err, -errno, "terminal: %s", strerror(errno));
 		terminal_fd = STDIN_FILENO;
-		terminal_make_raw();
+		chardev_resume(c);
 	}
 	return 0;
 }
@@ -392,6 +414,9 @@ static void count_openers(struct watch *w, u32 events)
 		__atomic_add_fetch(&c->attached, e->mask & IN_OPEN ? 1 : -1, __ATOMIC_SEQ_CST);
 		at += sizeof(*e) + e->len;
 	}
+	/* Who went without reading does not hold the guest up. */
+	if (load_once(&c->attached) <= 0)
+		move_out(c);
 }
 
 static int open_pty(struct chardev *c, struct err *err)
@@ -433,6 +458,10 @@ static void accept_client(struct watch *w, u32 events)
 	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)events;
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+		log_warn("serial: no more files may be open here: no client is let in any more");
+		watch_stop(w);
+	}
 	if (fd < 0)
 		return;
 	if (c->in_fd >= 0) {
@@ -498,6 +527,7 @@ int chardev_open(struct chardev **out, const char *spec, struct loop *loop, void
 	c->in_watch.ready = in_ready;
 	c->out_watch.ready = out_ready;
 	c->rearm.run = rearm;
+	c->foreground.fire = look_for_foreground;
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->drained, NULL);
 	if (!strcmp(spec, "stdio"))
@@ -520,18 +550,31 @@ int chardev_open(struct chardev **out, const char *spec, struct loop *loop, void
 	return 0;
 }
 
-void chardev_close(struct chardev *c)
+void chardev_leave(struct chardev *c)
 {
 	if (!c)
 		return;
+	timer_stop(&c->foreground);
 	watch_stop(&c->in_watch);
 	watch_stop(&c->out_watch);
 	watch_stop(&c->aux_watch);
 	flush_out(c);
-	/* A reader that pauses gets the rest when it comes back; from here on any
-	 * signal ends us as usual. */
-	if (c->out.len)
+	if (c->is_terminal) {
 		terminal_restore();
+		terminal_fd = -1;
+	}
+	if (c->unlink_path)
+		unlink(c->unlink_path);
+	free(c->unlink_path);
+	c->unlink_path = NULL;
+}
+
+void chardev_close(struct chardev *c)
+{
+	if (!c)
+		return;
+	chardev_leave(c);
+	/* A reader that pauses gets the rest when it comes back. */
 	while (c->out.len && !(c->is_pty && c->attached <= 0)) {
 		struct pollfd p = { .fd = c->out_fd, .events = POLLOUT };
 
@@ -539,12 +582,6 @@ void chardev_close(struct chardev *c)
 			break;
 		flush_out(c);
 	}
-	if (c->is_terminal) {
-		terminal_restore();
-		terminal_fd = -1;
-	}
-	if (c->unlink_path)
-		unlink(c->unlink_path);
 	if (c->in_fd >= 0)
 		close(c->in_fd);
 	if (c->out_fd >= 0)
@@ -557,7 +594,6 @@ void chardev_close(struct chardev *c)
 		close(c->slave_fd);
 	free(c->in.data);
 	free(c->out.data);
-	free(c->unlink_path);
 	pthread_cond_destroy(&c->drained);
 	pthread_mutex_destroy(&c->lock);
 	free(c);

@@ -19,7 +19,11 @@ struct chardev_user {
 };
 int  chardev_open(struct chardev **, const char *spec, struct loop *, void (*quit)(void *),
 		  void *quit_arg, struct err *) must_check;
-void chardev_close(struct chardev *);	/* waits until all is written; NULL is allowed */
+/* Give back what others see, the terminal and a socket's name; NULL is allowed. */
+void chardev_leave(struct chardev *);
+void chardev_close(struct chardev *);	/* the same, and waits until all is written */
+/* On the loop, after a stop: take the terminal again when it is ours. */
+void chardev_resume(struct chardev *);
 
 /* On the loop.  NULL: nobody; input waits, output goes on. */
 void chardev_set_user(struct chardev *, const struct chardev_user *);
@@ -34,7 +38,5 @@ void chardev_write(struct chardev *, const u8 *buf, size_t len);
  * it is taken back. */
 void chardev_hurry(struct chardev *, bool hurry);
 
-/* Async-signal-safe: give the terminal back as it was, on the way out... */
+/* Async-signal-safe: give the terminal back as it was. */
 void terminal_restore(void);
-/* ...and take it again, after a stop. */
-void terminal_resume(void);

@@ -21,7 +21,7 @@
 /* The loop of guest/speed.asm: two instructions a round, the rounds in rcx. */
 extern const u8 speed_payload[], speed_payload_end[];
 
-enum { PROBE_ROUNDS = 20000, LONG_ROUNDS = 20000000, GIVE_UP_S = 10 };
+enum { PROBE_ROUNDS = 20000, LONG_ROUNDS = 20000000, TRIES = 4, GIVE_UP_S = 10 };
 /* A stock kernel executes about 2 thousand million instructions to its shell. */
 #define ENOUGH_PER_S	30e6
 
@@ -159,6 +159,12 @@ static void check_speed(void)
 	double s = measure(rounds, &err);
 	char text[128];
 
+	/* The first warms up, and others may be busy here: the best of a few counts. */
+	for (int i = 0; i < TRIES && s >= 0.02; i++) {
+		double again = measure(rounds, &err);
+
+		s = again ? MIN(s, again) : 0;
+	}
 	if (s && s < 0.02) {
 		rounds = LONG_ROUNDS;
 		s = measure(rounds, &err);

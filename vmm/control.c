@@ -11,7 +11,9 @@
 
 #define SECOND		1000000000ULL
 #define AGAIN_NS	(5 * SECOND)
-#define PATIENCE_NS	(30 * SECOND)
+#define PRESS_NS	(3 * SECOND)
+
+enum { PRESSES = 10 };			/* 30 s */
 
 static sigset_t ours(void)
 {
@@ -26,56 +28,81 @@ static sigset_t ours(void)
 	return set;
 }
 
+static const char *doomed;		/* a file that is not to outlive us */
+
 /* Async-signal-safe; then the signal takes its course. */
 static void crashed(int sig)
 {
 	terminal_restore();
+	if (doomed)
+		unlink(doomed);
 	raise(sig);
+}
+
+static void die_neatly(int sig)
+{
+	struct sigaction sa = { .sa_handler = crashed, .sa_flags = SA_RESETHAND | SA_NODEFER };
+
+	sigaction(sig, &sa, NULL);
+}
+
+void control_doom(const char *path)
+{
+	doomed = path;
 }
 
 void control_block_signals(void)
 {
-	static const int crashes[] = { SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGQUIT };
-	struct sigaction sa = { .sa_handler = crashed, .sa_flags = SA_RESETHAND | SA_NODEFER };
+	static const int deadly[] = { SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGQUIT, SIGTRAP,
+				      SIGSYS, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR,
+				      SIGXCPU, SIGSTKFLT };
 	sigset_t set = ours();
 
-	for (unsigned i = 0; i < ARRAY_SIZE(crashes); i++)
-		sigaction(crashes[i], &sa, NULL);
+	for (unsigned i = 0; i < ARRAY_SIZE(deadly); i++)
+		die_neatly(deadly[i]);
+	for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
+		die_neatly(sig);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);	/* writes say EFBIG */
 	signal(SIGTTIN, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-static void out_of_patience(struct timer *t)
+/* Again and again: a guest that boots does not feel the first. */
+static void press(struct timer *t)
 {
 	struct control *c = container_of(t, struct control, patience);
 
-	/* A guest may answer by rebooting: the next one was not asked. */
-	if (!c->resources->machine || c->pressed_boot != c->resources->nr_boots)
+	if (c->presses++ == PRESSES) {
+		log_warn("the guest did not power off in 30 s after its power button was pressed: "
+			 "stopped");
+		if (c->resources->machine)
+			machine_end(c->resources->machine, OUTCOME_STOPPED);
 		return;
-	log_warn("the guest did not power off in 30 s after its power button was pressed: stopped");
-	machine_end(c->resources->machine, OUTCOME_STOPPED);
+	}
+	if (c->resources->machine)
+		machine_press_power_button(c->resources->machine);
+	timer_start(&c->patience, c->resources->main_loop, PRESS_NS);
 }
 
 static void terminate(struct control *c)
 {
-	bool again = c->pressed_boot == c->resources->nr_boots;
 	u64 now = now_ns();
 
 	if (!c->resources->machine)
 		return;
-	if (again && now - c->pressed_ns < AGAIN_NS) {
+	if (c->presses && now - c->pressed_ns < AGAIN_NS) {
 		log_warn("second signal: stopped");
 		machine_end(c->resources->machine, OUTCOME_STOPPED);
 		return;
 	}
-	if (!again)
-		timer_start(&c->patience, c->resources->main_loop, PATIENCE_NS);
 	c->pressed_ns = now;
-	c->pressed_boot = c->resources->nr_boots;
 	log_info("power button pressed (again within 5 s: stop at once)");
-	machine_press_power_button(c->resources->machine);
+	if (c->presses)
+		machine_press_power_button(c->resources->machine);
+	else
+		press(&c->patience);
 }
 
 static void signalled(struct watch *w, u32 events)
@@ -90,10 +117,10 @@ static void signalled(struct watch *w, u32 events)
 	case SIGTSTP:
 		terminal_restore();
 		raise(SIGSTOP);
-		terminal_resume();
+		chardev_resume(c->resources->serial);
 		break;
 	case SIGCONT:
-		terminal_resume();
+		chardev_resume(c->resources->serial);
 		break;
 	default:
 		terminate(c);
@@ -110,19 +137,25 @@ int control_start(struct control *c, struct resources *r, struct err *err)
 	if (c->fd < 0)
 		return err_set(err, -errno, "signals: %s", strerror(errno));
 	c->watch.ready = signalled;
-	c->patience.fire = out_of_patience;
+	c->patience.fire = press;
 	rc = watch_start(&c->watch, r->main_loop, c->fd, EPOLLIN);
 	return rc ? err_set(err, rc, "signals: %s", strerror(-rc)) : 0;
 }
 
 void control_stop(struct control *c)
 {
-	sigset_t set = ours();
-
 	timer_stop(&c->patience);
 	watch_stop(&c->watch);
 	if (c->fd >= 0)
 		close(c->fd);
-	/* What is left to do may wait for somebody slow: then signals end us. */
+}
+
+void control_unblock_signals(void)
+{
+	sigset_t set = ours();
+
+	die_neatly(SIGTERM);
+	die_neatly(SIGINT);
+	die_neatly(SIGHUP);
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }

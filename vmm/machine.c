@@ -282,7 +282,6 @@ int machine_new(struct machine **out, struct resources *r, bool *bad_input, stru
 		return rc;
 	}
 	r->machine = m;
-	r->nr_boots++;
 	*out = m;
 	return 0;
 }

@@ -23,7 +23,6 @@ struct resources {
 	struct net *net[CONFIG_MAX_NETS];
 	char *cmdline;
 	struct machine *machine;	/* the one that runs, NULL between two */
-	unsigned nr_boots;		/* counts machines: which one a signal was meant for */
 };
 
 int  resources_open(struct resources *, const struct config *, struct err *) must_check;

@@ -1,5 +1,7 @@
 /* main.c: which subcommand. */
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 #include "vmm/commands.h"
 #include "vmm/config.h"
 #include "vmm/core/base.h"
@@ -8,10 +10,11 @@
 static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
+	bool helps;			/* it has a --help of its own */
 } commands[] = {
-	{ "run", command_run },
-	{ "check", command_check },
-	{ "disk", command_disk },
+	{ "run", command_run, true },
+	{ "check", command_check, false },
+	{ "disk", command_disk, true },
 };
 
 static int unknown(const char *word)
@@ -26,13 +29,27 @@ static int unknown(const char *word)
 	return EXIT_USAGE;
 }
 
+/* A file that we open must not become what was to be our output. */
+static void fill_standard_files(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
+	fill_standard_files();
 	if (argc < 2 || argv[1][0] == '-')
 		return command_run(argc - 1, argv + 1);
 	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
 		if (!strcmp(argv[1], commands[i].name))
-			return argc == 3 && (!strcmp(argv[2], "-h") || !strcmp(argv[2], "--help")) ?
+			return argc == 3 && !commands[i].helps &&
+			       (!strcmp(argv[2], "-h") || !strcmp(argv[2], "--help")) ?
 				command_run(argc - 2, argv + 2) :
 				commands[i].run(argc - 2, argv + 2);
 	return unknown(argv[1]);

@@ -9,6 +9,7 @@
 #include "devices/block/blk.h"
 #include "devices/chardev.h"
 #include "devices/net/net.h"
+#include "vmm/control.h"
 #include "vmm/core/log.h"
 #include "vmm/machine.h"
 
@@ -142,11 +143,14 @@ int resources_open(struct resources *r, const struct config *c, struct err *err)
 
 void resources_close(struct resources *r)
 {
-	chardev_close(r->serial);
 	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
 		blk_close(r->disk[i]);
 	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++)
 		net_close(r->net[i]);
+	/* The console's rest may wait for somebody slow; nothing else does then. */
+	chardev_leave(r->serial);
+	control_unblock_signals();
+	chardev_close(r->serial);
 	if (r->kernel_fd >= 0)
 		close(r->kernel_fd);
 	if (r->initrd_fd >= 0)

@@ -1,10 +1,12 @@
 /* run.c: 'vmm run': one VM from its options to its exit status. */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "vmm/commands.h"
 #include "vmm/config.h"
@@ -33,7 +35,7 @@ static void print_help(void)
 	puts("vmm runs a virtual machine on KVM.\n\n"
 	     "usage: vmm [run] --kernel FILE [options]    run a VM on this terminal\n"
 	     "       vmm check                            what this host can do\n"
-	     "       vmm disk create [--thin|--thick] PATH SIZE\n"
+	     "       vmm disk COMMAND ...                 make, show, change disk images\n"
 	     "       vmm --help | --version\n\noptions:");
 	for (unsigned i = 0; i < config_nr_options; i++)
 		print_option(config_options[i].name, config_options[i].metavar,
@@ -49,16 +51,54 @@ static void print_help(void)
 
 /* --- pid file ----------------------------------------------------------------------------------- */
 
-static int write_pidfile(const char *path, struct err *err)
+/* What a killed vmm left, or nothing: no other file is overwritten, or removed later. */
+static bool is_pidfile(int fd)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	int rc = fd < 0 || dprintf(fd, "%d\n", getpid()) < 0 ? -errno : 0;
+	struct stat st;
+	char text[16];
+	ssize_t n;
 
-	if (fd >= 0 && close(fd) && !rc)
-		rc = -errno;
-	if (rc && fd >= 0)
-		unlink(path);
-	return rc ? err_set(err, rc, "pidfile %s: %s", path, strerror(-rc)) : 0;
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
+		return false;
+	n = pread(fd, text, sizeof(text), 0);
+	for (ssize_t i = 0; i < n; i++)
+		if (!isdigit((unsigned char)text[i]) && text[i] != '\n')
+			return false;
+	return n >= 0 && n < (ssize_t)sizeof(text);
+}
+
+/* The lock says that its owner lives. */
+static int write_pidfile(const char *path, int *out, struct err *err)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int rc, fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
+
+	if (fd < 0)
+		return err_set(err, -errno, "pidfile %s: %s", path, strerror(errno));
+	if (!is_pidfile(fd))
+		rc = err_set(err, -EEXIST, "pidfile %s: there is something else of that name", path);
+	else if (fcntl(fd, F_OFD_SETLK, &lock))
+		rc = err_set(err, -EBUSY, "pidfile %s: in use by another VM", path);
+	else if (ftruncate(fd, 0) || dprintf(fd, "%d\n", getpid()) < 0)
+		rc = err_set(err, -errno, "pidfile %s: %s", path, strerror(errno));
+	else
+		rc = 0;
+	if (rc) {
+		close(fd);
+		return rc;
+	}
+	control_doom(path);
+	*out = fd;
+	return 0;
+}
+
+static void remove_pidfile(const char *path, int fd)
+{
+	if (fd < 0)
+		return;
+	control_doom(NULL);
+	unlink(path);
+	close(fd);
 }
 
 /* --- the life of a VM ----------------------------------------------------------------------------- */
@@ -104,20 +144,21 @@ static int run(const struct config *c, struct err *err)
 {
 	struct resources r;
 	struct control control = { .fd = -1 };
-	int status = EXIT_RUNTIME, rc;
+	int status = EXIT_RUNTIME, pidfile = -1, rc;
 
+	/* What the user named is not there, or not usable: EXIT_USAGE. */
 	control_block_signals();
-	rc = resources_open(&r, c, err);
-	if (rc)
-		return EXIT_USAGE;	/* what the user named is not there, or not usable */
-	rc = control_start(&control, &r, err);
-	if (!rc && c->pidfile)
-		rc = write_pidfile(c->pidfile, err);
-	if (!rc) {
-		rc = live(&r, &status, err);
-		if (c->pidfile)
-			unlink(c->pidfile);
+	rc = c->pidfile ? write_pidfile(c->pidfile, &pidfile, err) : 0;
+	if (!rc)
+		rc = resources_open(&r, c, err);
+	if (rc) {
+		remove_pidfile(c->pidfile, pidfile);
+		return EXIT_USAGE;
 	}
+	rc = control_start(&control, &r, err);
+	if (!rc)
+		rc = live(&r, &status, err);
+	remove_pidfile(c->pidfile, pidfile);
 	control_stop(&control);
 	resources_close(&r);
 	return status;

@@ -11,7 +11,10 @@
 enum {
 	QUEUE_SIZE = VIRTQ_MAX,
 	SEG_MAX = CHAIN_MAX - 4,	/* header, status, and two cuts at a region's end */
+	SIZE_MAX_BYTES = 256 * KIB,
 	MAX_DISCARD_SECTORS = (1U << 30) / BLK_SECTOR,
+	/* A guest's reset waits for what is in flight: this much, and one request more. */
+	REQUEST_MAX = SEG_MAX * SIZE_MAX_BYTES, IN_FLIGHT_MAX = 64 * MIB,
 };
 
 struct request {
@@ -19,6 +22,7 @@ struct request {
 	struct virtio_blk *dev;
 	struct chain chain;
 	u8 *status;
+	u32 bytes;			/* of data */
 	u32 written;			/* into the chain, on success, status included */
 	struct request *next;
 };
@@ -31,6 +35,8 @@ struct virtio_blk {
 	struct loop_hook hook;
 	bool staged;			/* answers wait for virtq_flush */
 	unsigned in_flight;
+	u64 bytes_in_flight;
+	bool held_back;			/* the queue has more: when fewer bytes are in flight */
 	struct request *free, *pool;	/* last in, first out: few are ever touched */
 	unsigned nr_used;		/* of pool, never on the free list before */
 };
@@ -69,8 +75,14 @@ static void finish(struct request *r, u8 status)
 static void request_done(struct blk_req *b, int res)
 {
 	struct request *r = container_of(b, struct request, blk);
+	struct virtio_blk *d = r->dev;
 
-	r->dev->in_flight--;
+	d->in_flight--;
+	d->bytes_in_flight -= r->bytes;
+	if (d->held_back && d->bytes_in_flight <= IN_FLIGHT_MAX / 2) {
+		d->held_back = false;
+		virtio_notify(&d->v, 0);
+	}
 	finish(r, res ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
 }
 
@@ -91,8 +103,10 @@ static void submit(struct request *r, enum blk_op op)
 	r->blk.op = op;
 	r->blk.done = request_done;
 	d->in_flight++;
+	d->bytes_in_flight += r->bytes;
 	if (blk_submit(d->blk, d->v.platform->aio, &r->blk)) {
 		d->in_flight--;
+		d->bytes_in_flight -= r->bytes;
 		finish(r, VIRTIO_BLK_S_IOERR);
 	}
 }
@@ -101,7 +115,7 @@ static void read_or_write(struct request *r, u64 sector, enum blk_op op)
 {
 	struct sg *data = op == BLK_READ ? &r->chain.in : &r->chain.out;
 
-	if (!data->len || data->len % BLK_SECTOR || sector > UINT64_MAX / BLK_SECTOR) {
+	if (!data->len || data->len > REQUEST_MAX || data->len % BLK_SECTOR || sector > UINT64_MAX / BLK_SECTOR) {
 		finish(r, VIRTIO_BLK_S_IOERR);
 		return;
 	}
@@ -110,6 +124,7 @@ static void read_or_write(struct request *r, u64 sector, enum blk_op op)
 	r->blk.len = data->len;
 	r->blk.iov = data->iov;
 	r->blk.nr_iov = data->nr;
+	r->bytes = data->len;
 	submit(r, op);
 }
 
@@ -150,6 +165,7 @@ static bool handle(struct request *r)
 		return false;
 	memset(&r->blk, 0, sizeof(r->blk));
 	r->written = 1;
+	r->bytes = 0;
 	switch (le32toh(hdr.type)) {
 	case VIRTIO_BLK_T_IN:
 		read_or_write(r, le64toh(hdr.sector), BLK_READ);
@@ -181,9 +197,13 @@ static void blk_kick(struct virtio *v, struct virtq *q)
 	struct virtio_blk *d = container_of(v, struct virtio_blk, v);
 	struct request *r;
 
-	while ((r = request_get(d))) {
-		int rc = virtq_pop(q, &r->chain);
+	for (;;) {
+		int rc;
 
+		d->held_back = d->bytes_in_flight > IN_FLIGHT_MAX;
+		if (d->held_back || !(r = request_get(d)))
+			return;
+		rc = virtq_pop(q, &r->chain);
 		if (rc > 0 && handle(r))
 			continue;
 		request_put(r);
@@ -203,11 +223,19 @@ static void blk_stop(struct virtio *v)
 	flush_answers(&d->hook);
 }
 
+static void remove_hook(void *arg)
+{
+	struct virtio_blk *d = arg;
+
+	loop_remove_hook(d->v.platform->io_loop, &d->hook);
+}
+
 static void blk_destroy(struct virtio *v)
 {
 	struct virtio_blk *d = container_of(v, struct virtio_blk, v);
 
-	loop_remove_hook(v->platform->io_loop, &d->hook);
+	/* The loop may be walking its hooks. */
+	loop_call(v->platform->io_loop, remove_hook, d);
 	virtio_fini(v);
 	free(d->pool);
 	free(d);
@@ -226,6 +254,7 @@ static void fill_config(struct virtio_blk_config *c, const struct blk_info *info
 	u32 block = info->physical_block;
 
 	c->capacity = htole64(info->size / BLK_SECTOR);
+	c->size_max = htole32(SIZE_MAX_BYTES);
 	c->seg_max = htole32(SEG_MAX);
 	c->blk_size = htole32(BLK_SECTOR);
 	while (block > BLK_SECTOR) {
@@ -246,8 +275,9 @@ int virtio_blk_new(struct platform *p, const char *name, struct blk *blk, const 
 {
 	struct virtio_blk *d = calloc(1, sizeof(*d));
 	struct blk_info info = blk_info(blk);
-	u64 features = 1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE |
-		       1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_TOPOLOGY;
+	u64 features = 1ULL << VIRTIO_BLK_F_SIZE_MAX | 1ULL << VIRTIO_BLK_F_SEG_MAX |
+		       1ULL << VIRTIO_BLK_F_BLK_SIZE | 1ULL << VIRTIO_BLK_F_FLUSH |
+		       1ULL << VIRTIO_BLK_F_TOPOLOGY;
 	int rc;
 
 	if (!d || !(d->pool = calloc(QUEUE_SIZE, sizeof(*d->pool)))) {

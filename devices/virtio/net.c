@@ -5,6 +5,7 @@
 #include <linux/virtio_net.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include "devices/net/net.h"
 #include "devices/virtio/virtio.h"
 
@@ -111,6 +112,9 @@ static void receive(struct virtio_net *n)
 		}
 	}
 	virtq_flush(q);
+	/* A frame of which a part waits, or the rest of the buffers: after others. */
+	if (!q->budget)
+		eventfd_write(n->v.kick[RX].fd, 1);
 	update_wants(n);
 }
 

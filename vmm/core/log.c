@@ -54,6 +54,9 @@ void log_write(enum log_level level, const char *fmt, ...)
 	rc = vsnprintf(line + n, room - n, fmt, ap);
 	va_end(ap);
 	n = MIN(n + MAX(rc, 0), room - 1);
+	for (int i = 0; i < n; i++)	/* of what a user or a guest wrote */
+		if ((u8)line[i] < ' ' || line[i] == 0x7f)
+			line[i] = '?';
 	if (load_once(&raw_terminal))
 		line[n++] = '\r';
 	line[n++] = '\n';
