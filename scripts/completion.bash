@@ -22,7 +22,7 @@ _vmm_words() {
 _vmm_disk() {
 	local done=${cur%,*}
 	if [[ $cur == *,* ]]; then
-		COMPREPLY=($(compgen -P "$done," -W 'readonly serial= format=raw' -- "${cur##*,}"))
+		COMPREPLY=($(compgen -P "$done," -W 'readonly serial= format=raw format=qcow2 backing=anywhere' -- "${cur##*,}"))
 		compopt -o nospace 2>/dev/null
 	else
 		_vmm_files
@@ -83,6 +83,61 @@ _vmm_value() { # OPTION
 	return 0
 }
 
+_vmm_disk_value() { # OPTION
+	case $1 in
+	--format | --backing-format | --source-format) _vmm_words 'raw qcow2' ;;
+	--preallocation) _vmm_words 'off metadata falloc full' ;;
+	--cluster-size) _vmm_words '4K 16K 64K 256K 1M 2M' ;;
+	--refcount-bits) _vmm_words '1 2 4 8 16 32 64' ;;
+	--compat) _vmm_words 'v3 v2' ;;
+	--compression) _vmm_words 'zlib zstd' ;;
+	--backing)
+		_vmm_files
+		[[ ${COMP_WORDS[2]} == rebase && none == "$cur"* ]] && COMPREPLY+=(none)
+		;;
+	*) return 1 ;;
+	esac
+	return 0
+}
+
+# Names of snapshots: DISK@NAME.EXT beside the DISK.EXT that was named before.
+_vmm_snapshots() {
+	local disk=${prev/#\~/$HOME} file ext='' names=()
+	[[ ${disk##*/} == ?*.* ]] && ext=.${disk##*.}
+	for file in "${disk%"$ext"}"@*"$ext"; do
+		[[ -e $file ]] || continue
+		file=${file#"${disk%"$ext"}@"}
+		names+=("${file%"$ext"}")
+	done
+	_vmm_words "${names[*]}"
+}
+
+_vmm_disk_command() { # the word's index
+	local made='--format --thin --thick --preallocation --cluster-size --refcount-bits --compat --lazy-refcounts
+		--compression --backing --backing-format'
+	if (($1 == 2)); then
+		_vmm_words 'create info check map convert resize snapshot list revert delete commit rebase compact --help'
+	elif _vmm_disk_value "$prev"; then
+		return
+	elif [[ $cur != -* ]]; then
+		if [[ ${COMP_WORDS[2]} == revert && -e $prev ]]; then _vmm_snapshots; else _vmm_files; fi
+	else
+		case ${COMP_WORDS[2]} in
+		create) _vmm_words "$made --help" ;;
+		convert) _vmm_words "$made --source-format --compress --backing-anywhere --help" ;;
+		info | list) _vmm_words '--format --json --help' ;;
+		check) _vmm_words '--format --json --repair --help' ;;
+		map) _vmm_words '--format --json --backing-anywhere --help' ;;
+		resize) _vmm_words '--format --shrink --backing-anywhere --help' ;;
+		snapshot) _vmm_words '--format --help' ;;
+		rebase) _vmm_words '--backing --format --unsafe --backing-anywhere --help' ;;
+		compact) _vmm_words '--format --backing-anywhere --help' ;;
+		commit) _vmm_words '--backing-anywhere --help' ;;
+		*) _vmm_words --help ;;
+		esac
+	fi
+}
+
 _vmm() {
 	local cur prev cut='' option
 	local run='--kernel --initrd --append --cmdline --mem --hugepages --cpus --disk --net --serial --transport
@@ -107,7 +162,7 @@ _vmm() {
 		else
 			option=${COMP_WORDS[i - 1]}
 		fi
-		_vmm_value "$option"
+		if [[ ${COMP_WORDS[1]} == disk ]]; then _vmm_disk_value "$option"; else _vmm_value "$option"; fi
 		return
 	fi
 	prev=${COMP_WORDS[i - 1]}
@@ -115,14 +170,10 @@ _vmm() {
 	case ${COMP_WORDS[1]} in
 	check) ((i == 1)) || return ;;
 	disk)
-		if ((i == 2)); then
-			_vmm_words create
-		elif ((i > 2)) && [[ $cur == -* ]]; then
-			_vmm_words '--thin --thick'
-		elif ((i > 2)); then
-			_vmm_files
+		if ((i > 1)); then
+			_vmm_disk_command "$i"
+			return
 		fi
-		((i == 1)) || return
 		;;
 	esac
 	_vmm_value "$prev" && return

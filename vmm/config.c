@@ -123,7 +123,7 @@ static int unknown_key(const char *what, const char *key, const char *const *kno
 
 static int set_disk_key(struct disk_config *d, const char *key, const char *value, struct err *err)
 {
-	static const char *const known[] = { "readonly", "serial", "format" };
+	static const char *const known[] = { "readonly", "serial", "format", "backing" };
 
 	if (!strcmp(key, "readonly")) {
 		if (parse_bool(value, &d->read_only))
@@ -134,9 +134,15 @@ static int set_disk_key(struct disk_config *d, const char *key, const char *valu
 				       value, CONFIG_SERIAL_LEN);
 		snprintf(d->serial, sizeof(d->serial), "%s", value);
 	} else if (!strcmp(key, "format")) {
-		if (strcmp(value, "raw"))
-			return err_set(err, -EINVAL, "disk: format '%s' is not known; known: raw", value);
+		if (strcmp(value, "raw") && strcmp(value, "qcow2"))
+			return err_set(err, -EINVAL, "disk: format '%s' is not known; known: raw, qcow2",
+				       value);
 		return set_string(&d->format, value, err);
+	} else if (!strcmp(key, "backing")) {
+		if (strcmp(value, "beside") && strcmp(value, "anywhere"))
+			return err_set(err, -EINVAL, "disk: backing is beside or anywhere, not '%s'",
+				       value);
+		d->backing_anywhere = !strcmp(value, "anywhere");
 	} else {
 		return unknown_key("disk", key, known, ARRAY_SIZE(known), err);
 	}
@@ -358,7 +364,7 @@ const struct option config_options[] = {
 	{ "hugepages", NULL, "take it from the host's reserved huge pages", false, set_hugepages },
 	{ "cpus", "N", "processors, 1 to 64 (default 1)", false, set_cpus },
 	{ "disk", "PATH[,OPT...]", "a disk: an image or a block device; several: vda, vdb, ...\n"
-	  "options: readonly, serial=TEXT, format=raw", true, parse_disk },
+	  "options: readonly, serial=TEXT, format=raw|qcow2, backing=anywhere", true, parse_disk },
 	{ "net", "tap=NAME[,OPT...]", "a network card on the tap NAME, which is made if need be\n"
 	  "options: mac=02:00:00:12:34:56", true, parse_net },
 	{ "serial", "WHERE", "the console: stdio (default), pty, file:PATH, unix:PATH, none", false,

@@ -13,6 +13,7 @@ struct disk_config {
 	char *path, *format;		/* format NULL: find out */
 	char serial[CONFIG_SERIAL_LEN + 1];
 	bool read_only;
+	bool backing_anywhere;		/* else backing files lie in the image's directory */
 };
 
 struct net_config {

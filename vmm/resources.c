@@ -90,7 +90,8 @@ static int open_backends(struct resources *r, struct err *err)
 
 	for (unsigned i = 0; i < c->nr_disks && !rc; i++) {
 		struct blk_options o = { .format = c->disk[i].format,
-					 .read_only = c->disk[i].read_only };
+					 .read_only = c->disk[i].read_only,
+					 .backing_anywhere = c->disk[i].backing_anywhere };
 
 		rc = blk_open(&r->disk[i], c->disk[i].path, &o, err);
 	}

@@ -1,19 +1,27 @@
-/* blk.c: raw images and block devices. */
+/* blk.c: a disk's requests: straight to the file where its place is known, else by a thread that may wait. */
 #include "devices/block/blk.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <unistd.h>
+#include "devices/block/image.h"
+#include "vmm/core/log.h"
 
 struct blk {
-	int fd;
+	struct image *image;
 	struct blk_info info;
+	bool raw;
 	bool no_zero_range, no_punch_hole;	/* the host's file system said so */
+	pthread_mutex_t lock;			/* of image and generation */
+	/*
+	 * Requests that go straight to the file, by when they began.  What a
+	 * discard freed is reused only when all from before it are done.
+	 */
+	unsigned generation, straight[2];	/* straight: atomic, raised under lock */
 };
 
 /* What BLK_ZERO writes where the host cannot zero by itself. */
@@ -21,98 +29,49 @@ static const u8 zero_page[64 * 1024];
 
 /* --- open and close ---------------------------------------------------------- */
 
-static int lock_image(int fd, bool read_only, struct err *err)
-{
-	struct flock lock = {
-		.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
-	};
-
-	if (!fcntl(fd, F_OFD_SETLK, &lock))
-		return 0;
-	if (errno != EAGAIN && errno != EACCES)
-		return 0;	/* this file system has no locks: nothing to respect */
-	return err_set(err, -EBUSY, "in use by another program%s",
-		       read_only ? " that writes to it" : "; stop it, or add ',readonly' to both");
-}
-
-/* Without a word from the user, bytes that say "I am qcow2" are not taken for
- * raw: the guest would see, and overwrite, the format's own tables. */
-static int check_format(int fd, const char *format, struct err *err)
-{
-	char head[4];
-
-	if (format && strcmp(format, "raw"))
-		return err_set(err, -EINVAL, "format '%s' is not known; known: raw", format);
-	if (!format && pread(fd, head, sizeof(head), 0) == sizeof(head) &&
-	    !memcmp(head, "QFI\xfb", 4))
-		return err_set(err, -EINVAL, "this is a qcow2 image, which vmm cannot open; convert "
-			       "it with 'qemu-img convert -O raw', or say ',format=raw' to give the "
-			       "guest its bytes as they are");
-	return 0;
-}
-
 static int get_info(struct blk *b, struct err *err)
 {
 	struct stat st;
 
-	if (fstat(b->fd, &st))
+	b->info.size = ALIGN_DOWN(b->image->size, BLK_SECTOR);
+	b->info.can_discard = !b->info.read_only;
+	if (fstat(b->image->fd, &st))
 		return err_set(err, -errno, "%s", strerror(errno));
 	if (S_ISBLK(st.st_mode)) {
 		unsigned physical = 0, read_only = 0;
 
-		if (ioctl(b->fd, BLKGETSIZE64, &b->info.size))
-			return err_set(err, -errno, "no size: %s", strerror(errno));
-		ioctl(b->fd, BLKPBSZGET, &physical);
-		ioctl(b->fd, BLKROGET, &read_only);
+		ioctl(b->image->fd, BLKPBSZGET, &physical);
+		ioctl(b->image->fd, BLKROGET, &read_only);
 		b->info.physical_block = physical ? physical : BLK_SECTOR;
 		if (read_only && !b->info.read_only)
 			return err_set(err, -EROFS, "the device is read-only; add ',readonly'");
-	} else if (S_ISREG(st.st_mode)) {
-		b->info.size = st.st_size;
-		b->info.physical_block = st.st_blksize >= BLK_SECTOR && st.st_blksize <= 65536 &&
-			!(st.st_blksize & (st.st_blksize - 1)) ? st.st_blksize : 4096;
-	} else {
-		return err_set(err, -EINVAL, "neither a file nor a block device");
+		return 0;
 	}
-	if (b->info.size < BLK_SECTOR)
-		return err_set(err, -EINVAL, "%llu bytes are too small for a disk",
-			       (unsigned long long)b->info.size);
-	b->info.size = ALIGN_DOWN(b->info.size, BLK_SECTOR);
-	b->info.can_discard = !b->info.read_only;
+	b->info.physical_block = st.st_blksize >= BLK_SECTOR && st.st_blksize <= 65536 &&
+		!(st.st_blksize & (st.st_blksize - 1)) ? st.st_blksize : 4096;
 	return 0;
 }
 
 int blk_open(struct blk **out, const char *path, const struct blk_options *o, struct err *err)
 {
+	struct image_options io = { .format = o->format, .read_only = o->read_only,
+				    .backing_anywhere = o->backing_anywhere };
 	struct blk *b = calloc(1, sizeof(*b));
 	int rc;
 
 	if (!b)
 		return err_set(err, -ENOMEM, "out of memory");
+	pthread_mutex_init(&b->lock, NULL);
 	b->info.read_only = o->read_only;
-	/* Non-blocking, or a FIFO given by mistake would hang here for ever. */
-	b->fd = open(path, (o->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
-	if (b->fd < 0) {
-		const char *cure = "";
-
-		rc = -errno;
-		if (rc == -ENOENT)
-			cure = "; make one with 'vmm disk create'";
-		else if (rc == -EACCES || rc == -EROFS)
-			cure = o->read_only ? "" : "; add ',readonly' if reading is enough";
-		rc = err_set(err, rc, "%s%s", strerror(-rc), cure);
-	} else {
-		/* io_uring would take it for "rather fail than wait". */
-		fcntl(b->fd, F_SETFL, 0);
+	rc = image_open(&b->image, path, &io, err);
+	if (!rc) {
+		b->raw = b->image->ops == &raw_image;
 		rc = get_info(b, err);
+		if (rc)
+			err_prefix(err, "disk %s: ", path);
 	}
-	if (!rc)
-		rc = check_format(b->fd, o->format, err);
-	if (!rc)
-		rc = lock_image(b->fd, o->read_only, err);
 	if (rc) {
 		blk_close(b);
-		err_prefix(err, "disk %s: ", path);
 		return rc;
 	}
 	*out = b;
@@ -121,10 +80,25 @@ int blk_open(struct blk **out, const char *path, const struct blk_options *o, st
 
 void blk_close(struct blk *b)
 {
+	int rc = 0;
+
 	if (!b)
 		return;
-	if (b->fd >= 0)
-		close(b->fd);
+	if (b->image && !b->raw) {
+		/* Twice: what was freed since the first is given back by the second. */
+		for (int n = 0; n < 2 && !rc; n++) {
+			rc = image_flush(b->image);
+			if (!rc)
+				image_reclaim(b->image);
+		}
+		if (!rc)
+			rc = image_flush(b->image);
+		if (rc)
+			log_err("disk %s: what was written last may be lost: %s", b->image->path,
+				strerror(-rc));
+	}
+	image_close(b->image);
+	pthread_mutex_destroy(&b->lock);
 	free(b);
 }
 
@@ -135,11 +109,14 @@ struct blk_info blk_info(const struct blk *b)
 
 /* --- requests -------------------------------------------------------------------- */
 
+static void next_step(struct blk_req *r);
 static void io_done(struct aio_req *io, int res);
 
 /* Drop what has moved off the front of the iovecs. */
 static void advance(struct blk_req *r, size_t n)
 {
+	r->offset += n;
+	r->len -= n;
 	while (n && r->nr_iov) {
 		size_t k = MIN(n, r->iov->iov_len);
 
@@ -153,20 +130,51 @@ static void advance(struct blk_req *r, size_t n)
 	}
 }
 
-static void next_step(struct blk_req *r)
+/* The step is about the first len bytes only. */
+static void cut_iov(struct blk_req *r, u64 len)
+{
+	u64 left = len;
+	int n = 0;
+
+	r->piece = len;
+	r->cut = NULL;
+	while (left > r->iov[n].iov_len)
+		left -= r->iov[n++].iov_len;
+	if (left < r->iov[n].iov_len) {
+		r->cut = &r->iov[n];
+		r->cut_len = r->iov[n].iov_len - left;
+		r->iov[n].iov_len = left;
+	}
+	r->io.iov = r->iov;
+	r->io.nr_iov = n + 1;
+}
+
+static void uncut_iov(struct blk_req *r)
+{
+	if (r->cut)
+		r->cut->iov_len += r->cut_len;
+	r->cut = NULL;
+}
+
+static void move_data(struct blk_req *r, int fd, u64 at, u64 len)
+{
+	r->io.op = r->op == BLK_READ ? AIO_READ : AIO_WRITE;
+	r->io.fd = fd;
+	r->io.offset = at;
+	cut_iov(r, len);
+}
+
+static void raw_step(struct blk_req *r)
 {
 	struct blk *b = r->blk;
 
-	r->io.fd = b->fd;
+	r->io.fd = b->image->fd;
 	r->io.offset = r->offset;
 	r->io.len = r->len;
-	r->io.done = io_done;
 	switch (r->op) {
 	case BLK_READ:
 	case BLK_WRITE:
-		r->io.op = r->op == BLK_READ ? AIO_READ : AIO_WRITE;
-		r->io.iov = r->iov;
-		r->io.nr_iov = r->nr_iov;
+		move_data(r, b->image->fd, r->offset, r->len);
 		break;
 	case BLK_FLUSH:
 		r->io.op = AIO_DATASYNC;
@@ -190,6 +198,136 @@ static void next_step(struct blk_req *r)
 		}
 		break;
 	}
+}
+
+/* --- what needs the tables: by a thread that may wait ------------------------------------- */
+
+/* Whole clusters at a time, whatever the driver's buffers are, or every buffer
+ * would copy the rest of a new cluster. */
+enum { GATHER = 1 << 20 };
+
+static int move_slowly(struct blk_req *r)
+{
+	size_t max = MIN(r->len, GATHER);
+	u8 *buf = malloc(max);
+	int rc = buf ? 0 : -ENOMEM;
+
+	while (r->len && !rc) {
+		size_t k = MIN(r->len, max), in = r->offset % MIN(GATHER, r->blk->image->cluster);
+		size_t at = 0;
+
+		if (in + k > max && max > in)	/* end where a cluster does */
+			k = MIN(k, max - in);
+		if (r->op == BLK_READ)
+			rc = image_read(r->blk->image, r->offset, buf, k);
+		for (int n = 0; at < k && !rc; n++) {
+			size_t part = MIN(k - at, r->iov[n].iov_len);
+
+			if (r->op == BLK_READ)
+				memcpy(r->iov[n].iov_base, buf + at, part);
+			else
+				memcpy(buf + at, r->iov[n].iov_base, part);
+			at += part;
+		}
+		if (r->op == BLK_WRITE)
+			rc = image_write(r->blk->image, r->offset, buf, k);
+		if (!rc)
+			advance(r, k);
+	}
+	free(buf);
+	return rc;
+}
+
+static int flush_slowly(struct blk *b)
+{
+	int rc = image_flush(b->image);
+
+	/* All that began in the generation before are done: what was freed then is
+	 * nobody's, and a new generation begins. */
+	if (!rc && !load_acquire(&b->straight[b->generation ^ 1])) {
+		image_reclaim(b->image);
+		b->generation ^= 1;
+	}
+	return rc;
+}
+
+static int slow_step(struct aio_req *io)
+{
+	struct blk_req *r = container_of(io, struct blk_req, io);
+	struct blk *b = r->blk;
+	int rc = 0;
+
+	pthread_mutex_lock(&b->lock);
+	switch (r->op) {
+	case BLK_READ:
+	case BLK_WRITE:
+		rc = move_slowly(r);
+		break;
+	case BLK_FLUSH:
+		rc = flush_slowly(b);
+		break;
+	case BLK_DISCARD:
+		rc = image_discard(b->image, r->offset, r->len);
+		break;
+	case BLK_ZERO:
+		rc = image_zero(b->image, r->offset, r->len, r->unmap);
+		break;
+	}
+	pthread_mutex_unlock(&b->lock);
+	return rc;
+}
+
+/* Under lock.  True: the bytes are in a file, and the tables in memory say where. */
+static bool find_straight(struct blk_req *r, int *fd, u64 *at, u64 *len)
+{
+	struct image *i = r->blk->image;
+	struct extent e;
+
+	*len = r->len;
+	for (;; i = i->backing) {
+		if (i->ops->map(i, r->offset, *len, true, &e))
+			return false;
+		*len = MIN(*len, e.len);
+		if (e.kind != EXTENT_ABSENT || r->op != BLK_READ)
+			break;
+		if (!i->backing || r->offset >= i->backing->size)
+			return false;
+		*len = MIN(*len, i->backing->size - r->offset);
+	}
+	*fd = i->fd;
+	*at = e.file_offset;
+	return e.kind == EXTENT_DATA && (r->op == BLK_READ || e.writable);
+}
+
+static bool straight_step(struct blk_req *r)
+{
+	struct blk *b = r->blk;
+	bool found;
+	u64 at, len;
+	int fd;
+
+	if ((r->op != BLK_READ && r->op != BLK_WRITE) || pthread_mutex_trylock(&b->lock))
+		return false;
+	found = find_straight(r, &fd, &at, &len);
+	if (found) {
+		r->generation = b->generation;
+		__atomic_add_fetch(&b->straight[r->generation], 1, __ATOMIC_RELAXED);
+	}
+	pthread_mutex_unlock(&b->lock);
+	if (found)
+		move_data(r, fd, at, len);
+	return found;
+}
+
+static void next_step(struct blk_req *r)
+{
+	r->io.done = io_done;
+	if (r->blk->raw) {
+		raw_step(r);
+	} else if (!straight_step(r)) {
+		r->io.op = AIO_CALL;
+		r->io.call = slow_step;
+	}
 	aio_submit(r->aio, &r->io);
 }
 
@@ -207,10 +345,27 @@ static bool fall_back(struct blk_req *r, int res)
 	return true;
 }
 
+static void step_over(struct blk_req *r)
+{
+	struct blk *b = r->blk;
+
+	if (r->op == BLK_READ || r->op == BLK_WRITE)
+		uncut_iov(r);
+	if (b->raw || r->io.op == AIO_CALL)
+		return;
+	/* Without the lock: who holds it may be waiting for the disk. */
+	__atomic_sub_fetch(&b->straight[r->generation], 1, __ATOMIC_RELEASE);
+}
+
 static void io_done(struct aio_req *io, int res)
 {
 	struct blk_req *r = container_of(io, struct blk_req, io);
 
+	if (io->op == AIO_CALL) {
+		r->done(r, res);
+		return;
+	}
+	step_over(r);
 	if (fall_back(r, res)) {
 		next_step(r);
 		return;
@@ -222,16 +377,29 @@ static void io_done(struct aio_req *io, int res)
 		return;
 	}
 	if (res >= 0 && (io->op == AIO_READ || io->op == AIO_WRITE)) {
-		r->offset += res;
-		r->len -= res;
-		if (r->op != BLK_ZERO)
+		/* The file became shorter than the disk it was; what a format says
+		 * is beyond its end reads as zeroes. */
+		if (!res && r->len && !(r->op == BLK_READ && !r->blk->raw)) {
+			r->done(r, -EIO);
+			return;
+		}
+		if (!res && r->len) {
+			struct iovec *v = r->iov;
+
+			res = MIN(r->piece, v->iov_len);
+			memset(v->iov_base, 0, res);
+		}
+		if (r->op == BLK_ZERO) {
+			r->offset += res;
+			r->len -= res;
+		} else {
 			advance(r, res);
-		if (r->len && res) {
+		}
+		if (r->len) {
 			next_step(r);
 			return;
 		}
-		/* The file became shorter than the disk it was. */
-		res = r->len ? -EIO : 0;
+		res = 0;
 	}
 	r->done(r, MIN(res, 0));
 }
@@ -247,30 +415,5 @@ int blk_submit(struct blk *b, struct aio *aio, struct blk_req *r)
 	r->blk = b;
 	r->aio = aio;
 	next_step(r);
-	return 0;
-}
-
-/* --- create ------------------------------------------------------------------------ */
-
-int blk_create(const char *path, u64 size, bool thick, struct err *err)
-{
-	int rc = 0, fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-
-	if (fd < 0)
-		return err_set(err, -errno, "disk %s: %s", path,
-			       errno == EEXIST ? "there is a file already; remove it first" :
-						 strerror(errno));
-	if (ftruncate(fd, size))
-		rc = -errno;
-	if (!rc && thick)
-		rc = -posix_fallocate(fd, 0, size);
-	if (!rc && fsync(fd))
-		rc = -errno;
-	if (close(fd) && !rc)
-		rc = -errno;
-	if (rc) {
-		unlink(path);
-		return err_set(err, rc, "disk %s: %s", path, strerror(-rc));
-	}
 	return 0;
 }

@@ -25,6 +25,10 @@ struct blk_req {
 	struct aio *aio;
 	struct aio_req io;
 	struct iovec zeroes;
+	u64 piece;			/* bytes of the step under way */
+	struct iovec *cut;		/* shortened for it, by this much */
+	size_t cut_len;
+	unsigned generation;
 };
 
 struct blk;
@@ -35,25 +39,20 @@ struct blk_info {
 };
 
 struct blk_options {
-	const char *format;		/* NULL: raw, unless it looks like something else */
+	const char *format;		/* NULL: by its first bytes */
 	bool read_only;
+	bool backing_anywhere;		/* else backing files lie in the image's directory */
 };
 
 /*
- * Open a raw image or a block device, locked against a second writer.  size is
- * what it is now.  The name of the file stands in front of every error.
+ * Open an image, and all it is backed by, or a block device; locked against a
+ * second writer.  size is what it is now.  The name of the file stands in front
+ * of every error.
  */
 int  blk_open(struct blk **, const char *path, const struct blk_options *, struct err *) must_check;
-void blk_close(struct blk *);		/* nothing in flight; NULL is allowed */
+void blk_close(struct blk *);		/* flushed; nothing in flight; NULL is allowed */
 struct blk_info blk_info(const struct blk *);
 
 /* On the loop of aio.  The range is checked here: -EINVAL outside the disk,
  * -EROFS for writing to a read-only one; then done is not called. */
 int  blk_submit(struct blk *, struct aio *, struct blk_req *) must_check;
-
-/*
- * Make an image of size bytes: thin (a sparse file) or thick (all its space
- * taken now).  Refuses to touch a file that exists; leaves nothing behind when
- * it fails.
- */
-int  blk_create(const char *path, u64 size, bool thick, struct err *) must_check;

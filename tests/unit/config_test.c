@@ -252,7 +252,8 @@ static void test_disks(void **state)
 	bad("no path", "--disk", ",readonly");
 	bad("readonly", "--disk", "a,readonly=x");
 	bad("serial", "--disk", "a,serial=123456789012345678901");
-	bad("qcow2", "--disk", "a,format=qcow2");
+	bad("vmdk", "--disk", "a,format=vmdk");
+	bad("elsewhere", "--disk", "a,backing=elsewhere");
 	bad("did you mean 'readonly'", "--disk", "a,readnly");
 	bad("known: ", "--disk", "a,zzzzzz=1");
 	bad("unknown option ''", "--disk", "a,");

@@ -256,6 +256,34 @@ static void test_reset_with_requests(void **state)
 	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 512, true, 513), OK);
 }
 
+/* So does a queue taken back; then its rings and buffers are the driver's. */
+static void test_disable_with_requests(void **state)
+{
+	struct fixture *f = *state;
+	struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_IN };
+	struct piece p[] = { { HDR, 16, false }, { DATA, 4096, true }, { STATUS, 1, true } };
+	u8 got[4096];
+
+	assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(HDR), &hdr), 0);
+	for (int i = 0; i < 5; i++)
+		ring_add(&f->d.ring[0], p, 3);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+	fake_turn(&f->fake);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_READY, 0);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_READY), 0);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 5);
+	assert_int_equal(mem_fill(f->fake.p.mem, GPA(DATA), ANSWERED, sizeof(got)), 0);
+	ring_add(&f->d.ring[0], p, 3);
+	driver_kick(&f->d, 0);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 5);
+	assert_int_equal(mem_read_obj(f->fake.p.mem, GPA(DATA), &got), 0);
+	for (unsigned i = 0; i < sizeof(got); i++)
+		assert_int_equal(got[i], ANSWERED);
+	assert_int_equal(f->dev->guest_errors, 0);
+	driver_start(&f->d, 0, 1, 16);
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 512, true, 513), OK);
+}
+
 #define BOTH(name) cmocka_unit_test_setup_teardown(name, setup_threads, teardown), \
 		   cmocka_unit_test_setup_teardown(name, setup_auto, teardown)
 
@@ -265,6 +293,7 @@ int main(void)
 		BOTH(test_config), BOTH(test_read), BOTH(test_write_and_flush),
 		BOTH(test_write_zeroes_and_discard), BOTH(test_get_id), BOTH(test_errors),
 		BOTH(test_malformed), BOTH(test_reset_with_requests),
+		BOTH(test_disable_with_requests),
 		cmocka_unit_test_setup_teardown(test_read_only, setup_ro, teardown),
 	};
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +17,7 @@ enum { RING_ENTRIES = 128, POOL_THREADS = 4, STACK = 128 * 1024 };
 struct aio_engine_ops {
 	const char *name;
 	void (*submit)(struct aio *, struct aio_req *);
-	bool (*reap)(struct aio *, bool wait);		/* true: something completed */
-	void (*fini)(struct aio *);
+	bool (*reap)(struct aio *);			/* true: something completed */
 };
 
 struct aio {
@@ -31,7 +31,7 @@ struct aio {
 	unsigned unsubmitted;
 
 	pthread_mutex_t lock;		/* of what follows */
-	pthread_cond_t work, finished;
+	pthread_cond_t work;
 	struct aio_req *todo, **last_todo, *completed;
 	pthread_t thread[POOL_THREADS];
 	int nr_threads;
@@ -77,19 +77,20 @@ static void uring_submit(struct aio *a, struct aio_req *r)
 	case AIO_FALLOCATE:
 		io_uring_prep_fallocate(sqe, r->fd, r->mode, r->offset, r->len);
 		break;
+	case AIO_CALL:
+		BUG_ON(true);
 	}
 	io_uring_sqe_set_data(sqe, r);
 	a->unsubmitted++;
 }
 
-static bool uring_reap(struct aio *a, bool wait)
+static bool uring_reap(struct aio *a)
 {
 	struct io_uring_cqe *cqe;
 	bool any = false;
 
 	uring_flush(a);
-	while (!(wait && !any ? io_uring_wait_cqe(&a->ring, &cqe) :
-				io_uring_peek_cqe(&a->ring, &cqe))) {
+	while (!io_uring_peek_cqe(&a->ring, &cqe)) {
 		struct aio_req *r = io_uring_cqe_get_data(cqe);
 		int res = cqe->res;
 
@@ -100,13 +101,8 @@ static bool uring_reap(struct aio *a, bool wait)
 	return any;
 }
 
-static void uring_fini(struct aio *a)
-{
-	io_uring_queue_exit(&a->ring);
-}
-
 static const struct aio_engine_ops uring_ops = {
-	.name = "io_uring", .submit = uring_submit, .reap = uring_reap, .fini = uring_fini,
+	.name = "io_uring", .submit = uring_submit, .reap = uring_reap,
 };
 
 static int uring_init(struct aio *a)
@@ -126,10 +122,12 @@ static int uring_init(struct aio *a)
 
 /* --- threads ---------------------------------------------------------------- */
 
-static int perform(const struct aio_req *r)
+static int perform(struct aio_req *r)
 {
 	ssize_t n = -1;
 
+	if (r->op == AIO_CALL)
+		return r->call(r);
 	do {
 		switch (r->op) {
 		case AIO_READ:
@@ -144,20 +142,34 @@ static int perform(const struct aio_req *r)
 		case AIO_FALLOCATE:
 			n = fallocate(r->fd, r->mode, r->offset, r->len);
 			break;
+		case AIO_CALL:
+			BUG_ON(true);
 		}
 	} while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : (int)n;
 }
 
+/* Under lock. */
+static void complete(struct aio *a, struct aio_req *r, int res)
+{
+	u64 one = 1;
+	ssize_t rc;
+
+	r->res = res;
+	r->next = a->completed;
+	store_release(&a->completed, r);
+	rc = write(a->event_fd, &one, sizeof(one));
+	(void)rc;
+}
+
 static void *pool_main(void *arg)
 {
 	struct aio *a = arg;
-	u64 one = 1;
 
 	pthread_mutex_lock(&a->lock);
 	for (;;) {
 		struct aio_req *r = a->todo;
-		ssize_t rc;
+		int res;
 
 		if (!r && a->stop)
 			break;
@@ -169,36 +181,54 @@ static void *pool_main(void *arg)
 		if (!a->todo)
 			a->last_todo = &a->todo;
 		pthread_mutex_unlock(&a->lock);
-		r->res = perform(r);
+		res = perform(r);
 		pthread_mutex_lock(&a->lock);
-		r->next = a->completed;
-		a->completed = r;
-		pthread_cond_signal(&a->finished);
-		rc = write(a->event_fd, &one, sizeof(one));
-		(void)rc;
+		complete(a, r, res);
 	}
 	pthread_mutex_unlock(&a->lock);
 	return NULL;
 }
 
+static int pool_start(struct aio *a)
+{
+	pthread_attr_t attr;
+	int rc = 0;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK);
+	while (!rc && a->nr_threads < POOL_THREADS) {
+		rc = pthread_create(&a->thread[a->nr_threads], &attr, pool_main, a);
+		if (!rc)
+			pthread_setname_np(a->thread[a->nr_threads++], "pool");
+	}
+	pthread_attr_destroy(&attr);
+	return a->nr_threads ? 0 : -rc;
+}
+
 static void pool_submit(struct aio *a, struct aio_req *r)
 {
+	int rc = a->nr_threads ? 0 : pool_start(a);
+
 	r->next = NULL;
 	pthread_mutex_lock(&a->lock);
-	*a->last_todo = r;
-	a->last_todo = &r->next;
-	pthread_cond_signal(&a->work);
+	if (rc) {
+		complete(a, r, rc);
+	} else {
+		*a->last_todo = r;
+		a->last_todo = &r->next;
+		pthread_cond_signal(&a->work);
+	}
 	pthread_mutex_unlock(&a->lock);
 }
 
-static bool pool_reap(struct aio *a, bool wait)
+static bool pool_reap(struct aio *a)
 {
 	struct aio_req *r;
 	bool any;
 
+	if (!load_acquire(&a->completed))
+		return false;
 	pthread_mutex_lock(&a->lock);
-	while (wait && !a->completed)
-		pthread_cond_wait(&a->finished, &a->lock);
 	r = a->completed;
 	a->completed = NULL;
 	pthread_mutex_unlock(&a->lock);
@@ -212,7 +242,7 @@ static bool pool_reap(struct aio *a, bool wait)
 	return any;
 }
 
-static void pool_fini(struct aio *a)
+static void pool_stop(struct aio *a)
 {
 	pthread_mutex_lock(&a->lock);
 	a->stop = true;
@@ -223,35 +253,25 @@ static void pool_fini(struct aio *a)
 }
 
 static const struct aio_engine_ops pool_ops = {
-	.name = "threads", .submit = pool_submit, .reap = pool_reap, .fini = pool_fini,
+	.name = "threads", .submit = pool_submit, .reap = pool_reap,
 };
 
-static int pool_init(struct aio *a)
-{
-	pthread_attr_t attr;
-	int rc = 0;
-
-	a->last_todo = &a->todo;
-	a->ops = &pool_ops;
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, STACK);
-	while (!rc && a->nr_threads < POOL_THREADS) {
-		rc = pthread_create(&a->thread[a->nr_threads], &attr, pool_main, a);
-		if (!rc)
-			pthread_setname_np(a->thread[a->nr_threads++], "pool");
-	}
-	pthread_attr_destroy(&attr);
-	return a->nr_threads ? 0 : -rc;
-}
-
 /* --- both --------------------------------------------------------------------- */
+
+static bool reap(struct aio *a)
+{
+	bool any = a->ops->reap(a);
+
+	/* Calls go to threads whatever the engine. */
+	return (a->ops != &pool_ops && pool_reap(a)) || any;
+}
 
 static bool before_sleep(struct loop_hook *h)
 {
 	struct aio *a = container_of(h, struct aio, hook);
 
 	/* Much completes at once: take it now and save a trip through epoll. */
-	return a->ops->reap(a, false) || a->unsubmitted;
+	return reap(a) || a->unsubmitted;
 }
 
 static void completions_ready(struct watch *w, u32 events)
@@ -261,7 +281,7 @@ static void completions_ready(struct watch *w, u32 events)
 	ssize_t rc = read(a->event_fd, &count, sizeof(count));
 
 	(void)events, (void)rc;
-	a->ops->reap(a, false);
+	reap(a);
 }
 
 int aio_new(struct aio **out, struct loop *loop, enum aio_engine engine, struct err *err)
@@ -274,7 +294,7 @@ int aio_new(struct aio **out, struct loop *loop, enum aio_engine engine, struct 
 	a->loop = loop;
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->work, NULL);
-	pthread_cond_init(&a->finished, NULL);
+	a->last_todo = &a->todo;
 	a->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (a->event_fd < 0) {
 		rc = -errno;
@@ -290,8 +310,10 @@ int aio_new(struct aio **out, struct loop *loop, enum aio_engine engine, struct 
 		if (rc)
 			log_info("no io_uring here (%s): disks use threads", strerror(-rc));
 	}
-	if (rc)
-		rc = pool_init(a);
+	if (rc) {
+		a->ops = &pool_ops;
+		rc = pool_start(a);
+	}
 	if (!rc) {
 		a->watch.ready = completions_ready;
 		rc = watch_start(&a->watch, loop, a->event_fd, EPOLLIN);
@@ -314,12 +336,12 @@ void aio_free(struct aio *a)
 	if (a->hook.before_sleep)
 		loop_remove_hook(a->loop, &a->hook);
 	watch_stop(&a->watch);
-	if (a->ops)
-		a->ops->fini(a);
+	pool_stop(a);
+	if (a->ops == &uring_ops)
+		io_uring_queue_exit(&a->ring);
 	if (a->event_fd >= 0)
 		close(a->event_fd);
 	pthread_cond_destroy(&a->work);
-	pthread_cond_destroy(&a->finished);
 	pthread_mutex_destroy(&a->lock);
 	free(a);
 }
@@ -331,11 +353,23 @@ const char *aio_engine_name(const struct aio *a)
 
 void aio_submit(struct aio *a, struct aio_req *r)
 {
-	a->ops->submit(a, r);
+	if (r->op == AIO_CALL)
+		pool_submit(a, r);
+	else
+		a->ops->submit(a, r);
 }
 
 void aio_drain(struct aio *a, const unsigned *count)
 {
-	while (*count)
-		a->ops->reap(a, true);
+	struct pollfd p = { .fd = a->event_fd, .events = POLLIN };
+	u64 news;
+	ssize_t rc;
+
+	while (*count) {
+		if (reap(a))
+			continue;
+		poll(&p, 1, -1);
+		rc = read(a->event_fd, &news, sizeof(news));
+		(void)rc;
+	}
 }

@@ -8,7 +8,7 @@
 struct aio;
 
 enum aio_engine { AIO_AUTO, AIO_URING, AIO_THREADS };
-enum aio_op { AIO_READ, AIO_WRITE, AIO_DATASYNC, AIO_FALLOCATE };
+enum aio_op { AIO_READ, AIO_WRITE, AIO_DATASYNC, AIO_FALLOCATE, AIO_CALL };
 
 /*
  * Embedded in the caller's request, who keeps it and the iovecs until done.
@@ -22,6 +22,7 @@ struct aio_req {
 	int mode;
 	const struct iovec *iov;
 	int nr_iov;
+	int (*call)(struct aio_req *);	/* AIO_CALL: on a thread that may block; its value is res */
 	void (*done)(struct aio_req *, int res);
 	int res;			/* aio.c's own */
 	struct aio_req *next;

@@ -42,9 +42,29 @@ case_discard()
 	cmp "$T/expect" "$T/a" || fail 'not zeros where it was discarded, or something else was'
 }
 
+# The guest's disk, $T/disk, of what is in $T/raw; for qcow2 the upper two of a chain of three.
+image() # FORMAT
+{
+	if [[ $1 = raw ]]; then
+		mv "$T/raw" "$T/disk"
+	else
+		qemu-img create -q -f qcow2 -b raw -F raw "$T/middle"
+		qemu-img create -q -f qcow2 -o cluster_size=4k -b middle -F qcow2 "$T/disk"
+	fi
+}
+
+# Its bytes as they are now, in a plain file of the same name.
+unwrap() # FORMAT FILE
+{
+	[[ $1 = qcow2 ]] || return 0
+	qemu-img check -q "$2" || fail "qemu-img check ${2##*/}: status $?"
+	qemu-img convert -O raw "$2" "$2.raw"
+	mv "$2.raw" "$2"
+}
+
 # A root made by the host, with an init that boots twice: what it wrote survives a reset without unmounting, the file
 # system is clean after a remount, and the host reads the same bytes.
-case_ext4_root()
+ext4_root() # FORMAT
 {
 	local root=$T/root f
 	mkdir -p "$root"/{bin,sbin,proc,sys,dev}
@@ -76,13 +96,15 @@ case_ext4_root()
 		poweroff -f
 	INIT
 	chmod +x "$root/sbin/init"
-	mke2fs -q -F -t ext4 -d "$root" "$T/disk" 64M
+	mke2fs -q -F -t ext4 -d "$root" "$T/raw" 64M
+	image "$1"
 	vm_start "${boot[@]}" --cpus 2 --disk "$T/disk"
 	vm_expect 60 '^init: boot 1 on /dev/vda ext4'
 	vm_expect 60 '^init: boot 2 on /dev/vda ext4'
 	vm_end 60 0
 	says '^init: data is as written$'
 	says '^init: files 200$'
+	unwrap "$1" "$T/disk"
 	e2fsck -fn "$T/disk" || fail "e2fsck: status $?"
 	for f in data data2; do
 		debugfs -R "dump /$f $T/$f" "$T/disk"
@@ -91,13 +113,16 @@ case_ext4_root()
 	debugfs -R "dump /many/199 $T/199" "$T/disk"
 	[[ $(<"$T/199") = 'file 199' ]] || fail '/many/199'
 }
+case_ext4_root() { ext4_root raw; }
+case_ext4_root_qcow2() { ext4_root qcow2; }
 
 # Whatever the guest was told is on the disk, is there after vmm was killed in the middle of it.
-case_sigkill()
+sigkill() # FORMAT
 {
 	local image last i=0
-	truncate -s 64M "$T/disk"
-	mke2fs -q -F -t ext4 "$T/disk"
+	truncate -s 64M "$T/raw"
+	mke2fs -q -F -t ext4 "$T/raw"
+	image "$1"
 	vm_start "${boot[@]}" --disk "$T/disk" --append "$(run '
 		mkdir -p /mnt; mount -t ext4 /dev/vda /mnt
 		i=0
@@ -109,6 +134,8 @@ case_sigkill()
 	cp "$T/disk" "$T/killed"
 	vm 60 0 "${boot[@]}" --disk "$T/disk" --append "$(run 'mkdir -p /mnt; mount -t ext4 /dev/vda /mnt && echo mounted; ls /mnt | wc -l; umount /mnt; sync')"
 	says '^mounted$'
+	unwrap "$1" "$T/disk"
+	unwrap "$1" "$T/killed"
 	e2fsck -fn "$T/disk" || fail "e2fsck after the guest's mount: status $?"
 	e2fsck -fp "$T/killed" || i=$?
 	((i <= 1)) || fail "e2fsck -fp of what SIGKILL left: status $i"
@@ -121,3 +148,5 @@ case_sigkill()
 		rm -rf "$T/files"
 	done
 }
+case_sigkill() { sigkill raw; }
+case_sigkill_qcow2() { sigkill qcow2; }

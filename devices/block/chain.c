@@ -1,0 +1,417 @@
+/* chain.c: the files of a disk, their names, and replacing one by another. */
+#include "devices/block/chain.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "devices/block/qcow2.h"
+
+enum { DEPTH_MAX = 200 };
+#define TEMP_END ".vmm-new"
+
+void chain_tell(struct chain_job *job, const char *fmt, ...)
+{
+	char line[2 * PATH_MAX];
+	va_list ap;
+
+	if (!job || !job->tell)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	job->tell(job, line);
+}
+
+/* --- names ------------------------------------------------------------------------------- */
+
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+char *chain_resolve(const char *path)
+{
+	struct stat st;
+
+	return !lstat(path, &st) && S_ISLNK(st.st_mode) ? realpath(path, NULL) : strdup(path);
+}
+
+char *chain_seen_from(const char *path, const char *name)
+{
+	char *real, *out = NULL;
+
+	if (name[0] == '/')
+		return strdup(name);
+	real = chain_resolve(path);
+	if (real && asprintf(&out, "%.*s%s", (int)(last_part(real) - real), real, name) < 0)
+		out = NULL;
+	free(real);
+	return out;
+}
+
+static char *directory_of(const char *path)
+{
+	int len = last_part(path) - path;
+
+	return len ? strndup(path, len) : strdup("./");
+}
+
+/* Relative if that can be, so that a disk may be moved with all its files. */
+char *chain_recorded_as(const char *path, const char *file)
+{
+	char *dir = directory_of(path), *base = dir ? realpath(dir, NULL) : NULL;
+	char *real = realpath(file, NULL), *out = NULL;
+	size_t len = base ? strlen(base) : 0;
+
+	if (base && real && len > 1 && !strncmp(real, base, len) && real[len] == '/')
+		out = strdup(real + len + 1);
+	else if (real)
+		out = strdup(real);
+	free(dir);
+	free(base);
+	free(real);
+	return out;
+}
+
+bool chain_good_name(const char *name)
+{
+	size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+
+	return len && !name[len] && len <= CHAIN_NAME_MAX && *name != '.' && *name != '-';
+}
+
+/* ".qcow2" of "disk.qcow2"; a dot in front begins a hidden name. */
+static const char *extension_of(const char *path)
+{
+	const char *base = last_part(path), *dot = strrchr(base, '.');
+
+	return dot && dot != base ? dot : base + strlen(base);
+}
+
+char *chain_snapshot_path(const char *path, const char *name)
+{
+	const char *extension = extension_of(path);
+	char *out;
+
+	return asprintf(&out, "%.*s@%s%s", (int)(extension - path), path, name, extension) < 0 ?
+		NULL : out;
+}
+
+bool chain_snapshot_name(const char *path, const struct chain_file *file,
+			 char name[CHAIN_NAME_MAX + 1])
+{
+	const char *base = last_part(path), *extension = extension_of(path);
+	const char *other = last_part(file->path);
+	size_t stem = extension - base, end = strlen(extension), len = strlen(other);
+	struct stat st;
+	char *beside;
+	bool is;
+
+	if (len < stem + 2 + end || strncmp(other, base, stem) || other[stem] != '@' ||
+	    strcmp(other + len - end, extension) || len - end - stem - 1 > CHAIN_NAME_MAX)
+		return false;
+	snprintf(name, CHAIN_NAME_MAX + 1, "%.*s", (int)(len - end - stem - 1), other + stem + 1);
+	beside = chain_good_name(name) ? chain_snapshot_path(path, name) : NULL;
+	is = beside && !stat(beside, &st) && st.st_dev == file->dev && st.st_ino == file->ino;
+	free(beside);
+	return is;
+}
+
+/* --- the family ---------------------------------------------------------------------------- */
+
+static void file_free(struct chain_file *f)
+{
+	free(f->path);
+	free(f->backing);
+	free(f->backing_format);
+}
+
+void chain_family_free(struct chain_family *f)
+{
+	for (unsigned n = 0; n < f->nr; n++)
+		file_free(&f->file[n]);
+	free(f->file);
+	*f = (struct chain_family){ 0 };
+}
+
+static bool is_same(const struct chain_file *f, const struct stat *st)
+{
+	return f->dev == st->st_dev && f->ino == st->st_ino;
+}
+
+static struct chain_file *find_file(const struct chain_family *f, const struct stat *st)
+{
+	for (unsigned n = 0; n < f->nr; n++)
+		if (is_same(&f->file[n], st))
+			return &f->file[n];
+	return NULL;
+}
+
+/* As the last of the family. */
+static int add_file(struct chain_family *f, const char *path, const char *format, struct err *err)
+{
+	struct image_options o = { .format = format, .read_only = true, .no_backing = true,
+				   .no_lock = true };
+	struct chain_file *file = reallocarray(f->file, f->nr + 1, sizeof(*file));
+	struct image *i;
+	struct stat st;
+	int rc;
+
+	if (!file)
+		return err_set(err, -ENOMEM, "out of memory");
+	f->file = file;
+	rc = image_open(&i, path, &o, err);
+	if (rc)
+		return rc;
+	file = &f->file[f->nr];
+	if (fstat(i->fd, &st)) {
+		rc = err_set(err, -errno, "disk %s: %s", path, strerror(errno));
+		image_close(i);
+		return rc;
+	}
+	*file = (struct chain_file){
+		.path = strdup(path), .format = i->ops->format, .size = i->size, .parent = -1,
+		.on_host = st.st_blocks * 512ULL, .changed = st.st_mtime, .dev = st.st_dev,
+		.ino = st.st_ino, .backing = i->backing_path, .backing_format = i->backing_format,
+	};
+	i->backing_path = i->backing_format = NULL;
+	image_close(i);
+	if (!file->path) {
+		file_free(file);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	f->nr++;
+	return 0;
+}
+
+int chain_no_format(const char *path, const char *backing, struct err *err)
+{
+	return err_set(err, -EINVAL, "disk %s: it does not say what format its backing file %s has; "
+		       "record it with 'vmm disk rebase --format'", path, backing);
+}
+
+static int add_chain(struct chain_family *f, struct err *err)
+{
+	struct chain_file *last = &f->file[f->nr - 1];
+	struct stat st;
+	char *below;
+	int rc;
+
+	if (!last->backing_format)
+		return chain_no_format(last->path, last->backing, err);
+	if (f->nr >= DEPTH_MAX)
+		return err_set(err, -EINVAL, "disk %s: more than %d files deep", last->path, DEPTH_MAX);
+	below = chain_seen_from(last->path, last->backing);
+	if (!below)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (!stat(below, &st) && find_file(f, &st))
+		rc = err_set(err, -EINVAL, "disk %s: its backing files go round in a circle", last->path);
+	else
+		rc = add_file(f, below, last->backing_format, err);
+	free(below);
+	if (!rc)
+		f->file[f->nr - 2].parent = f->nr - 1;
+	return rc;
+}
+
+static bool is_temp(const char *name)
+{
+	size_t len = strlen(name), end = strlen(TEMP_END);
+
+	return *name == '.' && len > end && !strcmp(name + len - end, TEMP_END);
+}
+
+/* The qcow2 files beside the disk that have a backing file; what is none is passed over. */
+static void add_beside(struct chain_family *f, const char *path)
+{
+	char *dir = directory_of(path);
+	DIR *d = dir ? opendir(dir) : NULL;
+	struct dirent *entry;
+
+	while (d && (entry = readdir(d))) {
+		char *name = chain_seen_from(path, entry->d_name);
+		struct stat st;
+
+		if (name && !is_temp(entry->d_name) && !stat(name, &st) && S_ISREG(st.st_mode) &&
+		    !find_file(f, &st) && !add_file(f, name, "qcow2", NULL) &&
+		    !f->file[f->nr - 1].backing)
+			file_free(&f->file[--f->nr]);
+		free(name);
+	}
+	if (d)
+		closedir(d);
+	free(dir);
+	for (unsigned n = f->depth; n < f->nr; n++) {
+		char *below = chain_seen_from(f->file[n].path, f->file[n].backing);
+		struct chain_file *parent;
+		struct stat st;
+
+		parent = below && !stat(below, &st) ? find_file(f, &st) : NULL;
+		f->file[n].parent = parent ? parent - f->file : -1;
+		free(below);
+	}
+}
+
+int chain_family(struct chain_family *f, const char *given, const char *format, struct err *err)
+{
+	char *path = chain_resolve(given);
+	int rc;
+
+	*f = (struct chain_family){ 0 };
+	if (!path)
+		return err_set(err, -errno, "disk %s: %s", given, strerror(errno));
+	rc = add_file(f, path, format, err);
+	while (!rc && f->file[f->nr - 1].backing && !add_chain(f, &f->broken))
+		;
+	f->depth = f->nr;
+	if (!rc)
+		add_beside(f, path);
+	free(path);
+	return rc;
+}
+
+const struct chain_file *chain_user(const struct chain_family *f, int k)
+{
+	for (unsigned n = f->depth; n < f->nr; n++)
+		if (f->file[n].parent == k)
+			return &f->file[n];
+	return NULL;
+}
+
+/* --- opening, making, replacing --------------------------------------------------------------- */
+
+/* Who replaced it held the lock until just now. */
+int chain_still_there(const struct image *i, struct err *err)
+{
+	struct stat a, b;
+
+	if (!fstat(i->fd, &a) && !stat(i->path, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+		return 0;
+	return err_set(err, -EBUSY, "disk %s: another program has just replaced it; try again", i->path);
+}
+
+int chain_open(struct image **out, const char *path, const struct image_options *o,
+	       struct chain_family *f, struct err *err)
+{
+	struct image_options own = { .format = o->format, .no_backing = true };
+	const struct chain_file *user;
+	struct stat st;
+	int rc;
+
+	*f = (struct chain_family){ 0 };
+	rc = image_open(out, path, &own, err);
+	if (rc)
+		return rc;
+	if (fstat((*out)->fd, &st) || !S_ISREG(st.st_mode))
+		rc = err_set(err, -EINVAL, "disk %s: not a file, which could be renamed", path);
+	if (!rc)
+		rc = chain_still_there(*out, err);
+	if (!rc)
+		rc = chain_family(f, path, (*out)->ops->format, err);
+	user = rc ? NULL : chain_user(f, 0);
+	if (user)
+		rc = err_set(err, -EBUSY, "disk %s: %s is based on it and would no longer be right; "
+			     "'vmm disk rebase --backing none' makes that one whole", path, user->path);
+	if (rc) {
+		image_close(*out);
+		*out = NULL;
+		chain_family_free(f);
+	}
+	return rc;
+}
+
+void chain_like(const struct image *i, struct image_create *c)
+{
+	const struct qcow2 *q = i->own;
+
+	c->format = i->ops->format;
+	if (i->ops != &qcow2_image)
+		return;
+	c->cluster = i->cluster;
+	c->refcount_bits = 1u << q->refcount_order;
+	c->version = q->version;
+	c->lazy_refcounts = q->compatible & QCOW2_LAZY_REFCOUNTS;
+	c->zstd = q->compression == QCOW2_ZSTD;
+}
+
+const char *chain_state(const struct image *i)
+{
+	const struct qcow2 *q = i->own;
+
+	if (i->ops != &qcow2_image || !(q->incompatible & (QCOW2_DIRTY | QCOW2_CORRUPT)))
+		return NULL;
+	return q->incompatible & QCOW2_CORRUPT ? "damaged" : "dirty";
+}
+
+char *chain_temp(const char *path)
+{
+	const char *base = last_part(path);
+	char *out;
+
+	return asprintf(&out, "%.*s.%s" TEMP_END, (int)(base - path), path, base) < 0 ? NULL : out;
+}
+
+int chain_make(const char *path, const char *temp, const struct image_create *c, struct err *err)
+{
+	struct stat st;
+	int rc;
+
+	/* The lock on path is held: what is there is from one who did not come to an end. */
+	unlink(temp);
+	rc = image_create(temp, c, err);
+	/* Whoever could use the disk can go on doing so; an owner only root may set. */
+	if (!rc && !stat(path, &st)) {
+		(void)!chown(temp, st.st_uid, st.st_gid);
+		(void)!chmod(temp, st.st_mode & 0777);
+	}
+	return rc;
+}
+
+int chain_sync_dir(const char *path, struct err *err)
+{
+	char *dir = directory_of(path);
+	int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	int rc = fd < 0 ? -errno : 0;
+
+	/* Some file systems do not sync directories, and need not. */
+	if (!rc && fsync(fd) && errno != EINVAL && errno != EBADF)
+		rc = -errno;
+	if (fd >= 0)
+		close(fd);
+	free(dir);
+	return rc ? err_set(err, rc, "the directory of %s: %s", path, strerror(-rc)) : 0;
+}
+
+int chain_replace(const char *temp, const char *path, bool *done, struct err *err)
+{
+	int rc = chain_sync_dir(path, err);
+
+	*done = false;
+	if (rc)
+		return rc;
+	if (rename(temp, path))
+		return err_set(err, -errno, "disk %s: renaming %s to it: %s", path, temp, strerror(errno));
+	*done = true;
+	return chain_sync_dir(path, err);
+}
+
+int chain_settle(struct image *i)
+{
+	int rc = 0;
+
+	/* Twice: what was freed since the first is given back by the second. */
+	for (int n = 0; n < 2 && !rc; n++) {
+		rc = image_flush(i);
+		if (!rc)
+			image_reclaim(i);
+	}
+	return rc ? rc : image_flush(i);
+}

@@ -1,0 +1,272 @@
+/* chain_change.c: folding a delta into what is below it, another backing file, less space. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "devices/block/chain.h"
+
+/* --- commit --------------------------------------------------------------------------------- */
+
+struct commit {
+	char *path, *below;
+	struct image *top, *base;
+	struct chain_family family;
+	bool own;		/* base is a snapshot of this disk */
+};
+
+static int open_base(struct commit *c, const struct image_options *o, struct err *err)
+{
+	struct image_options all = { .format = "qcow2", .read_only = true, .no_lock = true,
+				     .backing_anywhere = o->backing_anywhere };
+	struct image_options base = { .format = c->top->backing_format,
+				      .backing_anywhere = o->backing_anywhere };
+	const struct chain_file *user = chain_user(&c->family, 1);
+	char name[CHAIN_NAME_MAX + 1];
+	struct image *i;
+	int rc;
+
+	/* The rules for chains hold for a file that is written to, too. */
+	rc = image_open(&i, c->path, &all, err);
+	if (rc)
+		return rc;
+	image_close(i);
+	if (user)
+		return err_set(err, -EBUSY, "disk %s: %s is based on %s, too, and would no longer be "
+			       "right; 'vmm disk rebase --backing none' makes that one whole", c->path,
+			       user->path, c->below);
+	c->own = chain_snapshot_name(c->path, &c->family.file[1], name);
+	return image_open(&c->base, c->below, &base, err);
+}
+
+static int fold(struct commit *c, struct chain_job *job, struct err *err)
+{
+	struct image *top = c->top, *base = c->base;
+	struct chain_copy how = { .own = true };
+	int rc = 0;
+
+	if (base->size < top->size)
+		rc = image_resize(base, top->size, err);
+	if (!rc)
+		rc = chain_copy(top, base, &how, job, err);
+	if (!rc && c->own && base->size > top->size)
+		rc = image_resize(base, top->size, err);
+	return rc ? err_prefix(err, "disk %s: ", c->below), rc : 0;
+}
+
+/* The base has all; until then the delta had it, so any number of tries do the same. */
+static int finish(struct commit *c, struct chain_job *job, struct err *err)
+{
+	struct image_create empty = { .size = c->top->size, .backing = c->top->backing_path,
+				      .backing_format = c->top->backing_format };
+	char *temp;
+	bool done;
+	int rc;
+
+	if (c->own) {
+		rc = chain_replace(c->below, c->path, &done, err);
+		if (done)
+			chain_tell(job, "%s is what %s was, with its changes, in %s", c->path, c->below,
+				   c->base->ops->format);
+		return rc;
+	}
+	temp = chain_temp(c->path);
+	if (!temp)
+		return err_set(err, -ENOMEM, "out of memory");
+	chain_like(c->top, &empty);
+	rc = chain_make(c->path, temp, &empty, err);
+	if (!rc) {
+		rc = chain_replace(temp, c->path, &done, err);
+		if (done)
+			chain_tell(job, "%s has all changes; %s is an empty delta of it", c->below,
+				   c->path);
+		else
+			unlink(temp);
+	}
+	free(temp);
+	return rc;
+}
+
+static int refuse_internal(struct image *i, struct err *err)
+{
+	struct image_snapshot *s = NULL;
+	unsigned nr = 0;
+	int rc = image_snapshots(i, &s, &nr, err);
+
+	image_snapshots_free(s, nr);
+	if (rc)
+		return err_prefix(err, "disk %s: ", i->path), rc;
+	return nr ? err_set(err, -ENOTSUP, "disk %s: it has snapshots inside, which this would lose or "
+			    "change; delete them first with 'vmm disk delete'", i->path) : 0;
+}
+
+int chain_commit(const char *given, const struct image_options *o, struct chain_job *job,
+		 struct err *err)
+{
+	struct commit c = { .path = chain_resolve(given) };
+	int rc;
+
+	if (!c.path)
+		return err_set(err, -errno, "disk %s: %s", given, strerror(errno));
+	rc = chain_open(&c.top, c.path, o, &c.family, err);
+	if (!rc && !c.top->backing_path)
+		rc = err_set(err, -EINVAL, "disk %s: it has no backing file to commit to", c.path);
+	if (!rc)
+		rc = refuse_internal(c.top, err);
+	if (!rc && c.family.depth < 2)
+		rc = err_set(err, c.family.broken.code, "%s", c.family.broken.msg);
+	if (!rc) {
+		c.below = c.family.file[1].path;
+		rc = open_base(&c, o, err);
+	}
+	if (!rc)
+		rc = fold(&c, job, err);
+	if (!rc)
+		rc = finish(&c, job, err);
+	image_close(c.base);
+	image_close(c.top);
+	chain_family_free(&c.family);
+	free(c.path);
+	return rc;
+}
+
+/* --- rebase --------------------------------------------------------------------------------- */
+
+/* A look that takes no lock: ours would be in the way. */
+static int not_of_itself(const struct image *top, const char *file, const char *format,
+			 struct err *err)
+{
+	struct chain_family f;
+	struct stat st;
+	int rc = chain_family(&f, file, format, err);
+
+	for (unsigned n = 0; !rc && n < f.depth; n++)
+		if (!fstat(top->fd, &st) && f.file[n].dev == st.st_dev && f.file[n].ino == st.st_ino)
+			rc = err_set(err, -EINVAL, "disk %s: %s is %s", top->path, file,
+				     n ? "based on it" : "the same file");
+	chain_family_free(&f);
+	return rc;
+}
+
+/* Where it is as seen from here; NULL: out of memory. */
+static char *new_backing(const struct image *top, const struct chain_rebase *r)
+{
+	return r->backing ? strdup(r->backing) : chain_seen_from(top->path, top->backing_path);
+}
+
+static int rebase(struct image *top, const struct chain_rebase *r, bool copy,
+		  const struct image_options *o, struct chain_job *job, struct err *err)
+{
+	struct image_options io = { .format = r->format, .read_only = true,
+				    .backing_anywhere = o->backing_anywhere };
+	char *file = new_backing(top, r), *name = NULL;
+	struct image *below = NULL;
+	int rc = file ? 0 : err_set(err, -ENOMEM, "out of memory");
+
+	if (!rc && *file) {
+		rc = not_of_itself(top, file, r->format, err);
+		if (!rc)
+			rc = image_open(&below, file, &io, err);
+	}
+	if (!rc && below) {
+		name = r->backing ? chain_recorded_as(top->path, file) : strdup(top->backing_path);
+		if (!name)
+			rc = err_set(err, -errno, "disk %s: %s", file, strerror(errno));
+	}
+	if (!rc && copy)
+		rc = chain_keep(top, below, job, err);
+	if (!rc) {
+		rc = image_set_backing(top, name, below ? below->ops->format : NULL, err);
+		if (rc)
+			err_prefix(err, "disk %s: ", top->path);
+	}
+	if (!rc && below)
+		chain_tell(job, "%s is backed by %s, %s", top->path, name, below->ops->format);
+	else if (!rc)
+		chain_tell(job, "%s has no backing file", top->path);
+	image_close(below);
+	free(file);
+	free(name);
+	return rc;
+}
+
+int chain_rebase(const char *given, const struct chain_rebase *r, const struct image_options *o,
+		 struct chain_job *job, struct err *err)
+{
+	char *path = chain_resolve(given);
+	bool copy = r->backing && !r->trust;
+	struct image_options io = { .format = "qcow2", .backing_anywhere = o->backing_anywhere,
+				    .no_backing = !copy };
+	struct image *top = NULL;
+	int rc = path ? image_open(&top, path, &io, err) :
+		 err_set(err, -errno, "disk %s: %s", given, strerror(errno));
+
+	if (!rc)
+		rc = chain_still_there(top, err);
+	if (!rc && !r->backing && !top->backing_path)
+		rc = err_set(err, -EINVAL, "disk %s: it has no backing file whose format could be "
+			     "recorded", path);
+	if (!rc && copy)
+		rc = refuse_internal(top, err);
+	if (!rc)
+		rc = rebase(top, r, copy, o, job, err);
+	image_close(top);
+	free(path);
+	return rc;
+}
+
+/* --- compact ---------------------------------------------------------------------------------- */
+
+static int rewrite(struct image *from, const char *temp, const struct image_options *o,
+		   struct chain_job *job, struct err *err)
+{
+	struct image_create c = { .size = from->size, .backing = from->backing_path,
+				  .backing_format = from->backing_format };
+	struct image_options io = { .format = "qcow2", .backing_anywhere = o->backing_anywhere };
+	struct chain_copy how = { .own = true, .keep_packed = true };
+	struct image *to;
+	bool done = false;
+	int rc;
+
+	if (c.backing && !c.backing_format)
+		return chain_no_format(from->path, c.backing, err);
+	chain_like(from, &c);
+	rc = chain_make(from->path, temp, &c, err);
+	if (rc)
+		return rc;
+	rc = image_open(&to, temp, &io, err);
+	if (!rc) {
+		rc = chain_copy(from, to, &how, job, err);
+		image_close(to);
+	}
+	if (!rc)
+		rc = chain_replace(temp, from->path, &done, err);
+	if (!done)
+		unlink(temp);
+	return rc;
+}
+
+int chain_compact(const char *given, const struct image_options *o, struct chain_job *job,
+		  struct err *err)
+{
+	struct image_options io = { .format = o->format, .no_backing = true };
+	char *path = chain_resolve(given), *temp = path ? chain_temp(path) : NULL;
+	struct image *i = NULL;
+	int rc = temp ? 0 : err_set(err, -errno, "disk %s: %s", given, strerror(errno));
+
+	if (!rc)
+		rc = image_open(&i, path, &io, err);
+	if (!rc)
+		rc = chain_still_there(i, err);
+	if (!rc && i->ops == &raw_image) {
+		rc = chain_punch(i, job, err);
+	} else if (!rc) {
+		rc = refuse_internal(i, err);
+		if (!rc)
+			rc = rewrite(i, temp, o, job, err);
+	}
+	image_close(i);
+	free(temp);
+	free(path);
+	return rc;
+}

@@ -1,0 +1,159 @@
+/* image.h: disk images: a chain of files, and where in them the disk's bytes are. */
+#pragma once
+#include "vmm/core/base.h"
+#include "vmm/core/err.h"
+
+/*
+ * A format only says where bytes live; image.c does reading through the backing
+ * chain, copy-on-write and the order of writes, once for all formats.  Nothing
+ * here locks: one thread at a time per chain (blk.c sees to it).  Offsets and
+ * lengths are in bytes, multiples of BLK_SECTOR unless said otherwise.
+ */
+enum extent_kind {
+	EXTENT_DATA,		/* in this file, at file_offset */
+	EXTENT_ZERO,		/* zeroes, whatever the backing image says */
+	EXTENT_ABSENT,		/* ask the backing image; zeroes if there is none */
+	EXTENT_PACKED,		/* compressed: unpack */
+};
+
+struct extent {
+	enum extent_kind kind;
+	u64 start, len;		/* in the disk: len >= 1 */
+	u64 file_offset;	/* EXTENT_DATA; also EXTENT_ZERO with space kept for it, else 0 */
+	bool writable;		/* EXTENT_DATA: nothing else refers to it, write in place */
+	bool fresh;		/* from alloc: reads as zeroes in the file already */
+};
+
+struct image;
+
+struct image_ops {
+	const char *format;				/* "qcow2" */
+	int  (*open)(struct image *, struct err *);	/* fd, path, read_only, size (of the file) are set */
+	/*
+	 * What is at start, at most len bytes on.  nowait: -EAGAIN where that
+	 * would take reading the file.
+	 */
+	int  (*map)(struct image *, u64 start, u64 len, bool nowait, struct extent *);
+	/*
+	 * The following are NULL where every byte always is EXTENT_DATA and
+	 * writable (raw).  alloc: room for at most len bytes from start on, both
+	 * multiples of the cluster size, in one piece, referred to by nothing
+	 * yet.  publish: the data is in it, the disk's bytes are there from now
+	 * on.  cancel: give it back.
+	 */
+	int  (*alloc)(struct image *, u64 start, u64 len, struct extent *);
+	int  (*publish)(struct image *, const struct extent *);
+	void (*cancel)(struct image *, const struct extent *);
+	int  (*unpack)(struct image *, const struct extent *, void *cluster);
+	/* A cluster, compressed; 1: it would not be smaller, nothing was written.
+	 * NULL: this format has no compression. */
+	int  (*write_packed)(struct image *, u64 start, const void *cluster);
+	/* Whole clusters, or up to the disk's end, as zeroes from now on. */
+	int  (*zero)(struct image *, u64 start, u64 len, bool unmap);
+	/* Everything published is on the disk for good. */
+	int  (*flush)(struct image *);
+	/* What was freed before the previous call is reused from now on.  Call it
+	 * after flush, and when no I/O from before that call is under way. */
+	void (*reclaim)(struct image *);
+	/* Before the disk grows, tables for that size; then the size itself, last. */
+	int  (*reserve)(struct image *, u64 size, struct err *);
+	int  (*resize)(struct image *, u64 size, struct err *);
+	void (*close)(struct image *);
+};
+
+enum { CLUSTER_MIN = 512, CLUSTER_MAX = 2 * MIB };
+
+struct image {
+	const struct image_ops *ops;
+	int fd;
+	bool read_only;
+	char *path;
+	u64 size;			/* of the disk */
+	u32 cluster;			/* bytes; what alloc and zero go by */
+	char *backing_path, *backing_format;	/* as recorded; NULL: none */
+	struct image *backing;
+	u8 *bounce;			/* a cluster, for copy-on-write */
+	void *own;			/* the format's */
+};
+
+struct image_options {
+	const char *format;		/* NULL: by the file's first bytes */
+	bool read_only;
+	bool backing_anywhere;		/* else only in the image's own directory */
+	bool no_backing;		/* only this file: ABSENT reads as zeroes */
+	bool no_lock;			/* look at one that is in use (info, map) */
+	bool repairing;			/* open it even where a format says it is not consistent */
+};
+
+extern const struct image_ops raw_image, qcow2_image;
+
+/*
+ * Open path and all it is backed by, locked against a second writer.  The
+ * file's name stands in front of every error.  -EINVAL: not an image that can
+ * be used, and why.
+ */
+int  image_open(struct image **, const char *path, const struct image_options *, struct err *) must_check;
+/* NULL is allowed.  What was not flushed may be lost. */
+void image_close(struct image *);
+
+/* Inside the disk (the caller checked); 0 or -errno, never short. */
+int image_read(struct image *, u64 offset, void *buf, size_t len) must_check;
+int image_write(struct image *, u64 offset, const void *buf, size_t len) must_check;
+/* The same, compressed where that makes it smaller; -EOPNOTSUPP: this format
+ * cannot.  offset and len are whole clusters, or go to the disk's end. */
+int image_write_packed(struct image *, u64 offset, const void *buf, size_t len) must_check;
+int image_zero(struct image *, u64 offset, u64 len, bool unmap) must_check;
+int image_discard(struct image *, u64 offset, u64 len) must_check;	/* advice: whole clusters */
+int image_flush(struct image *) must_check;
+void image_reclaim(struct image *);
+int image_resize(struct image *, u64 size, struct err *) must_check;
+/* Record another backing file (NULL: none) and its format; what is open stays as
+ * it is.  The caller sees to it that the disk's bytes stay the same. */
+int image_set_backing(struct image *, const char *path, const char *format, struct err *) must_check;
+
+/* The whole chain: which file holds it (depth 0: this one), or zeroes (-1). */
+struct image_where {
+	int depth;
+	struct image *image;		/* NULL: zeroes */
+	struct extent extent;
+};
+int image_where(struct image *, u64 offset, u64 len, struct image_where *) must_check;
+
+enum preallocation { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
+
+struct image_create {
+	const char *format;		/* "raw", "qcow2" */
+	u64 size;			/* bytes; 0 with a backing image: its size */
+	enum preallocation preallocation;
+	/* qcow2 */
+	u32 cluster;			/* 0: 64 KiB */
+	u32 refcount_bits;		/* 0: 16 */
+	unsigned version;		/* 0: 3 */
+	bool lazy_refcounts, zstd;
+	const char *backing, *backing_format;
+};
+
+/* Refuses to touch a file that exists; leaves nothing behind when it fails. */
+int image_create(const char *path, const struct image_create *, struct err *) must_check;
+
+/* What check found, counted; with repair, what is left after it. */
+struct image_check {
+	u64 corruptions, leaks;		/* wrong; merely wasted, in clusters */
+	u64 fixed;
+	u64 allocated, packed, total;	/* clusters of the disk */
+	void (*tell)(const char *line, void *arg);	/* NULL: counts only */
+	void *arg;
+};
+/* Of the top file only.  0 even where something is wrong; -errno: could not look. */
+int image_check(struct image *, bool repair, struct image_check *, struct err *) must_check;
+
+/* Snapshots inside a qcow2 file, as other programs make them. */
+struct image_snapshot {
+	char *id, *name;
+	u64 date_s, size, vm_state;	/* bytes of the disk; of a stopped VM's memory, kept beside it */
+};
+int  image_snapshots(struct image *, struct image_snapshot **, unsigned *nr, struct err *) must_check;
+void image_snapshots_free(struct image_snapshot *, unsigned nr);
+/* By name or id.  -ENOENT: there is none such. */
+int  image_snapshot_apply(struct image *, const char *name, struct err *) must_check;
+int  image_snapshot_delete(struct image *, const char *name, struct err *) must_check;

@@ -1,0 +1,335 @@
+/* qcow2_check.c: count every reference in the file anew, and compare. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "devices/block/file.h"
+#include "devices/block/qcow2.h"
+
+enum { TOLD_MAX = 100 };
+
+struct checker {
+	struct qcow2 *q;
+	struct image_check *c;
+	u64 file_clusters;
+	u64 nr;				/* clusters with room in seen */
+	u32 *seen;			/* references found */
+	const u64 *more_l1;		/* which is to be referred to soon */
+	u32 more_len;
+	u64 more_offset;
+	unsigned told;
+	int rc;				/* -errno: could not look */
+};
+
+static void tell(struct checker *k, const char *fmt, ...) printf_like(2, 3);
+static void tell(struct checker *k, const char *fmt, ...)
+{
+	char line[200];
+	va_list ap;
+
+	if (!k->c->tell || k->told > TOLD_MAX)
+		return;
+	if (k->told++ == TOLD_MAX) {
+		k->c->tell("and so on", k->c->arg);
+		return;
+	}
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	k->c->tell(line, k->c->arg);
+}
+
+/* False: it cannot be. */
+static bool see(struct checker *k, u64 offset, u64 len, const char *what)
+{
+	u64 first = offset >> k->q->cluster_bits, last = (offset + len - 1) >> k->q->cluster_bits;
+
+	if (offset + len < offset || last >= k->file_clusters) {
+		tell(k, "corrupt: %s at %#" PRIx64 " is beyond the end of the file", what, offset);
+		k->c->corruptions++;
+		return false;
+	}
+	for (u64 c = first; c <= last; c++)
+		if (k->seen[c] != UINT32_MAX)
+			k->seen[c]++;
+	return true;
+}
+
+static bool see_table(struct checker *k, u64 offset, u64 len, const char *what)
+{
+	if (offset & (cluster_len(k->q) - 1)) {
+		tell(k, "corrupt: %s at %#" PRIx64 " is not at the beginning of a cluster", what, offset);
+		k->c->corruptions++;
+		return false;
+	}
+	return see(k, offset, len, what);
+}
+
+static void see_entry(struct checker *k, u64 v, bool active)
+{
+	struct qcow2 *q = k->q;
+
+	if (v & QCOW2_PACKED) {
+		struct packed p = packed_place(q, v);
+
+		/* Its last sector may be cut off by the end of the file. */
+		see(k, p.offset, MIN(p.len, (k->file_clusters << q->cluster_bits) - p.offset), "compressed data");
+		k->c->packed += active;
+		k->c->allocated += active;
+		return;
+	}
+	if (!(v & QCOW2_OFFSET)) {
+		return;
+	}
+	if (see_table(k, v & QCOW2_OFFSET, cluster_len(q), "data"))
+		k->c->allocated += active;
+}
+
+/* In pieces: an L2 table may have two megabytes. */
+static void see_l2(struct checker *k, u64 table, bool active)
+{
+	u64 piece[512];
+
+	for (u64 at = 0; at < cluster_len(k->q) && !k->rc; at += MIN(sizeof(piece), cluster_len(k->q))) {
+		u64 len = MIN(sizeof(piece), cluster_len(k->q));
+
+		k->rc = file_read(k->q->image->fd, table + at, piece, len);
+		for (u64 n = 0; n < len / 8 && !k->rc; n++)
+			see_entry(k, be64toh(piece[n]), active);
+	}
+}
+
+static void see_l1(struct checker *k, const u64 *l1, u32 len, bool active)
+{
+	for (u32 n = 0; n < len && !k->rc; n++) {
+		u64 table = l1[n] & QCOW2_OFFSET;
+
+		if (table && see_table(k, table, cluster_len(k->q), "an L2 table"))
+			see_l2(k, table, active);
+	}
+}
+
+/* --- internal snapshots: their L1 tables refer to clusters too ------------------------------- */
+
+static void see_snapshots(struct checker *k)
+{
+	struct qcow2 *q = k->q;
+	u64 at = q->snapshots_offset;
+
+	for (u32 n = 0; n < q->nr_snapshots && !k->rc; n++) {
+		struct snapshot_header h;
+		u64 *l1 = NULL, len;
+
+		k->rc = file_read(q->image->fd, at, &h, sizeof(h));
+		if (k->rc)
+			return;
+		len = be32toh(h.l1_len);
+		if (len > L1_BYTES_MAX / 8 || (len && !see_table(k, be64toh(h.l1_offset), len * 8,
+								   "a snapshot's L1 table"))) {
+			k->c->corruptions += len > L1_BYTES_MAX / 8;
+			return;
+		}
+		k->rc = qcow2_read_l1(q, be64toh(h.l1_offset), len, &l1);
+		if (!k->rc)
+			see_l1(k, l1, len, false);
+		free(l1);
+		at += sizeof(h) + be32toh(h.extra_len) + be16toh(h.id_len) + be16toh(h.name_len);
+		at = ALIGN_UP(at, 8);
+		if (at - q->snapshots_offset > 64 * MIB) {
+			tell(k, "corrupt: the table of snapshots is too long");
+			k->c->corruptions++;
+			return;
+		}
+	}
+	if (q->nr_snapshots && !k->rc)
+		see_table(k, q->snapshots_offset, at - q->snapshots_offset, "the table of snapshots");
+}
+
+/* --- compare ------------------------------------------------------------------------------------ */
+
+static void see_all(struct checker *k)
+{
+	struct qcow2 *q = k->q;
+
+	see(k, 0, cluster_len(q), "the header");
+	if (q->l1_len)
+		see_table(k, q->l1_offset, q->l1_len * 8ULL, "the L1 table");
+	see_l1(k, q->l1, q->l1_len, true);
+	if (k->more_len && see_table(k, k->more_offset, k->more_len * 8ULL, "the L1 table"))
+		see_l1(k, k->more_l1, k->more_len, false);
+	see_snapshots(k);
+	see_table(k, q->reftable_offset, q->reftable_len * 8ULL, "the refcount table");
+	for (u32 n = 0; n < q->reftable_len; n++)
+		if (q->reftable[n])
+			see_table(k, q->reftable[n], cluster_len(q), "a refcount block");
+}
+
+/* COPIED says "exactly one": a lie lets a writer change what others see. */
+static void check_copied_entry(struct checker *k, u64 *v, bool *changed, const char *what)
+{
+	u64 offset = *v & QCOW2_OFFSET, c = offset >> k->q->cluster_bits;
+	bool should;
+
+	if (!offset || c >= k->nr || (*v & QCOW2_PACKED))
+		return;
+	should = k->seen[c] == 1;
+	if (should == !!(*v & QCOW2_COPIED))
+		return;
+	*v ^= QCOW2_COPIED;
+	*changed = true;
+	/* Not copied, but alone: it merely costs a copy. */
+	if (!should) {
+		tell(k, "corrupt: %s at %#" PRIx64 " has %u references but claims one", what, offset,
+		     k->seen[c]);
+		k->c->corruptions++;
+	}
+}
+
+static void check_copied(struct checker *k, bool repair)
+{
+	struct qcow2 *q = k->q;
+
+	for (u32 n = 0; n < q->l1_len && !k->rc; n++) {
+		u64 entry = q->l1[n], table = entry & QCOW2_OFFSET;
+		bool changed = false;
+
+		if (!table || table & (cluster_len(q) - 1) || table >> q->cluster_bits >= k->file_clusters)
+			continue;
+		check_copied_entry(k, &entry, &changed, "an L2 table");
+		if (changed && repair)
+			l1_set(q, n, entry);
+		for (u64 at = 0; at < cluster_len(q) && !k->rc; at += 8) {
+			struct slice *s;
+			u64 v;
+
+			changed = false;
+			k->rc = cache_get(q, table + at, false, false, &s);
+			if (k->rc)
+				return;
+			memcpy(&v, s->data + (at & (q->slice_len - 1)), 8);
+			v = be64toh(v);
+			check_copied_entry(k, &v, &changed, "data");
+			if (!changed || !repair)
+				continue;
+			v = htobe64(v);
+			memcpy(s->data + (at & (q->slice_len - 1)), &v, 8);
+			cache_dirty(q, s, at & (q->slice_len - 1));
+		}
+	}
+}
+
+static void compare_counts(struct checker *k, bool repair)
+{
+	struct qcow2 *q = k->q;
+
+	for (u64 c = 0; c < k->nr && !k->rc; c++) {
+		bool has_block = c >> q->block_bits < q->reftable_len && q->reftable[c >> q->block_bits];
+		u64 is;
+
+		k->rc = refcount_get(q, c, &is);
+		if (k->rc || is == k->seen[c])
+			continue;
+		if (is < k->seen[c]) {
+			tell(k, "corrupt: cluster %" PRIu64 " has %u references but a count of %" PRIu64,
+			     c, k->seen[c], is);
+			k->c->corruptions++;
+		} else {
+			tell(k, "leak: cluster %" PRIu64 " has %u references but a count of %" PRIu64, c,
+			     k->seen[c], is);
+			k->c->leaks++;
+		}
+		if (!repair || !has_block)
+			continue;
+		k->rc = refcount_set(q, c, k->seen[c]);
+		if (k->rc)
+			return;
+		if (is < k->seen[c])
+			k->c->corruptions--;
+		else
+			k->c->leaks--;
+		k->c->fixed++;
+	}
+}
+
+static void run(struct checker *k, bool repair)
+{
+	memset(k->seen, 0, k->nr * sizeof(*k->seen));
+	k->c->allocated = k->c->packed = 0;
+	see_all(k);
+	if (!k->rc)
+		compare_counts(k, repair);
+	if (!k->rc)
+		check_copied(k, repair);
+}
+
+static int begin(struct checker *k, struct err *err)
+{
+	struct qcow2 *q = k->q;
+	u64 size;
+	/* The walk reads the file, so that is where everything must be. */
+	int rc = q->image->read_only ? 0 : qcow2_flush(q->image);
+
+	if (!rc)
+		rc = file_size(q->image->fd, &size);
+	if (rc)
+		return err_set(err, rc, "%s", strerror(-rc));
+	k->file_clusters = k->nr = (size + cluster_len(q) - 1) >> q->cluster_bits;
+	if (k->nr > UINT32_MAX)
+		return err_set(err, -EFBIG, "a file of %" PRIu64 " bytes is too large to check", size);
+	k->seen = calloc(k->nr + 1, sizeof(*k->seen));
+	return k->seen ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+int qcow2_recount(struct qcow2 *q, const u64 *l1, u32 len, u64 l1_offset, struct err *err)
+{
+	struct image_check c = { 0 };
+	struct checker k = { .q = q, .c = &c, .more_l1 = l1, .more_len = len,
+			     .more_offset = l1_offset };
+	int rc = begin(&k, err);
+
+	if (rc)
+		return rc;
+	run(&k, true);
+	free(k.seen);
+	if (!k.rc)
+		k.rc = qcow2_flush(q->image);
+	q->hint = 0;
+	q->pack_at = 0;
+	return k.rc ? err_set(err, k.rc, "%s", strerror(-k.rc)) : 0;
+}
+
+int qcow2_check(struct image *i, bool repair, struct image_check *c, struct err *err)
+{
+	struct qcow2 *q = i->own;
+	struct checker k = { .q = q, .c = c };
+	bool was_damaged = q->damaged;
+	int rc = repair && i->read_only ? err_set(err, -EROFS, "opened read-only") : begin(&k, err);
+
+	if (rc)
+		return rc;
+	c->corruptions = c->leaks = c->fixed = 0;
+	c->total = (i->size + i->cluster - 1) / i->cluster;
+	run(&k, repair);
+	q->damaged = was_damaged;
+	if (!k.rc && repair) {
+		k.rc = qcow2_flush(i);
+		/* What the first pass mended may have hidden something. */
+		if (!k.rc && c->corruptions) {
+			u64 fixed = c->fixed;
+
+			c->corruptions = c->leaks = 0;
+			run(&k, false);
+			c->fixed = fixed;
+		}
+		if (!k.rc && !c->corruptions && q->incompatible & (QCOW2_DIRTY | QCOW2_CORRUPT)) {
+			q->incompatible &= ~(u64)(QCOW2_DIRTY | QCOW2_CORRUPT);
+			k.rc = qcow2_write_header(q);
+		}
+		q->hint = 0;
+		q->pack_at = 0;
+	}
+	free(k.seen);
+	return k.rc ? err_set(err, k.rc, "check: %s", strerror(-k.rc)) : 0;
+}

@@ -1,0 +1,289 @@
+/* disk_make.c: 'vmm disk create', 'convert', 'resize' and 'compact'. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "devices/block/blk.h"
+#include "vmm/commands.h"
+#include "vmm/config.h"
+#include "vmm/core/log.h"
+#include "vmm/disk.h"
+
+/* --- what the options say --------------------------------------------------------------- */
+
+static bool ends_in(const char *path, const char *end)
+{
+	size_t len = strlen(path), k = strlen(end);
+
+	return len > k && !strcmp(path + len - k, end);
+}
+
+static int pick_format(const struct disk_args *a, const char *path, struct image_create *c)
+{
+	static const struct { enum disk_option option; const char *name; } only_qcow2[] = {
+		{ DISK_CLUSTER_SIZE, "cluster-size" }, { DISK_REFCOUNT_BITS, "refcount-bits" },
+		{ DISK_COMPAT, "compat" }, { DISK_LAZY_REFCOUNTS, "lazy-refcounts" },
+		{ DISK_COMPRESSION, "compression" }, { DISK_COMPRESS, "compress" },
+		{ DISK_BACKING, "backing" },
+	};
+	const char *given = a->value[DISK_MAKE_FORMAT], *asks = NULL;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(only_qcow2) && !asks; i++)
+		if (a->value[only_qcow2[i].option])
+			asks = only_qcow2[i].name;
+	c->format = given ? given : asks || ends_in(path, ".qcow2") ? "qcow2" : "raw";
+	if (strcmp(c->format, "raw") && strcmp(c->format, "qcow2"))
+		return disk_misused(a, "format '%s' is not known; known: raw, qcow2", c->format);
+	if (asks && !strcmp(c->format, "raw"))
+		return disk_misused(a, "--%s is for qcow2; leave it or --format raw out", asks);
+	return EXIT_OK;
+}
+
+static int pick_space(const struct disk_args *a, struct image_create *c)
+{
+	static const char *const names[] = { "off", "metadata", "falloc", "full" };
+	const char *how = a->value[DISK_PREALLOCATION];
+
+	if (!!how + !!a->value[DISK_THIN] + !!a->value[DISK_THICK] > 1)
+		return disk_misused(a, "--thin, --thick and --preallocation exclude each other");
+	if (a->value[DISK_THICK])
+		how = "falloc";
+	for (unsigned i = 0; how && i < ARRAY_SIZE(names); i++)
+		if (!strcmp(how, names[i])) {
+			c->preallocation = i;
+			return EXIT_OK;
+		}
+	return how ? disk_misused(a, "preallocation '%s' is none of off, metadata, falloc, full", how) :
+		     EXIT_OK;
+}
+
+static int pick_number(const struct disk_args *a, enum disk_option option, const char *what,
+		       u64 max, u32 *out)
+{
+	struct err err;
+	u64 n;
+
+	if (!a->value[option])
+		return EXIT_OK;
+	if (config_parse_size(a->value[option], 1, &n, &err) || n > max || n & (n - 1))
+		return disk_misused(a, "%s '%s' is not a power of two up to %s", what, a->value[option],
+				    disk_size_text(max).text);
+	*out = n;
+	return EXIT_OK;
+}
+
+static int pick_word(const struct disk_args *a, enum disk_option option, const char *what,
+		     const char *usual, const char *other, bool *is_other)
+{
+	const char *v = a->value[option];
+
+	*is_other = v && !strcmp(v, other);
+	return !v || *is_other || !strcmp(v, usual) ? EXIT_OK :
+		disk_misused(a, "%s '%s' is neither %s nor %s", what, v, usual, other);
+}
+
+/* A name on the command line is as seen from here; in the image, from there.  The
+ * caller frees c->backing. */
+static int pick_backing(const struct disk_args *a, const char *path, struct image_create *c)
+{
+	const char *file = a->value[DISK_BACKING];
+
+	c->backing_format = a->value[DISK_BACKING_FORMAT];
+	if (!file)
+		return c->backing_format ? disk_misused(a, "--backing-format without --backing") : EXIT_OK;
+	c->backing = chain_recorded_as(path, file);
+	if (!c->backing) {
+		log_err("disk %s: %s", file, strerror(errno));
+		return EXIT_USAGE;
+	}
+	if (c->backing[0] == '/')
+		log_warn("disk %s: its backing file %s is outside its directory; a VM that uses it needs "
+			 "'backing=anywhere'", path, c->backing);
+	return EXIT_OK;
+}
+
+static int pick_all(const struct disk_args *a, const char *path, struct image_create *c)
+{
+	bool is_v2 = false;
+	int status = pick_format(a, path, c);
+
+	if (!status)
+		status = pick_space(a, c);
+	if (!status)
+		status = pick_number(a, DISK_CLUSTER_SIZE, "cluster size", CLUSTER_MAX, &c->cluster);
+	if (!status)
+		status = pick_number(a, DISK_REFCOUNT_BITS, "refcount bits", 64, &c->refcount_bits);
+	if (!status)
+		status = pick_word(a, DISK_COMPAT, "compat", "v3", "v2", &is_v2);
+	if (!status)
+		status = pick_word(a, DISK_COMPRESSION, "compression", "zlib", "zstd", &c->zstd);
+	if (!status)
+		status = pick_backing(a, path, c);
+	c->version = is_v2 ? 2 : 3;
+	c->lazy_refcounts = a->value[DISK_LAZY_REFCOUNTS];
+	return status;
+}
+
+static int pick_size(const struct disk_args *a, const char *text, u64 *size)
+{
+	struct err err;
+
+	if (config_parse_size(text, 1, size, &err))
+		return disk_misused(a, "%s", err.msg);
+	if (*size % BLK_SECTOR || *size > INT64_MAX)
+		return disk_misused(a, "size '%s' is not a multiple of %d bytes, or too large", text,
+				    BLK_SECTOR);
+	return EXIT_OK;
+}
+
+int disk_create(const struct disk_args *a)
+{
+	struct image_create c = { 0 };
+	struct err err;
+	int status = pick_all(a, a->word[0], &c);
+
+	disk_job(a);	/* A signal ends taking the space, and what was made is removed. */
+	if (!status && a->word[1])
+		status = pick_size(a, a->word[1], &c.size);
+	else if (!status && !c.backing)
+		status = disk_misused(a, "no SIZE; usage: vmm disk create [options] PATH SIZE");
+	if (!status && image_create(a->word[0], &c, &err))
+		status = disk_failed(&err);
+	free((char *)(uintptr_t)c.backing);
+	return status;
+}
+
+/* --- convert ------------------------------------------------------------------------------ */
+
+/* Under a name of its own until all is there. */
+static int make_copy(const struct disk_args *a, struct image *from, const char *path,
+		     struct image_create *c, struct err *err)
+{
+	struct image_options o = { .format = c->format, .backing_anywhere = true };
+	struct chain_copy how = { .compare = c->backing, .pack = a->value[DISK_COMPRESS] };
+	struct chain_job *job = disk_job(a);
+	char *temp = chain_temp(path);
+	struct image *to = NULL;
+	int rc;
+
+	if (!temp)
+		return err_set(err, -ENOMEM, "out of memory");
+	c->size = from->size;
+	rc = image_create(temp, c, err);
+	if (rc) {
+		free(temp);
+		return rc;
+	}
+	rc = image_open(&to, temp, &o, err);
+	if (!rc)
+		rc = chain_copy(from, to, &how, job, err);
+	image_close(to);
+	if (!rc)
+		rc = chain_sync_dir(path, err);
+	/* Neither replaces a file that somebody made meanwhile. */
+	if (!rc && renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_NOREPLACE) &&
+	    (errno != EINVAL || link(temp, path)))
+		rc = err_set(err, -errno, "disk %s: %s", path, strerror(errno));
+	unlink(temp);
+	free(temp);
+	return rc ? rc : chain_sync_dir(path, err);
+}
+
+int disk_convert(const struct disk_args *a)
+{
+	struct image_options o = { .format = a->value[DISK_SOURCE_FORMAT], .read_only = true,
+				   .backing_anywhere = a->value[DISK_BACKING_ANYWHERE] };
+	const char *path = a->word[1];
+	struct image_create c = { 0 };
+	struct image *from = NULL;
+	struct err err;
+	struct stat st;
+	int status;
+
+	if (!lstat(path, &st)) {
+		log_err("disk %s: there is a file already; remove it first", path);
+		return EXIT_RUNTIME;
+	}
+	status = pick_all(a, path, &c);
+	if (!status && (image_open(&from, a->word[0], &o, &err) ||
+			make_copy(a, from, path, &c, &err)))
+		status = disk_failed(&err);
+	image_close(from);
+	free((char *)(uintptr_t)c.backing);
+	return status;
+}
+
+/* --- resize, compact ------------------------------------------------------------------------ */
+
+static int resize(const struct disk_args *a, struct image *i, const struct chain_family *f)
+{
+	const char *text = a->word[1];
+	const struct chain_file *user = chain_user(f, 0);
+	struct err err;
+	struct stat st;
+	u64 by, size;
+	int status = pick_size(a, text + (*text == '+' || *text == '-'), &by);
+
+	if (status)
+		return status;
+	size = *text == '+' ? i->size + by : *text == '-' ? i->size - by : by;
+	if (*text == '-' && by >= i->size)
+		return disk_misused(a, "%s has only %s", a->word[0], disk_size_text(i->size).text);
+	if (!fstat(i->fd, &st) && S_ISBLK(st.st_mode))
+		return disk_misused(a, "%s is a block device, whose size is not vmm's to change",
+				    a->word[0]);
+	if (user)
+		return disk_misused(a, "%s is based on %s, and would no longer be right; 'vmm disk rebase "
+				    "--backing none' makes it whole", user->path, a->word[0]);
+	if (size < i->size && !a->value[DISK_SHRINK])
+		return disk_misused(a, "%s is smaller than the %s of %s; what is beyond would be lost. If "
+				    "that is meant, say --shrink", disk_size_text(size).text,
+				    disk_size_text(i->size).text, a->word[0]);
+	if (image_resize(i, size, &err)) {
+		err_prefix(&err, "disk %s: ", a->word[0]);
+		return disk_failed(&err);
+	}
+	return EXIT_OK;
+}
+
+int disk_resize(const struct disk_args *a)
+{
+	struct image_options o = disk_options(a);
+	struct chain_family f;
+	struct image *i;
+	struct err err;
+	int status, rc;
+
+	if (image_open(&i, a->word[0], &o, &err))
+		return disk_failed(&err);
+	status = chain_family(&f, a->word[0], i->ops->format, &err) ? disk_failed(&err) :
+		 resize(a, i, &f);
+	rc = status ? 0 : chain_settle(i);
+	if (rc) {
+		log_err("disk %s: %s", a->word[0], strerror(-rc));
+		status = EXIT_RUNTIME;
+	}
+	chain_family_free(&f);
+	image_close(i);
+	return status;
+}
+
+int disk_compact(const struct disk_args *a)
+{
+	struct image_options o = disk_options(a);
+	struct stat before, after;
+	struct err err;
+
+	if (stat(a->word[0], &before))
+		before.st_blocks = 0;
+	if (chain_compact(a->word[0], &o, disk_job(a), &err))
+		return disk_failed(&err);
+	if (!stat(a->word[0], &after))
+		printf("%s: %s on the host, was %s\n", a->word[0],
+		       disk_size_text(after.st_blocks * 512ULL).text,
+		       disk_size_text(before.st_blocks * 512ULL).text);
+	return EXIT_OK;
+}
