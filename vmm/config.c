@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum { MEM_MIN_MIB = 16, NAME_MAX_LEN = 64 };
-#define MEM_MAX_MIB	(1ULL << 20)	/* 1 TiB: what 40 address bits hold */
+#define MEM_MAX_MIB	(1023ULL << 10)	/* with the hole below 4 GiB, what 40 address bits hold */
 
 /* --- values ------------------------------------------------------------------------------ */
 
@@ -162,7 +162,7 @@ static int parse_mac(const char *text, u8 mac[6])
 		return -EINVAL;
 	for (int i = 0; i < 6; i++)
 		mac[i] = b[i];
-	return mac[0] & 1 ? -EINVAL : 0;
+	return mac[0] & 1 || !(b[0] | b[1] | b[2] | b[3] | b[4] | b[5]) ? -EINVAL : 0;
 }
 
 static int set_net_key(struct net_config *n, const char *key, const char *value, struct err *err)
@@ -288,8 +288,8 @@ static int set_mem(struct config *c, const char *v, struct err *err)
 	if (rc)
 		return err_prefix(err, "mem: ");
 	if (size % MIB || size / MIB < MEM_MIN_MIB || size / MIB > MEM_MAX_MIB)
-		return err_set(err, -EINVAL, "mem: '%s' is not between %dM and %lluT in whole MiB", v,
-			       MEM_MIN_MIB, MEM_MAX_MIB >> 20);
+		return err_set(err, -EINVAL, "mem: '%s' is not between %dM and %lluG in whole MiB", v,
+			       MEM_MIN_MIB, MEM_MAX_MIB >> 10);
 	c->mem = size;
 	return 0;
 }
@@ -382,28 +382,25 @@ const unsigned config_nr_options = ARRAY_SIZE(config_options);
 
 /* --- names ------------------------------------------------------------------------------------------ */
 
-/* Edit distance, with rows of a fixed length: names are short. */
+/* Edit distance, where two neighbours that changed places count as one. */
 static unsigned distance(const char *a, const char *b)
 {
 	enum { LONGEST = 32 };
-	unsigned row[LONGEST + 1], la = strlen(a), lb = strlen(b);
+	unsigned d[LONGEST + 1][LONGEST + 1], la = strlen(a), lb = strlen(b);
 
 	if (la > LONGEST || lb > LONGEST)
 		return ~0U;
-	for (unsigned j = 0; j <= lb; j++)
-		row[j] = j;
-	for (unsigned i = 1; i <= la; i++) {
-		unsigned diagonal = row[0];
-
-		row[0] = i;
-		for (unsigned j = 1; j <= lb; j++) {
-			unsigned change = diagonal + (a[i - 1] != b[j - 1]);
-
-			diagonal = row[j];
-			row[j] = MIN(change, MIN(row[j], row[j - 1]) + 1);
+	for (unsigned i = 0; i <= la; i++)
+		for (unsigned j = 0; j <= lb; j++) {
+			d[i][j] = MAX(i, j);
+			if (!i || !j)
+				continue;
+			d[i][j] = MIN(d[i - 1][j - 1] + (a[i - 1] != b[j - 1]),
+				      MIN(d[i - 1][j], d[i][j - 1]) + 1);
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+				d[i][j] = MIN(d[i][j], d[i - 2][j - 2] + 1);
 		}
-	}
-	return row[lb];
+	return d[la][lb];
 }
 
 const char *config_nearest(const char *name, const char *const *names, unsigned nr)
@@ -415,7 +412,9 @@ const char *config_nearest(const char *name, const char *const *names, unsigned 
 		unsigned d = distance(name, names[i]);
 
 		if (strlen(name) >= 3 && !strncmp(name, names[i], strlen(name)))
-			d = MIN(d, 1U);		/* the beginning of it */
+			d = MIN(d, 1U);		/* the beginning of it... */
+		if (strlen(names[i]) >= 3 && !strncmp(name, names[i], strlen(names[i])))
+			d = MIN(d, 1U);		/* ...or more than all of it */
 		if (d < best) {
 			best = d;
 			near = names[i];
@@ -546,6 +545,9 @@ static int parse_file(struct config *c, const char *path, struct err *err)
 			const struct option *o = find_option(key);
 			const char *near = nearest_option(key);
 
+			/* Options of the command line only. */
+			if (near && !find_option(near))
+				near = NULL;
 			if (o)
 				rc = set_json(c, o, v, err);
 			else
@@ -607,7 +609,7 @@ static int parse_args(struct config *c, int argc, char **argv, int pass, bool *h
 		      struct err *err)
 {
 	const struct option *cleared[2] = { NULL, NULL };
-	bool seen[ARRAY_SIZE(config_options)] = { false };
+	bool cmdline_seen = false;
 	int rc = 0;
 
 	for (int i = 0, used; i < argc && !rc; i += used) {
@@ -624,6 +626,8 @@ static int parse_args(struct config *c, int argc, char **argv, int pass, bool *h
 			*version = true;
 			continue;
 		}
+		if (argv[i][0] == '-' && argv[i][1] && argv[i][1] != '-' && argv[i][2])
+			return unknown_option(argv[i], argv[i] + 1, err);
 		if (strncmp(argv[i], "--", 2) || !argv[i][2])
 			return err_set(err, -EINVAL, "'%s' is not an option; 'vmm --help' lists all",
 				       argv[i]);
@@ -651,12 +655,14 @@ static int parse_args(struct config *c, int argc, char **argv, int pass, bool *h
 			cleared[o->set == parse_disk] = o;
 			clear_list(c, o);
 		}
-		/* Added text is a list of its own: the file's is replaced, too. */
-		if (o->set == set_append && !seen[o - config_options]) {
+		/* Added text is a list of its own: the file's is replaced, too, also by
+		 * the other of these two, which exclude each other. */
+		if (!cmdline_seen && (o->set == set_append || o->set == set_cmdline)) {
 			free(c->append);
-			c->append = NULL;
+			free(c->cmdline);
+			c->append = c->cmdline = NULL;
+			cmdline_seen = true;
 		}
-		seen[o - config_options] = true;
 		rc = o->set(c, a.value, err);
 		if (rc)
 			err_prefix(err, "--");
@@ -666,12 +672,19 @@ static int parse_args(struct config *c, int argc, char **argv, int pass, bool *h
 
 static int check_whole(const struct config *c, struct err *err)
 {
+	/* PCI: a bus's slots but the host bridge's and the entropy source's. */
+	unsigned most = c->transport == TRANSPORT_MMIO ? 16 : 30;
+
 	if (!c->kernel)
 		return err_set(err, -EINVAL, "no kernel: give one with --kernel FILE ('vmm --help' shows "
 			       "the options)");
 	if (c->cmdline && c->append)
 		return err_set(err, -EINVAL, "--cmdline replaces the default that --append adds to; use "
 			       "one of them");
+	if (c->nr_disks + c->nr_nets > most)
+		return err_set(err, -EINVAL, "%u disks and networks are too many: with --transport %s at "
+			       "most %u", c->nr_disks + c->nr_nets,
+			       c->transport == TRANSPORT_MMIO ? "mmio" : "pci", most);
 	if (c->hugepages && c->mem % (2 * MIB))
 		return err_set(err, -EINVAL, "--mem: with --hugepages a multiple of 2M, not %lluM",
 			       (unsigned long long)(c->mem / MIB));

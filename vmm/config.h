@@ -5,7 +5,7 @@
 #include "vmm/core/err.h"
 #include "vmm/core/log.h"
 
-enum { CONFIG_MAX_DISKS = 31, CONFIG_MAX_NETS = 31, CONFIG_MAX_CPUS = 64, CONFIG_SERIAL_LEN = 20 };
+enum { CONFIG_MAX_DISKS = 30, CONFIG_MAX_NETS = 30, CONFIG_MAX_CPUS = 64, CONFIG_SERIAL_LEN = 20 };
 
 enum transport { TRANSPORT_PCI, TRANSPORT_MMIO };
 

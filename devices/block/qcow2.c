@@ -128,7 +128,7 @@ static int read_extensions(struct image *i, const u8 *head, u64 end, u64 unknown
 	return unknown ? refuse_features(unknown, head + names, names_len, err) : 0;
 }
 
-static int read_table(struct qcow2 *q, u64 offset, u32 len, u64 **out)
+int qcow2_read_table(struct qcow2 *q, u64 offset, u32 len, u64 **out)
 {
 	u64 *table = calloc(MAX(len, 1u), 8);
 	int rc = table ? file_read(q->image->fd, offset, table, len * 8ULL) : -ENOMEM;
@@ -236,10 +236,10 @@ static int read_header(struct image *i, const u8 *head, struct err *err)
 
 static int load_tables(struct qcow2 *q, struct err *err)
 {
-	int rc = read_table(q, q->l1_offset, q->l1_len, &q->l1);
+	int rc = qcow2_read_table(q, q->l1_offset, q->l1_len, &q->l1);
 
 	if (!rc)
-		rc = read_table(q, q->reftable_offset, q->reftable_len, &q->reftable);
+		rc = qcow2_read_table(q, q->reftable_offset, q->reftable_len, &q->reftable);
 	if (!rc && !(q->l1_dirty = calloc(1, (q->l1_len + 63) / 64)))
 		rc = -ENOMEM;
 	for (u32 i = 0; i < q->reftable_len && !rc; i++)

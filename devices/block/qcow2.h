@@ -110,6 +110,8 @@ int  qcow2_set_backing(struct image *, const char *path, const char *format, str
 /* A writer cannot use an image whose counts were left behind: counts them anew. */
 int  qcow2_made_consistent(struct image *, struct err *) must_check;
 int  qcow2_write_header(struct qcow2 *) must_check;	/* the fields that change; then syncs */
+/* len entries, in host order; the caller frees them. */
+int  qcow2_read_table(struct qcow2 *, u64 offset, u32 len, u64 **) must_check;
 /* Notes that tables make no sense, in the file too.  Returns -EIO. */
 int  qcow2_damage(struct qcow2 *, const char *what, u64 where);
 
@@ -159,7 +161,6 @@ struct snapshot_header {		/* big-endian */
 	u32 vm_state_len, extra_len;
 };
 _Static_assert(sizeof(struct snapshot_header) == 40, "as in the specification");
-int  qcow2_read_l1(struct qcow2 *, u64 offset, u32 len, u64 **) must_check;	/* host order */
 
 /* qcow2_check.c */
 /* Makes all counts what the references come to, with those of another L1 table

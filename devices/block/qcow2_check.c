@@ -131,7 +131,7 @@ static void see_snapshots(struct checker *k)
 			k->c->corruptions += len > L1_BYTES_MAX / 8;
 			return;
 		}
-		k->rc = qcow2_read_l1(q, be64toh(h.l1_offset), len, &l1);
+		k->rc = qcow2_read_table(q, be64toh(h.l1_offset), len, &l1);
 		if (!k->rc)
 			see_l1(k, l1, len, false);
 		free(l1);

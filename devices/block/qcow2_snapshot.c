@@ -22,21 +22,6 @@ struct table {
 	unsigned nr;
 };
 
-int qcow2_read_l1(struct qcow2 *q, u64 offset, u32 len, u64 **out)
-{
-	u64 *l1 = calloc(len + 1ULL, 8);
-	int rc = l1 ? file_read(q->image->fd, offset, l1, len * 8ULL) : -ENOMEM;
-
-	if (rc) {
-		free(l1);
-		return rc;
-	}
-	for (u32 n = 0; n < len; n++)
-		l1[n] = be64toh(l1[n]);
-	*out = l1;
-	return 0;
-}
-
 static void table_free(struct table *t)
 {
 	for (unsigned n = 0; t->entry && n < t->nr; n++) {

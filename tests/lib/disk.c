@@ -462,7 +462,7 @@ static int step_pack(struct disk *d)
 
 	if (!strcmp(d->shape->format, "raw") || from < s->start || end > s->start + s->len)
 		return step_write(d);
-	r = (struct range){ from, MIN(end - from, BUF) };
+	r = (struct range){ from, MIN(end - from, MAX(cluster, 64 * KIB)) };
 	say(d, "write packed", r);
 	return write_at(d, r, true);
 }

@@ -63,9 +63,8 @@ int  disk_open(struct disk *) must_check;
 void disk_close(struct disk *);
 
 /*
- * A random operation: read (and compare), write, packed
- * write, zero, discard, flush, reclaim, resize.  0 or
- * what image.h said.
+ * A random operation: read (and compare), write (packed, too), zero, discard,
+ * flush, reclaim, resize.  0 or what image.h said.
  */
 int  disk_step(struct disk *) must_check;
 int  disk_flush(struct disk *) must_check;

@@ -143,12 +143,12 @@ static void test_mem(void **state)
 {
 	static const struct { const char *text; u64 mib; } ok[] = {
 		{ "16", 16 }, { "512", 512 }, { "512M", 512 }, { "512m", 512 }, { "512MiB", 512 },
-		{ "2G", 2048 }, { "2GB", 2048 }, { "1T", 1 << 20 }, { "1048576K", 1024 },
+		{ "2G", 2048 }, { "2GB", 2048 }, { "1023G", 1023 << 10 }, { "1048576K", 1024 },
 		{ "0016M", 16 },
 	};
 	static const char *const no[] = {
 		"", "0", "15M", "-1", "+1G", "1.5G", "G", "1X", "1MM", "512 M", " 512", "0x200M",
-		"1025K", "2T", "99999999999999999999", "18446744073709551615T", "16777216T", "1Mi8",
+		"1025K", "1T", "2T", "99999999999999999999", "18446744073709551615T", "16777216T", "1Mi8",
 	};
 
 	(void)state;
@@ -223,6 +223,7 @@ static void test_choices(void **state)
 	assert_int_equal(c.log_level, LOG_ERR);
 	bad("transport", "--transport", "PCI");
 	bad("aio", "--aio", "uring");
+	bad("00:00", "--net", "tap=t,mac=00:00:00:00:00:00");
 	bad("log-level", "--log-level", "loud");
 }
 
@@ -274,7 +275,7 @@ static void test_too_many_disks(void **state)
 	config_init(&c);
 	assert_int_equal(config_parse(&c, 3 + CONFIG_MAX_DISKS, argv, &help, &version, &err),
 			 -EINVAL);
-	assert_says(err.msg, "more than 31");
+	assert_says(err.msg, "more than 30");
 }
 
 static void test_nets(void **state)
@@ -314,6 +315,9 @@ static void test_unknown_options(void **state)
 	bad("did you mean '--cpus'", "--cpu", "2");
 	bad("did you mean '--hugepages'", "--huge");
 	bad("did you mean '--help'", "--helpp");
+	bad("did you mean '--mem'", "--mme", "1");
+	bad("did you mean '--mem'", "-mem", "1");
+	bad("did you mean '--mem'", "--memory=512M");
 	bad("'vmm --help' lists all", "--frobnicate-the-guest");
 	bad("not an option", "stray");
 	bad("not an option", "--");
