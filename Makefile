@@ -22,7 +22,7 @@ SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all fuzz demo bench-boot bench-start check check-unit check-guest check-e2e deps-build deps-test install clean
+.PHONY: all fuzz demo bench-boot bench-start check check-unit check-block check-guest check-e2e deps-build deps-test install clean
 all: $(BUILD)/vmm
 
 include guest/rules.mk
@@ -96,11 +96,13 @@ demo: deps-build
 	@scripts/demo $(BUILD)
 
 check: deps-test
-	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads $(UNIT)
+	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads $(UNIT) $(BUILD)/image-io $(FUZZ)
 	@scripts/run-tests $(BUILD)
 
 check-unit: $(UNIT)
 	@scripts/run-tests $(BUILD) unit
+check-block: all $(BUILD)/image-io
+	@scripts/run-tests $(BUILD) block
 check-guest: all guest-payloads
 	@scripts/run-tests $(BUILD) guest
 check-e2e: all guest-payloads

@@ -11,7 +11,7 @@
 #include "devices/block/image.h"
 #include "vmm/core/log.h"
 
-enum { PIECE = 64 * 1024, FILE_MAX = 1024 * 1024 };
+enum { PIECE = 16 * 1024, FILE_MAX = 1024 * 1024 };
 
 static u8 buf[PIECE];
 
