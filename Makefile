@@ -22,7 +22,7 @@ SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all fuzz demo bench-boot bench-start check check-unit check-block check-guest check-e2e deps-build deps-test install clean
+.PHONY: all fuzz demo bench-boot bench-start bench-disk check check-unit check-block check-guest check-e2e deps-build deps-test install clean
 all: $(BUILD)/vmm
 
 include guest/rules.mk
@@ -65,9 +65,10 @@ $(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/b
 	$(Q)$(CC) $(SAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcmocka -luring -ljansson -lpthread
 
 # What tests/block/interop has of ours.
-$(BUILD)/image-io: $(BUILD)/san/tests/block/io.o $(filter $(addprefix $(BUILD)/san/,devices/block/% vmm/core/%),$(TEST_LIB))
+$(BUILD)/image-io: $(BUILD)/san/tests/block/io.o \
+		$(filter $(addprefix $(BUILD)/san/,devices/block/% vmm/core/% tests/lib/recorder.o),$(TEST_LIB))
 	$(call say,LD)
-	$(Q)$(CC) $(SAN) -o $@ $^ -luring -lpthread
+	$(Q)$(CC) $(SAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcmocka -luring -lpthread
 
 .PRECIOUS: $(BUILD)/san/%.o
 
@@ -108,7 +109,7 @@ check-guest: all guest-payloads
 check-e2e: all guest-payloads
 	@scripts/run-tests $(BUILD) e2e
 
-bench-boot bench-start: deps-build
+bench-boot bench-start bench-disk: deps-build
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@scripts/$@ $(BUILD)
 

@@ -17,8 +17,9 @@ static const struct {
 } options[DISK_NR_OPTIONS] = {
 	[DISK_MAKE_FORMAT] = { "format", "F",
 		"raw or qcow2; without, qcow2 if PATH ends so or an option\nneeds it, else raw" },
-	[DISK_FORMAT] = { "format", "F", "what PATH is: raw or qcow2; without, by its first bytes" },
-	[DISK_SOURCE_FORMAT] = { "source-format", "F", "what SOURCE is; without, by its first bytes" },
+	[DISK_FORMAT] = { "format", "F", "what PATH is; without, by its first bytes" },
+	[DISK_SOURCE_FORMAT] = { "source-format", "F",
+		"what SOURCE is; without, by its first bytes" },
 	[DISK_THIN] = { "thin", NULL, "take space as it is written to (default)" },
 	[DISK_THICK] = { "thick", NULL, "take all space now" },
 	[DISK_PREALLOCATION] = { "preallocation", "P",
@@ -28,13 +29,17 @@ static const struct {
 	[DISK_COMPAT] = { "compat", "V", "v3 (default), or v2 for programs from before 2011" },
 	[DISK_LAZY_REFCOUNTS] = { "lazy-refcounts", NULL,
 		"count clusters after a crash, instead of all along" },
-	[DISK_COMPRESSION] = { "compression", "C", "zlib (default) or zstd, for what is compressed" },
+	[DISK_COMPRESSION] = { "compression", "C",
+		"zlib (default) or zstd, for what is compressed" },
 	[DISK_COMPRESS] = { "compress", NULL, "compress what is copied" },
 	[DISK_BACKING] = { "backing", "FILE", "make a delta: what it lacks is in FILE" },
-	[DISK_BACKING_FORMAT] = { "backing-format", "F", "what FILE is; without, by its first bytes" },
+	[DISK_BACKING_FORMAT] = { "backing-format", "F",
+		"what FILE is; without, by its first bytes" },
 	[DISK_NEW_BACKING] = { "backing", "FILE", "the new backing file; 'none': make PATH whole" },
-	[DISK_NEW_BACKING_FORMAT] = { "format", "F", "what FILE, or without it the present one, is" },
-	[DISK_UNSAFE] = { "unsafe", NULL, "FILE has the same bytes as the present one: copy nothing" },
+	[DISK_NEW_BACKING_FORMAT] = { "format", "F",
+		"what FILE, or without it the present one, is" },
+	[DISK_UNSAFE] = { "unsafe", NULL,
+		"FILE has the same bytes as the present one: copy nothing" },
 	[DISK_SHRINK] = { "shrink", NULL, "make it smaller: what is beyond the new end is lost" },
 	[DISK_REPAIR] = { "repair", NULL, "mend it, and give leaked clusters back" },
 	[DISK_JSON] = { "json", NULL, "for programs" },
@@ -146,12 +151,11 @@ static void tell(struct chain_job *job, const char *line)
 	puts(line);
 }
 
-struct chain_job *disk_job(const struct disk_args *a)
+struct chain_job *disk_job(void)
 {
 	static struct chain_job job = { .step = step, .tell = tell };
 	struct sigaction sa = { .sa_handler = interrupt };
 
-	(void)a;
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGHUP, &sa, NULL);
@@ -169,11 +173,11 @@ struct disk_text disk_size_text(u64 size)
 		n /= 1024;
 	/* Rounded, but not over the unit's end. */
 	snprintf(t.text, sizeof(t.text), n == (u64)n || n >= 99.95 ? "%.0f%.*s" : "%.1f%.*s", n,
-		 unit ? 1 : 0, "BKMGTP" + unit);
+		 unit ? 1 : 0, &"BKMGTP"[unit]);
 	return t;
 }
 
-/* --- help --------------------------------------------------------------------------------------- */
+/* --- help ---------------------------------------------------------------------------- */
 
 static int print_commands(void)
 {
@@ -185,8 +189,8 @@ static int print_commands(void)
 		snprintf(left, sizeof(left), "%s %s", commands[i].name, commands[i].words);
 		printf("  %-24s %s\n", left, commands[i].help);
 	}
-	puts("\n'vmm disk COMMAND --help' shows the options of one. Exit status: 0 done, 1 failed,\n"
-	     "2 wrong usage. See vmm(1).");
+	puts("\n'vmm disk COMMAND --help' shows the options of one. Exit status: 0 done, 1\n"
+	     "failed, 2 wrong usage. See vmm(1).");
 	return EXIT_OK;
 }
 
@@ -198,8 +202,7 @@ static int print_command(const struct command *c)
 	for (unsigned i = 0; i < DISK_NR_OPTIONS; i++) {
 		if (!(c->options & 1u << i))
 			continue;
-		snprintf(left, sizeof(left), "--%s%s%s", options[i].name,
-			 options[i].metavar ? " " : "", options[i].metavar ? options[i].metavar : "");
+		snprintf(left, sizeof(left), "--%s %s", options[i].name, options[i].metavar ?: "");
 		printf("  %-22s ", left);
 		for (const char *s = options[i].help; *s; s++) {
 			putchar(*s);
@@ -212,7 +215,7 @@ static int print_command(const struct command *c)
 	return EXIT_OK;
 }
 
-/* --- the command line ---------------------------------------------------------------------------- */
+/* --- the command line ----------------------------------------------------------------- */
 
 static int unknown_option(const struct command *c, const struct disk_args *a, const char *arg,
 			  const char *name)
@@ -244,7 +247,8 @@ static int read_option(const struct command *c, struct disk_args *a, char **argv
 	*used = 1;
 	if (!options[i].metavar) {
 		a->value[i] = "";
-		return eq ? disk_misused(a, "--%s takes no value, not '%s'", name, eq + 1) : EXIT_OK;
+		return !eq ? EXIT_OK :
+			disk_misused(a, "--%s takes no value, not '%s'", name, eq + 1);
 	}
 	if (eq) {
 		a->value[i] = eq + 1;
@@ -272,8 +276,8 @@ static int run(const struct command *c, int argc, char **argv)
 		used = 1;
 		if (only_words || !is_option(argv[i])) {
 			if (n == c->max)
-				return disk_misused(&a, "one word too many: '%s'; usage: vmm disk %s "
-						    "[options] %s", argv[i], c->name, c->words);
+				return disk_misused(&a, "one word too many: '%s'; usage: vmm disk "
+						    "%s [options] %s", argv[i], c->name, c->words);
 			a.word[n++] = argv[i];
 		} else if (!strcmp(argv[i], "--")) {
 			only_words = true;
@@ -287,8 +291,8 @@ static int run(const struct command *c, int argc, char **argv)
 	}
 	for (int i = 0; i < n; i++)
 		if (!*a.word[i])
-			return disk_misused(&a, "an empty word; usage: vmm disk %s [options] %s", c->name,
-					    c->words);
+			return disk_misused(&a, "an empty word; usage: vmm disk %s [options] %s",
+					    c->name, c->words);
 	if (n < c->min)
 		return disk_misused(&a, "no %s; usage: vmm disk %s [options] %s", n ?
 				    strchr(c->words, ' ') + 1 : c->run == disk_convert ? "SOURCE" :

@@ -4,15 +4,16 @@
 
 /* Options by what they mean: some names mean another thing in another command. */
 enum disk_option {
-	DISK_MAKE_FORMAT, DISK_FORMAT, DISK_SOURCE_FORMAT, DISK_THIN, DISK_THICK, DISK_PREALLOCATION,
-	DISK_CLUSTER_SIZE, DISK_REFCOUNT_BITS, DISK_COMPAT, DISK_LAZY_REFCOUNTS, DISK_COMPRESSION,
-	DISK_COMPRESS, DISK_BACKING, DISK_BACKING_FORMAT, DISK_NEW_BACKING, DISK_NEW_BACKING_FORMAT,
-	DISK_UNSAFE, DISK_SHRINK, DISK_REPAIR, DISK_JSON, DISK_BACKING_ANYWHERE, DISK_NR_OPTIONS,
+	DISK_MAKE_FORMAT, DISK_FORMAT, DISK_SOURCE_FORMAT, DISK_THIN, DISK_THICK,
+	DISK_PREALLOCATION, DISK_CLUSTER_SIZE, DISK_REFCOUNT_BITS, DISK_COMPAT,
+	DISK_LAZY_REFCOUNTS, DISK_COMPRESSION, DISK_COMPRESS, DISK_BACKING, DISK_BACKING_FORMAT,
+	DISK_NEW_BACKING, DISK_NEW_BACKING_FORMAT, DISK_UNSAFE, DISK_SHRINK, DISK_REPAIR,
+	DISK_JSON, DISK_BACKING_ANYWHERE, DISK_NR_OPTIONS,
 };
 
 struct disk_args {
-	const char *command, *word[2];			/* NULL: not given */
-	const char *value[DISK_NR_OPTIONS];		/* NULL: not given; "" for a switch that is */
+	const char *command, *word[2];		/* NULL: not given */
+	const char *value[DISK_NR_OPTIONS];	/* NULL: not given; "": a switch that is */
 };
 
 /* Each returns the exit status. */
@@ -37,7 +38,7 @@ int disk_failed(const struct err *);
 /* What the user says of the image at PATH, to open it by. */
 struct image_options disk_options(const struct disk_args *);
 /* Progress on a terminal; a signal ends it; lines go to stdout. */
-struct chain_job *disk_job(const struct disk_args *);
+struct chain_job *disk_job(void);
 /* "64K", "1.5G" */
 struct disk_text { char text[16]; };
 struct disk_text disk_size_text(u64 size);

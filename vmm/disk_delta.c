@@ -10,7 +10,8 @@ int disk_snapshot(const struct disk_args *a)
 	struct image_options o = disk_options(a);
 	struct err err;
 
-	return chain_snapshot(a->word[0], a->word[1], &o, disk_job(a), &err) ? disk_failed(&err) : EXIT_OK;
+	return chain_snapshot(a->word[0], a->word[1], &o, disk_job(), &err) ?
+		disk_failed(&err) : EXIT_OK;
 }
 
 /* Snapshots inside the file.  found: there is one of that name, or id. */
@@ -55,11 +56,12 @@ int disk_revert(const struct disk_args *a)
 	struct err err, why;
 	bool found;
 
-	if (!chain_revert(a->word[0], a->word[1], &o, disk_job(a), &err))
+	if (!chain_revert(a->word[0], a->word[1], &o, disk_job(), &err))
 		return EXIT_OK;
 	if (err.code == -ENOENT) {
 		if (!inside(a, false, &found, &why)) {
-			printf("%s is what the snapshot %s inside it was\n", a->word[0], a->word[1]);
+			printf("%s is what the snapshot %s inside it was\n", a->word[0],
+			       a->word[1]);
 			return EXIT_OK;
 		}
 		if (found)
@@ -81,7 +83,7 @@ int disk_commit(const struct disk_args *a)
 	struct image_options o = disk_options(a);
 	struct err err;
 
-	return chain_commit(a->word[0], &o, disk_job(a), &err) ? disk_failed(&err) : EXIT_OK;
+	return chain_commit(a->word[0], &o, disk_job(), &err) ? disk_failed(&err) : EXIT_OK;
 }
 
 int disk_rebase(const struct disk_args *a)
@@ -94,5 +96,5 @@ int disk_rebase(const struct disk_args *a)
 
 	if (!file && !format)
 		return disk_misused(a, "nothing to do; give --backing FILE or --format F");
-	return chain_rebase(a->word[0], &r, &o, disk_job(a), &err) ? disk_failed(&err) : EXIT_OK;
+	return chain_rebase(a->word[0], &r, &o, disk_job(), &err) ? disk_failed(&err) : EXIT_OK;
 }

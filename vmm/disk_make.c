@@ -56,8 +56,8 @@ static int pick_space(const struct disk_args *a, struct image_create *c)
 			c->preallocation = i;
 			return EXIT_OK;
 		}
-	return how ? disk_misused(a, "preallocation '%s' is none of off, metadata, falloc, full", how) :
-		     EXIT_OK;
+	return !how ? EXIT_OK :
+		disk_misused(a, "preallocation '%s' is none of off, metadata, falloc, full", how);
 }
 
 static int pick_number(const struct disk_args *a, enum disk_option option, const char *what,
@@ -69,8 +69,8 @@ static int pick_number(const struct disk_args *a, enum disk_option option, const
 	if (!a->value[option])
 		return EXIT_OK;
 	if (config_parse_size(a->value[option], 1, &n, &err) || n > max || n & (n - 1))
-		return disk_misused(a, "%s '%s' is not a power of two up to %s", what, a->value[option],
-				    disk_size_text(max).text);
+		return disk_misused(a, "%s '%s' is not a power of two up to %s", what,
+				    a->value[option], disk_size_text(max).text);
 	*out = n;
 	return EXIT_OK;
 }
@@ -93,15 +93,16 @@ static int pick_backing(const struct disk_args *a, const char *path, struct imag
 
 	c->backing_format = a->value[DISK_BACKING_FORMAT];
 	if (!file)
-		return c->backing_format ? disk_misused(a, "--backing-format without --backing") : EXIT_OK;
+		return !c->backing_format ? EXIT_OK :
+			disk_misused(a, "--backing-format without --backing");
 	c->backing = chain_recorded_as(path, file);
 	if (!c->backing) {
 		log_err("disk %s: %s", file, strerror(errno));
 		return EXIT_USAGE;
 	}
 	if (c->backing[0] == '/')
-		log_warn("disk %s: its backing file %s is outside its directory; a VM that uses it needs "
-			 "'backing=anywhere'", path, c->backing);
+		log_warn("disk %s: its backing file %s is outside its directory; a VM that uses "
+			 "it needs 'backing=anywhere'", path, c->backing);
 	return EXIT_OK;
 }
 
@@ -113,7 +114,8 @@ static int pick_all(const struct disk_args *a, const char *path, struct image_cr
 	if (!status)
 		status = pick_space(a, c);
 	if (!status)
-		status = pick_number(a, DISK_CLUSTER_SIZE, "cluster size", CLUSTER_MAX, &c->cluster);
+		status = pick_number(a, DISK_CLUSTER_SIZE, "cluster size", CLUSTER_MAX,
+				     &c->cluster);
 	if (!status)
 		status = pick_number(a, DISK_REFCOUNT_BITS, "refcount bits", 64, &c->refcount_bits);
 	if (!status)
@@ -134,8 +136,8 @@ static int pick_size(const struct disk_args *a, const char *text, u64 *size)
 	if (config_parse_size(text, 1, size, &err))
 		return disk_misused(a, "%s", err.msg);
 	if (*size % BLK_SECTOR || *size > INT64_MAX)
-		return disk_misused(a, "size '%s' is not a multiple of %d bytes, or too large", text,
-				    BLK_SECTOR);
+		return disk_misused(a, "size '%s' is not a multiple of %d bytes, or too large",
+				    text, BLK_SECTOR);
 	return EXIT_OK;
 }
 
@@ -145,7 +147,7 @@ int disk_create(const struct disk_args *a)
 	struct err err;
 	int status = pick_all(a, a->word[0], &c);
 
-	disk_job(a);	/* A signal ends taking the space, and what was made is removed. */
+	disk_job();	/* A signal ends taking the space, and what was made is removed. */
 	if (!status && a->word[1])
 		status = pick_size(a, a->word[1], &c.size);
 	else if (!status && !c.backing)
@@ -164,7 +166,7 @@ static int make_copy(const struct disk_args *a, struct image *from, const char *
 {
 	struct image_options o = { .format = c->format, .backing_anywhere = true };
 	struct chain_copy how = { .compare = c->backing, .pack = a->value[DISK_COMPRESS] };
-	struct chain_job *job = disk_job(a);
+	struct chain_job *job = disk_job();
 	char *temp = chain_temp(path);
 	struct image *to = NULL;
 	int rc;
@@ -236,12 +238,14 @@ static int resize(const struct disk_args *a, struct image *i, const struct chain
 		return disk_misused(a, "%s is a block device, whose size is not vmm's to change",
 				    a->word[0]);
 	if (user)
-		return disk_misused(a, "%s is based on %s, and would no longer be right; 'vmm disk rebase "
-				    "--backing none' makes it whole", user->path, a->word[0]);
+		return disk_misused(a, "%s is based on %s, and would no longer be right; 'vmm disk "
+				    "rebase --backing none' makes it whole", user->path,
+				    a->word[0]);
 	if (size < i->size && !a->value[DISK_SHRINK])
-		return disk_misused(a, "%s is smaller than the %s of %s; what is beyond would be lost. If "
-				    "that is meant, say --shrink", disk_size_text(size).text,
-				    disk_size_text(i->size).text, a->word[0]);
+		return disk_misused(a, "%s is smaller than the %s of %s; what is beyond would be "
+				    "lost. If that is meant, say --shrink",
+				    disk_size_text(size).text, disk_size_text(i->size).text,
+				    a->word[0]);
 	if (image_resize(i, size, &err)) {
 		err_prefix(&err, "disk %s: ", a->word[0]);
 		return disk_failed(&err);
@@ -279,7 +283,7 @@ int disk_compact(const struct disk_args *a)
 
 	if (stat(a->word[0], &before))
 		before.st_blocks = 0;
-	if (chain_compact(a->word[0], &o, disk_job(a), &err))
+	if (chain_compact(a->word[0], &o, disk_job(), &err))
 		return disk_failed(&err);
 	if (!stat(a->word[0], &after))
 		printf("%s: %s on the host, was %s\n", a->word[0],

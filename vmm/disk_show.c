@@ -43,7 +43,8 @@ static json_t *file_json(const char *disk, const struct chain_file *f)
 			 f->format, "virtual-size", (json_int_t)f->size, "actual-size",
 			 (json_int_t)f->on_host, "changed", (json_int_t)f->changed, "snapshot",
 			 text_or_null(is_snapshot ? name : NULL), "backing-filename",
-			 text_or_null(f->backing), "backing-format", text_or_null(f->backing_format));
+			 text_or_null(f->backing), "backing-format",
+			 text_or_null(f->backing_format));
 }
 
 /* --- info --------------------------------------------------------------------------------- */
@@ -282,19 +283,20 @@ static void check_text(const char *path, const struct image_check *c, bool repai
 		       repair ? " still; copy what can be read with 'vmm disk convert'" :
 				"; --repair may mend them");
 	if (c->leaks)
-		printf("%s: %" PRIu64 " clusters are leaked, which wastes space and does no harm%s\n",
-		       path, c->leaks, repair ? "" : "; --repair gives them back");
+		printf("%s: %" PRIu64 " clusters are leaked, which wastes space and does no harm"
+		       "%s\n", path, c->leaks, repair ? "" : "; --repair gives them back");
 	if (!c->corruptions && !c->leaks)
 		printf("%s: sound\n", path);
-	printf("%" PRIu64 " of %" PRIu64 " clusters are allocated, %" PRIu64 " of them compressed\n",
-	       c->allocated, c->total, c->packed);
+	printf("%" PRIu64 " of %" PRIu64 " clusters are allocated, %" PRIu64 " of them "
+	       "compressed\n", c->allocated, c->total, c->packed);
 }
 
 static void check_json(const char *path, const struct image_check *c, json_t *lines)
 {
 	print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "filename", path,
-			     "corruptions", (json_int_t)c->corruptions, "leaks", (json_int_t)c->leaks,
-			     "fixed", (json_int_t)c->fixed, "allocated-clusters",
+			     "corruptions", (json_int_t)c->corruptions, "leaks",
+			     (json_int_t)c->leaks, "fixed", (json_int_t)c->fixed,
+			     "allocated-clusters",
 			     (json_int_t)c->allocated, "compressed-clusters", (json_int_t)c->packed,
 			     "total-clusters", (json_int_t)c->total, "messages", lines));
 }
@@ -336,7 +338,7 @@ int disk_check(const struct disk_args *a)
 	return c.corruptions ? EXIT_RUNTIME : EXIT_OK;
 }
 
-/* --- map ---------------------------------------------------------------------------------------- */
+/* --- map ----------------------------------------------------------------------------- */
 
 struct run {
 	u64 start, len, at;		/* at: in the file */
@@ -357,8 +359,9 @@ static void print_run(const struct run *r, json_t *list)
 	bool has_place = !strcmp(r->kind, "data");
 
 	if (list) {
-		json_t *o = json_pack("{s:I, s:I, s:s, s:i}", "start", (json_int_t)r->start, "length",
-				      (json_int_t)r->len, "kind", r->kind, "depth", r->depth);
+		json_t *o = json_pack("{s:I, s:I, s:s, s:i}", "start", (json_int_t)r->start,
+				      "length", (json_int_t)r->len, "kind", r->kind, "depth",
+				      r->depth);
 
 		if (has_place)
 			json_object_set_new(o, "offset", json_integer(r->at));
@@ -422,7 +425,7 @@ int disk_map(const struct disk_args *a)
 		return disk_failed(&err);
 	}
 	if (!list)
-		printf("%-14s %-14s %-6s D %-14s %s\n", "START", "LENGTH", "KIND", "OFFSET", "FILE");
+		printf("%-14s %-14s %-6s D %-14s FILE\n", "START", "LENGTH", "KIND", "OFFSET");
 	rc = walk(i, list);
 	if (rc)
 		log_err("disk %s: %s", a->word[0], strerror(-rc));

@@ -83,9 +83,10 @@ char *chain_recorded_as(const char *path, const char *file)
 
 bool chain_good_name(const char *name)
 {
-	size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+	size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				  "0123456789._-");
 
-	return len && !name[len] && len <= CHAIN_NAME_MAX && *name != '.' && *name != '-';
+	return len && !name[len] && len <= CHAIN_NAME_MAX && !strchr("._-", *name);
 }
 
 /* ".qcow2" of "disk.qcow2"; a dot in front begins a hidden name. */
@@ -194,8 +195,8 @@ static int add_file(struct chain_family *f, const char *path, const char *format
 
 int chain_no_format(const char *path, const char *backing, struct err *err)
 {
-	return err_set(err, -EINVAL, "disk %s: it does not say what format its backing file %s has; "
-		       "record it with 'vmm disk rebase --format'", path, backing);
+	return err_set(err, -EINVAL, "disk %s: it does not say what format its backing file %s "
+		       "has; record it with 'vmm disk rebase --format'", path, backing);
 }
 
 static int add_chain(struct chain_family *f, struct err *err)
@@ -208,12 +209,14 @@ static int add_chain(struct chain_family *f, struct err *err)
 	if (!last->backing_format)
 		return chain_no_format(last->path, last->backing, err);
 	if (f->nr >= DEPTH_MAX)
-		return err_set(err, -EINVAL, "disk %s: more than %d files deep", last->path, DEPTH_MAX);
+		return err_set(err, -EINVAL, "disk %s: more than %d files deep", last->path,
+			       DEPTH_MAX);
 	below = chain_seen_from(last->path, last->backing);
 	if (!below)
 		return err_set(err, -ENOMEM, "out of memory");
 	if (!stat(below, &st) && find_file(f, &st))
-		rc = err_set(err, -EINVAL, "disk %s: its backing files go round in a circle", last->path);
+		rc = err_set(err, -EINVAL, "disk %s: its backing files go round in a circle",
+			     last->path);
 	else
 		rc = add_file(f, below, last->backing_format, err);
 	free(below);
@@ -295,7 +298,8 @@ int chain_still_there(const struct image *i, struct err *err)
 
 	if (!fstat(i->fd, &a) && !stat(i->path, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
 		return 0;
-	return err_set(err, -EBUSY, "disk %s: another program has just replaced it; try again", i->path);
+	return err_set(err, -EBUSY, "disk %s: another program has just replaced it; try again",
+		       i->path);
 }
 
 int chain_open(struct image **out, const char *path, const struct image_options *o,
@@ -318,8 +322,9 @@ int chain_open(struct image **out, const char *path, const struct image_options 
 		rc = chain_family(f, path, (*out)->ops->format, err);
 	user = rc ? NULL : chain_user(f, 0);
 	if (user)
-		rc = err_set(err, -EBUSY, "disk %s: %s is based on it and would no longer be right; "
-			     "'vmm disk rebase --backing none' makes that one whole", path, user->path);
+		rc = err_set(err, -EBUSY, "disk %s: %s is based on it and would no longer be right;"
+			     " 'vmm disk rebase --backing none' makes that one whole", path,
+			     user->path);
 	if (rc) {
 		image_close(*out);
 		*out = NULL;
@@ -398,7 +403,8 @@ int chain_replace(const char *temp, const char *path, bool *done, struct err *er
 	if (rc)
 		return rc;
 	if (rename(temp, path))
-		return err_set(err, -errno, "disk %s: renaming %s to it: %s", path, temp, strerror(errno));
+		return err_set(err, -errno, "disk %s: renaming %s to it: %s", path, temp,
+			       strerror(errno));
 	*done = true;
 	return chain_sync_dir(path, err);
 }

@@ -11,7 +11,7 @@
  * file that nothing refers to.
  */
 struct chain_job {
-	/* NULL is allowed.  -errno: stop; nothing has changed then. */
+	/* NULL is allowed.  -errno: stop; the disk reads as before. */
 	int  (*step)(struct chain_job *, u64 done, u64 total);
 	void (*tell)(struct chain_job *, const char *line);	/* what became of which file */
 };
@@ -70,7 +70,8 @@ struct chain_family {
 	unsigned nr, depth;
 	struct err broken;		/* code not 0: why the chain cannot be followed further */
 };
-/* A look from outside: nothing is locked, images may be in use.  It is there after a failure too. */
+/* A look from outside: nothing is locked, images may be in use.  To be freed after a
+ * failure, too. */
 int  chain_family(struct chain_family *, const char *path, const char *format,
 		  struct err *) must_check;
 void chain_family_free(struct chain_family *);

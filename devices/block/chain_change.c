@@ -32,9 +32,9 @@ static int open_base(struct commit *c, const struct image_options *o, struct err
 		return rc;
 	image_close(i);
 	if (user)
-		return err_set(err, -EBUSY, "disk %s: %s is based on %s, too, and would no longer be "
-			       "right; 'vmm disk rebase --backing none' makes that one whole", c->path,
-			       user->path, c->below);
+		return err_set(err, -EBUSY, "disk %s: %s is based on %s, too, and would no longer "
+			       "be right; 'vmm disk rebase --backing none' makes that one whole",
+			       c->path, user->path, c->below);
 	c->own = chain_snapshot_name(c->path, &c->family.file[1], name);
 	return image_open(&c->base, c->below, &base, err);
 }
@@ -66,8 +66,8 @@ static int finish(struct commit *c, struct chain_job *job, struct err *err)
 	if (c->own) {
 		rc = chain_replace(c->below, c->path, &done, err);
 		if (done)
-			chain_tell(job, "%s is what %s was, with its changes, in %s", c->path, c->below,
-				   c->base->ops->format);
+			chain_tell(job, "%s is what %s was, with its changes, in %s", c->path,
+				   c->below, c->base->ops->format);
 		return rc;
 	}
 	temp = chain_temp(c->path);
@@ -96,8 +96,8 @@ static int refuse_internal(struct image *i, struct err *err)
 	image_snapshots_free(s, nr);
 	if (rc)
 		return err_prefix(err, "disk %s: ", i->path), rc;
-	return nr ? err_set(err, -ENOTSUP, "disk %s: it has snapshots inside, which this would lose or "
-			    "change; delete them first with 'vmm disk delete'", i->path) : 0;
+	return nr ? err_set(err, -ENOTSUP, "disk %s: it has snapshots inside, which this would lose"
+			    " or change; delete them first with 'vmm disk delete'", i->path) : 0;
 }
 
 int chain_commit(const char *given, const struct image_options *o, struct chain_job *job,
@@ -141,7 +141,8 @@ static int not_of_itself(const struct image *top, const char *file, const char *
 	int rc = chain_family(&f, file, format, err);
 
 	for (unsigned n = 0; !rc && n < f.depth; n++)
-		if (!fstat(top->fd, &st) && f.file[n].dev == st.st_dev && f.file[n].ino == st.st_ino)
+		if (!fstat(top->fd, &st) && f.file[n].dev == st.st_dev &&
+		    f.file[n].ino == st.st_ino)
 			rc = err_set(err, -EINVAL, "disk %s: %s is %s", top->path, file,
 				     n ? "based on it" : "the same file");
 	chain_family_free(&f);

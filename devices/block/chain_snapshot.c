@@ -54,10 +54,10 @@ static int add_name(const char *path, const char *below, bool *made, struct err 
 	    a.st_ino == b.st_ino)
 		return 0;
 	if (errno == EEXIST)
-		return err_set(err, -EEXIST, "disk %s: %s is there already; choose another name", path,
-			       below);
-	return err_set(err, -errno, "disk %s: it needs a second name (a hard link), %s: %s", path, below,
-		       strerror(errno));
+		return err_set(err, -EEXIST, "disk %s: %s is there already; choose another name",
+			       path, below);
+	return err_set(err, -errno, "disk %s: it needs a second name (a hard link), %s: %s", path,
+		       below, strerror(errno));
 }
 
 int chain_take(struct image *i, const char *path, const char *name, struct chain_job *job,
@@ -76,8 +76,8 @@ int chain_take(struct image *i, const char *path, const char *name, struct chain
 			unlink(below);
 	}
 	if (done)
-		chain_tell(job, "%s is the snapshot %s; %s goes on as a delta of it, in qcow2", below,
-			   name, path);
+		chain_tell(job, "%s is the snapshot %s; %s goes on as a delta of it, in qcow2",
+			   below, name, path);
 	free(below);
 	return rc;
 }
@@ -91,8 +91,9 @@ int chain_snapshot(const char *given, const char *name, const struct image_optio
 	int rc;
 
 	if (!chain_good_name(name))
-		return err_set(err, -EINVAL, "'%s' cannot name a snapshot; use 1 to %d letters, digits, "
-			       "'.', '_' or '-', the first a letter or digit", name, CHAIN_NAME_MAX);
+		return err_set(err, -EINVAL, "'%s' cannot name a snapshot; use 1 to %d letters, "
+			       "digits, '.', '_' or '-', the first a letter or digit", name,
+			       CHAIN_NAME_MAX);
 	path = chain_resolve(given);
 	if (!path)
 		return err_set(err, -errno, "disk %s: %s", given, strerror(errno));

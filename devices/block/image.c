@@ -1,5 +1,6 @@
 /* image.c: opening a chain of images, reading through it, copy-on-write. */
 #include "devices/block/image.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -7,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include "devices/block/blk.h"
 #include "devices/block/file.h"
@@ -16,8 +18,51 @@ enum { CHAIN_MAX_DEPTH = 200 };
 
 /* --- open ------------------------------------------------------------------------------- */
 
+/* Does the process have a lock on the file?  /proc says so of our own user's. */
+static bool holds(const char *pid, const struct stat *file)
+{
+	char path[600], line[256], want[64];
+	DIR *fds;
+	struct dirent *d;
+	bool found = false;
+
+	snprintf(want, sizeof(want), "%02x:%02x:%llu ", major(file->st_dev), minor(file->st_dev),
+		 (unsigned long long)file->st_ino);
+	snprintf(path, sizeof(path), "/proc/%s/fdinfo", pid);
+	fds = opendir(path);
+	while (fds && !found && (d = readdir(fds))) {
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/%s/fdinfo/%s", pid, d->d_name);
+		f = d->d_name[0] == '.' ? NULL : fopen(path, "re");
+		while (f && !found && fgets(line, sizeof(line), f))
+			found = !strncmp(line, "lock:", 5) && strstr(line, want);
+		if (f)
+			fclose(f);
+	}
+	if (fds)
+		closedir(fds);
+	return found;
+}
+
+/* " (pid 1234)", or nothing where it cannot be known: another user's, another host's. */
+static void find_holder(const struct image *i, char *text, size_t len)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *d;
+	struct stat st;
+
+	*text = 0;
+	while (proc && !*text && !fstat(i->fd, &st) && (d = readdir(proc)))
+		if (d->d_name[0] >= '1' && d->d_name[0] <= '9' && holds(d->d_name, &st))
+			snprintf(text, len, " (pid %.10s)", d->d_name);
+	if (proc)
+		closedir(proc);
+}
+
 static int lock_image(const struct image *i, struct err *err)
 {
+	char holder[32];
 	struct flock lock = {
 		.l_type = i->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
 	};
@@ -26,8 +71,9 @@ static int lock_image(const struct image *i, struct err *err)
 		return 0;
 	if (errno != EAGAIN && errno != EACCES)
 		return 0;	/* this file system has no locks: nothing to respect */
-	return err_set(err, -EBUSY, "in use by another program%s", i->read_only ?
-		       " that writes to it" : "; stop it, or add ',readonly' to both");
+	find_holder(i, holder, sizeof(holder));
+	return err_set(err, -EBUSY, "in use by another program%s%s", holder, i->read_only ?
+		       ", which writes to it" : "; several may have it only if all only read");
 }
 
 /* Locked, but is it still the file of that name?  'vmm disk snapshot' and others
@@ -127,16 +173,20 @@ static int open_one(struct image **out, const char *path, const struct image_opt
 	return 0;
 }
 
-/* Where i says its backing file is: relative names begin in its own directory. */
+/* Where i says its backing file is: relative names begin in its own directory,
+ * not in that of a link to it. */
 static char *backing_name(const struct image *i)
 {
-	const char *slash = strrchr(i->path, '/');
-	char *name;
+	char own[PATH_MAX], *name;
+	const char *path = i->path, *slash;
 	int n;
 
+	if (readlink(path, own, sizeof(own)) > 0 && realpath(path, own))
+		path = own;
+	slash = strrchr(path, '/');
 	if (i->backing_path[0] == '/' || !slash)
 		return strdup(i->backing_path);
-	n = asprintf(&name, "%.*s%s", (int)(slash + 1 - i->path), i->path, i->backing_path);
+	n = asprintf(&name, "%.*s%s", (int)(slash + 1 - path), path, i->backing_path);
 	return n < 0 ? NULL : name;
 }
 

@@ -12,6 +12,8 @@
  *   check: nothing wrong once all that was freed is free                  sound: at most leaks         repair
  *   apply, delete NAME: of a snapshot    snapshots: their names           backing FILE FORMAT
  *   dump FILE                            load FILE: the disk, all of it
+ *   record                               cut BEFORE AFTER: wherever the power goes off between the two, it is sound,
+ *                                        and the disk is as in one of the files
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,8 +22,9 @@
 #include <string.h>
 #include <unistd.h>
 #include "devices/block/image.h"
+#include "tests/lib/recorder.h"
 
-enum { BUF = 4 * MIB, WORDS = 12 };
+enum { BUF = 4 * MIB, WORDS = 12, CUTS = 4 };
 
 static struct image *image;
 static const char *doing = "start";
@@ -133,6 +136,47 @@ static void copy(const char *path, bool load)
 	close(fd);
 }
 
+static bool is_as(struct image *i, const char *path)
+{
+	static u8 want[BUF];
+	int fd = open(path, O_RDONLY);
+	bool same = fd >= 0 && lseek(fd, 0, SEEK_END) == (off_t)i->size;
+	u64 k;
+
+	for (u64 at = 0; at < i->size && same; at += k) {
+		k = MIN(i->size - at, BUF);
+		must(image_read(i, at, buf, k));
+		same = pread(fd, want, k, at) == (ssize_t)k && !memcmp(buf, want, k);
+	}
+	close(fd);
+	return same;
+}
+
+static void cut(const char *path, const struct image_options *o, const char *before, const char *after)
+{
+	char *left;
+
+	if (asprintf(&left, "%s.cut", path) < 0)
+		die("out of memory");
+	for (u32 n = 0; n <= recorder_mark() * CUTS; n++) {
+		struct image_check c = { 0 };
+		struct image *i;
+
+		recorder_crash(n / CUTS, n, left);
+		must(image_open(&i, left, o, &err));
+		must(image_check(i, false, &c, &err));
+		if (c.corruptions || !(is_as(i, before) || is_as(i, after))) {
+			fprintf(stderr, "image-io: after operation %u of %u, seed %u: %s\n", n / CUTS,
+				recorder_mark(), n, left);
+			die(c.corruptions ? "it is not right" : "it is neither");
+		}
+		image_close(i);
+	}
+	unlink(left);
+	free(left);
+	recorder_stop();
+}
+
 static void tell(const char *line, void *arg)
 {
 	(void)arg;
@@ -171,7 +215,7 @@ static void list_snapshots(void)
 	image_snapshots_free(s, nr);
 }
 
-static void step(char **word, int nr)
+static void step(char **word, int nr, const char *path, const struct image_options *o)
 {
 	const char *op = word[0];
 
@@ -197,6 +241,10 @@ static void step(char **word, int nr)
 		must(image_set_backing(image, word[1], word[2], &err));
 	else if (nr == 2 && (!strcmp(op, "dump") || !strcmp(op, "load")))
 		copy(word[1], *op == 'l');
+	else if (!strcmp(op, "record"))
+		recorder_start(path);
+	else if (nr == 3 && !strcmp(op, "cut"))
+		cut(path, o, word[1], word[2]);
 	else if (!strcmp(op, "abort"))
 		_exit(0);
 	else
@@ -236,7 +284,7 @@ int main(int argc, char **argv)
 		}
 		doing = i < argc ? argv[i] : "the end";
 		if (nr)
-			step(word, nr);
+			step(word, nr, path, &o);
 		free(line);
 	}
 	settle();

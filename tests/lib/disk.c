@@ -333,9 +333,17 @@ static void make_below(struct disk *d, int depth, char *above)
 	sprintf(above, "%s%c%s", name, 0, c.format);
 }
 
+void disk_mkdir(char dir[DISK_DIR_LEN])
+{
+	const char *at = getenv("DISK_DIR");
+
+	snprintf(dir, DISK_DIR_LEN, "%s/vmm-disk-XXXXXX",
+		 at ? at : access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+	assert_non_null(mkdtemp(dir));
+}
+
 void disk_new(struct disk *d, const struct disk_shape *shape, u64 seed)
 {
-	const char *dir = getenv("DISK_DIR");
 	struct image_create c = {
 		.format = shape->format, .size = shape->size, .cluster = shape->cluster,
 		.version = shape->version, .refcount_bits = shape->refcount_bits,
@@ -345,9 +353,7 @@ void disk_new(struct disk *d, const struct disk_shape *shape, u64 seed)
 
 	*d = (struct disk){ .shape = shape, .seed = seed, .next_id = 1, .doing = "making it" };
 	place_spans(d);
-	snprintf(d->dir, sizeof(d->dir), "%s/vmm-disk-XXXXXX",
-		 dir ? dir : access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-	assert_non_null(mkdtemp(d->dir));
+	disk_mkdir(d->dir);
 	d->base = calloc(d->nr_sectors + 1, sizeof(*d->base));
 	d->below = calloc(d->nr_sectors, sizeof(*d->below));
 	d->last = calloc(d->nr_sectors + 1, sizeof(*d->last));

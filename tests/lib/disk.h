@@ -18,7 +18,7 @@ struct disk_shape {
 	u64 size, max_size;	/* to begin with; by resizing */
 };
 
-enum { DISK_SPANS = 4 };
+enum { DISK_SPANS = 4, DISK_DIR_LEN = 64 };
 
 struct span {
 	u64 start, len;
@@ -35,7 +35,7 @@ struct disk_flush { u32 mark, events; };
 
 struct disk {
 	const struct disk_shape *shape;
-	char dir[64], path[80];
+	char dir[DISK_DIR_LEN], path[80];
 	struct image *image;		/* NULL: closed */
 	u64 seed;
 	u64 size;
@@ -81,6 +81,8 @@ void disk_verify(struct disk *, struct image *, u32 flushed, u32 upto);
 void disk_verify_now(struct disk *);
 /* Nothing may be wrong in it; with no_leaks, nothing wasted either. */
 void disk_check(struct disk *, struct image *, bool no_leaks);
+/* An empty directory, where a sync costs nothing. */
+void disk_mkdir(char dir[DISK_DIR_LEN]);
 /* A name in its directory; good until the next call. */
 const char *disk_file(struct disk *, const char *name);
 /* The sector's number, if it is in a span: the one it has for sure, or (u32)-1. */

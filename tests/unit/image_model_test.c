@@ -1,7 +1,7 @@
 /*
  * image_model_test.c: random use of disk images against what a disk is.
  *
- *   MODEL_SEED, MODEL_OPS (for each shape; an eighth with clusters of 2 MiB), MODEL_SHAPE (one only), DISK_TRACE=1, DISK_DIR
+ *   MODEL_SEED, MODEL_OPS (for each shape, see nr_ops), MODEL_SHAPE (one only), DISK_TRACE=1, DISK_DIR
  */
 #include "devices/block/blk.h"
 #include "devices/block/file.h"
@@ -99,6 +99,12 @@ static void reopen(struct disk *d, bool finished)
 	disk_check(d, d->image, true);
 }
 
+/* A step may copy a cluster of 2 MiB, or change an entry for each of 512 bytes. */
+static u64 nr_ops(const struct disk_shape *s)
+{
+	return s->cluster == 512 ? ops / 3 : s->cluster > MIB ? ops / 40 : ops;
+}
+
 static void test_model(void **state)
 {
 	struct disk *d = &disk;
@@ -108,7 +114,7 @@ static void test_model(void **state)
 	disk_new(d, *state, seed);
 	assert_int_equal(disk_open(d), 0);
 	disk_verify_now(d);
-	for (u64 n = 0; n < (d->shape->cluster > MIB ? ops / 8 : ops); n++) {
+	for (u64 n = 0; n < nr_ops(d->shape); n++) {
 		int rc = disk_step(d);
 
 		if (rc)
@@ -144,7 +150,7 @@ int main(void)
 	size_t nr = 0;
 
 	seed = env_number("MODEL_SEED", now_ns());
-	ops = env_number("MODEL_OPS", 1000);
+	ops = env_number("MODEL_OPS", 2000);
 	print_message("MODEL_SEED=%llu MODEL_OPS=%llu\n", (unsigned long long)seed,
 		      (unsigned long long)ops);
 	for (size_t i = 0; i < ARRAY_SIZE(shapes); i++)
