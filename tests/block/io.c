@@ -197,7 +197,7 @@ static void check(const char *op)
 {
 	struct image_check c = { .tell = tell };
 
-	if (strcmp(op, "sound"))
+	if (!strcmp(op, "check"))
 		settle();
 	must(image_check(image, !strcmp(op, "repair"), &c, &err));
 	if (c.corruptions || (c.leaks && strcmp(op, "sound")))

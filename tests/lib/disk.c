@@ -236,8 +236,11 @@ static void set_size(struct disk *d, u64 size)
 static u64 random_size(struct disk *d)
 {
 	u64 max = d->shape->max_size / SECTOR, from = max / 4;
+	const struct span *s = &d->span[draw(&d->seed) % d->nr_spans];
 
-	return (from + draw(&d->seed) % (max - from + 1)) * SECTOR;
+	if (draw(&d->seed) & 1)
+		return (from + draw(&d->seed) % (max - from + 1)) * SECTOR;
+	return MAX(s->start + draw(&d->seed) % (s->len / SECTOR) * SECTOR, 64 * (u64)SECTOR);
 }
 
 struct range { u64 offset, len; };
@@ -254,6 +257,13 @@ static struct range pick_near(struct disk *d)
 	while (s->start >= d->size);
 	end = MIN(s->start + s->len, d->size);
 	offset = s->start + draw(&d->seed) % ((end - s->start) / SECTOR) * SECTOR;
+	/* Where the disk below ends, a cluster of this one is in part its. */
+	if (draw(&d->seed) % 8 == 0 && find_span(d, d->below_size) && d->below_size < d->size) {
+		s = find_span(d, d->below_size);
+		end = MIN(s->start + s->len, d->size);
+		offset = ALIGN_DOWN(d->below_size, (u64)cluster) + draw(&d->seed) % cluster / SECTOR * SECTOR;
+		offset = MIN(MAX(offset, s->start), end - SECTOR);
+	}
 	if (draw(&d->seed) & 1)
 		offset = MAX(s->start, ALIGN_DOWN(offset, (u64)cluster));
 	switch (draw(&d->seed) % 8) {
@@ -368,6 +378,7 @@ void disk_new(struct disk *d, const struct disk_shape *shape, u64 seed)
 		c.backing_format = below + strlen(below) + 1;
 	}
 	memcpy(d->below, d->base, d->nr_sectors * sizeof(*d->below));
+	d->below_size = d->size;
 	snprintf(d->path, sizeof(d->path), "%s", disk_file(d, "top"));
 	create(d, d->path, &c);
 	set_size(d, shape->size);

@@ -43,7 +43,8 @@ struct disk {
 	int nr_spans;
 	u32 nr_sectors;			/* in the spans; the disk's size is one more, as it were */
 	u32 *base;			/* what all held for good when events began */
-	u32 *below;			/* the backing image's */
+	u32 *below;			/* the backing image's... */
+	u64 below_size;			/* ...and where it ends */
 	struct event *event;
 	u32 nr_events;
 	u32 *last;			/* a sector's last event + 1; 0: none */
