@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include "devices/block/image.h"
+#include "devices/block/qcow2.h"
 #include "vmm/core/log.h"
 
 struct blk {
@@ -206,6 +207,16 @@ static void raw_step(struct blk_req *r)
  * would copy the rest of a new cluster. */
 enum { GATHER = 1 << 20 };
 
+/*
+ * A guest whose raw disk was taken for raw only because it did not look like
+ * qcow2 could make it look so, name any file beside it as its backing file, and
+ * read that after the next start.
+ */
+static bool would_be_mistaken(const struct blk_req *r)
+{
+	return r->blk->raw && r->blk->image->guessed && r->op == BLK_WRITE && !r->offset;
+}
+
 static int move_slowly(struct blk_req *r)
 {
 	size_t max = MIN(r->len, GATHER);
@@ -229,7 +240,9 @@ static int move_slowly(struct blk_req *r)
 				memcpy(buf + at, r->iov[n].iov_base, part);
 			at += part;
 		}
-		if (r->op == BLK_WRITE)
+		if (would_be_mistaken(r) && !memcmp(buf, QCOW2_MAGIC, 4))
+			rc = -EPERM;
+		if (r->op == BLK_WRITE && !rc)
 			rc = image_write(r->blk->image, r->offset, buf, k);
 		if (!rc)
 			advance(r, k);
@@ -322,9 +335,9 @@ static bool straight_step(struct blk_req *r)
 static void next_step(struct blk_req *r)
 {
 	r->io.done = io_done;
-	if (r->blk->raw) {
+	if (r->blk->raw && !would_be_mistaken(r)) {
 		raw_step(r);
-	} else if (!straight_step(r)) {
+	} else if (r->blk->raw || !straight_step(r)) {
 		r->io.op = AIO_CALL;
 		r->io.call = slow_step;
 	}

@@ -143,6 +143,7 @@ static int pick_format(struct image *i, const char *format, struct err *err)
 	if (rc)
 		return err_set(err, rc, "%s", strerror(-rc));
 	i->ops = memcmp(head, QCOW2_MAGIC, sizeof(head)) ? &raw_image : &qcow2_image;
+	i->guessed = true;
 	return 0;
 }
 

@@ -67,6 +67,7 @@ struct image {
 	const struct image_ops *ops;
 	int fd;
 	bool read_only;
+	bool guessed;			/* its format, as the user named none */
 	char *path;
 	u64 size;			/* of the disk */
 	u32 cluster;			/* bytes; what alloc and zero go by */

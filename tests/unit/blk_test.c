@@ -242,6 +242,33 @@ static void test_many(void **state)
 	image_close(i);
 }
 
+/* A disk that was taken for raw stays so, unless the user said that it is raw. */
+static void test_disguise(void **state)
+{
+	struct fixture *f = *state;
+	struct blk_options o = { 0 };
+	struct request *r = &f->r[0];
+	struct err err;
+
+	for (int named = 0; named < 2; named++) {
+		unsigned left = 1;
+
+		blk_close(f->blk);
+		o.format = named ? "raw" : NULL;
+		assert_int_equal(blk_open(&f->blk, f->path, &o, &err), 0);
+		memset(r->buf, 0, 1024);
+		memcpy(r->buf, "QFI\xfb", 4);
+		r->iov[0] = (struct iovec){ r->buf, 3 };
+		r->iov[1] = (struct iovec){ r->buf + 3, 1021 };
+		r->blk = (struct blk_req){ .op = BLK_WRITE, .len = 1024, .iov = r->iov, .nr_iov = 2,
+					   .done = done };
+		r->left = &left;
+		assert_int_equal(blk_submit(f->blk, f->aio, &r->blk), 0);
+		aio_drain(f->aio, &left);
+		assert_int_equal(r->res, named ? 0 : -EPERM);
+	}
+}
+
 static void test_range(void **state)
 {
 	struct fixture *f = *state;
@@ -262,7 +289,7 @@ int main(void)
 		{ AIO_THREADS, "qcow2", 4096, true }, { AIO_URING, "qcow2", 4096, false },
 		{ AIO_THREADS, "qcow2", 512, true }, { AIO_URING, "qcow2", 2 << 20, true },
 	};
-	struct CMUnitTest tests[2 * ARRAY_SIZE(shapes)];
+	struct CMUnitTest tests[2 * ARRAY_SIZE(shapes) + 1];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(shapes); i++) {
 		tests[2 * i] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(test_many,
@@ -270,5 +297,7 @@ int main(void)
 		tests[2 * i + 1] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
 			test_range, setup, teardown, &shapes[i]);
 	}
+	tests[2 * ARRAY_SIZE(shapes)] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
+		test_disguise, setup, teardown, &shapes[0]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
