@@ -258,6 +258,9 @@ static void run(struct checker *k, bool repair)
 	memset(k->seen, 0, k->nr * sizeof(*k->seen));
 	k->c->allocated = k->c->packed = 0;
 	see_all(k);
+	/* What waits to be given back is unreferred to already, and counted so now. */
+	if (repair)
+		k->q->freed[0].nr = k->q->freed[1].nr = 0;
 	if (!k->rc)
 		compare_counts(k, repair);
 	if (!k->rc)

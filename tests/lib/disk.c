@@ -594,6 +594,20 @@ static int step_resize(struct disk *d)
 	return rc;
 }
 
+static int step_repair(struct disk *d)
+{
+	struct image_check c = { 0 };
+	struct err err = { 0 };
+	int rc;
+
+	say(d, "repair", (struct range){ 0, 0 });
+	rc = image_check(d->image, true, &c, &err);
+	if (rc ? rc != err.code : c.corruptions || c.leaks)
+		disk_fail(d, "%d, '%s', %llu corruptions, %llu leaks", rc, err.msg,
+			  (unsigned long long)c.corruptions, (unsigned long long)c.leaks);
+	return rc;
+}
+
 int disk_step(struct disk *d)
 {
 	u64 n = draw(&d->seed) % 100;
@@ -601,7 +615,7 @@ int disk_step(struct disk *d)
 	d->step++;
 	return n < 32 ? step_write(d) : n < 40 ? step_pack(d) : n < 60 ? step_read(d) : n < 67 ? step_zero(d, false) :
 	       n < 74 ? step_zero(d, true) : n < 81 ? step_discard(d) : n < 88 ? step_flush(d, false) :
-	       n < 96 ? step_flush(d, true) : step_resize(d);
+	       n < 96 ? step_flush(d, true) : n < 99 ? step_resize(d) : step_repair(d);
 }
 
 void disk_check(struct disk *d, struct image *i, bool no_leaks)

@@ -65,7 +65,7 @@ void disk_close(struct disk *);
 
 /*
  * A random operation: read (and compare), write (packed, too), zero, discard,
- * flush, reclaim, resize.  0 or what image.h said.
+ * flush, reclaim, resize, repair.  0 or what image.h said.
  */
 int  disk_step(struct disk *) must_check;
 int  disk_flush(struct disk *) must_check;
