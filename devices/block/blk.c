@@ -1,112 +1,16 @@
 /* blk.c: a disk's requests: straight to the file where its place is known, else by a thread that may wait. */
-#include "devices/block/blk.h"
 #include <errno.h>
 #include <linux/falloc.h>
-#include <linux/fs.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include "devices/block/image.h"
+#include "devices/block/blk_own.h"
 #include "devices/block/qcow2.h"
-#include "vmm/core/log.h"
 
-struct blk {
-	struct image *image;
-	struct blk_info info;
-	bool raw;
-	bool no_zero_range, no_punch_hole;	/* the host's file system said so */
-	pthread_mutex_t lock;			/* of image and generation */
-	/*
-	 * Requests that go straight to the file, by when they began.  What a
-	 * discard freed is reused only when all from before it are done.
-	 */
-	unsigned generation, straight[2];	/* straight: atomic, raised under lock */
-};
+/* At most so much is copied at a time for direct I/O. */
+#define BOUNCE_MAX	(256 * KIB)
 
 /* What BLK_ZERO writes where the host cannot zero by itself. */
 static const u8 zero_page[64 * 1024];
-
-/* --- open and close ---------------------------------------------------------- */
-
-static int get_info(struct blk *b, struct err *err)
-{
-	struct stat st;
-
-	b->info.size = ALIGN_DOWN(b->image->size, BLK_SECTOR);
-	b->info.can_discard = !b->info.read_only;
-	if (fstat(b->image->fd, &st))
-		return err_set(err, -errno, "%s", strerror(errno));
-	if (S_ISBLK(st.st_mode)) {
-		unsigned physical = 0, read_only = 0;
-
-		ioctl(b->image->fd, BLKPBSZGET, &physical);
-		ioctl(b->image->fd, BLKROGET, &read_only);
-		b->info.physical_block = physical ? physical : BLK_SECTOR;
-		if (read_only && !b->info.read_only)
-			return err_set(err, -EROFS, "the device is read-only; add ',readonly'");
-		return 0;
-	}
-	b->info.physical_block = st.st_blksize >= BLK_SECTOR && st.st_blksize <= 65536 &&
-		!(st.st_blksize & (st.st_blksize - 1)) ? st.st_blksize : 4096;
-	return 0;
-}
-
-int blk_open(struct blk **out, const char *path, const struct blk_options *o, struct err *err)
-{
-	struct image_options io = { .format = o->format, .read_only = o->read_only,
-				    .backing_anywhere = o->backing_anywhere };
-	struct blk *b = calloc(1, sizeof(*b));
-	int rc;
-
-	if (!b)
-		return err_set(err, -ENOMEM, "out of memory");
-	pthread_mutex_init(&b->lock, NULL);
-	b->info.read_only = o->read_only;
-	rc = image_open(&b->image, path, &io, err);
-	if (!rc) {
-		b->raw = b->image->ops == &raw_image;
-		rc = get_info(b, err);
-		if (rc)
-			err_prefix(err, "disk %s: ", path);
-	}
-	if (rc) {
-		blk_close(b);
-		return rc;
-	}
-	*out = b;
-	return 0;
-}
-
-void blk_close(struct blk *b)
-{
-	int rc = 0;
-
-	if (!b)
-		return;
-	if (b->image && !b->raw) {
-		/* Twice: what was freed since the first is given back by the second. */
-		for (int n = 0; n < 2 && !rc; n++) {
-			rc = image_flush(b->image);
-			if (!rc)
-				image_reclaim(b->image);
-		}
-		if (!rc)
-			rc = image_flush(b->image);
-		if (rc)
-			log_err("disk %s: what was written last may be lost: %s", b->image->path,
-				strerror(-rc));
-	}
-	image_close(b->image);
-	pthread_mutex_destroy(&b->lock);
-	free(b);
-}
-
-struct blk_info blk_info(const struct blk *b)
-{
-	return b->info;
-}
 
 /* --- requests -------------------------------------------------------------------- */
 
@@ -157,13 +61,67 @@ static void uncut_iov(struct blk_req *r)
 	r->cut = NULL;
 }
 
-static void move_data(struct blk_req *r, int fd, u64 at, u64 len)
+/* --- past the page cache ------------------------------------------------------------------ */
+
+static bool memory_is_aligned(const struct blk_req *r, u32 align)
+{
+	uintptr_t bits = 0;
+
+	for (int n = 0; n < r->io.nr_iov; n++)
+		bits |= (uintptr_t)r->iov[n].iov_base | r->iov[n].iov_len;
+	return !(bits & (align - 1));
+}
+
+static void copy_bounced(struct blk_req *r, u64 len)
+{
+	u8 *at = r->bounce;
+
+	for (int n = 0; len; n++) {
+		size_t k = MIN(len, r->iov[n].iov_len);
+
+		if (r->op == BLK_READ)
+			memcpy(r->iov[n].iov_base, at, k);
+		else
+			memcpy(at, r->iov[n].iov_base, k);
+		at += k;
+		len -= k;
+	}
+}
+
+/* Blocks that the host does not write alone go through the page cache, which the
+ * kernel keeps in step; memory of the guest's that does not fit, by way of ours. */
+static void move_directly(struct blk_req *r, const struct image *i)
+{
+	if ((r->io.offset | r->piece) & (i->direct_align - 1))
+		return;
+	if (!memory_is_aligned(r, i->direct_align)) {
+		u64 len = MIN(r->piece, BOUNCE_MAX);
+
+		r->bounce = aligned_alloc(i->direct_align, len);
+		if (!r->bounce)
+			return;
+		uncut_iov(r);
+		cut_iov(r, len);
+		r->own_iov = (struct iovec){ r->bounce, len };
+		r->io.iov = &r->own_iov;
+		r->io.nr_iov = 1;
+		if (r->op == BLK_WRITE)
+			copy_bounced(r, len);
+	}
+	r->io.fd = i->direct_fd;
+}
+
+static void move_data(struct blk_req *r, const struct image *i, u64 at, u64 len)
 {
 	r->io.op = r->op == BLK_READ ? AIO_READ : AIO_WRITE;
-	r->io.fd = fd;
+	r->io.fd = i->fd;
 	r->io.offset = at;
 	cut_iov(r, len);
+	if (i->direct_fd >= 0)
+		move_directly(r, i);
 }
+
+/* --- raw ------------------------------------------------------------------------------------ */
 
 static void raw_step(struct blk_req *r)
 {
@@ -175,7 +133,7 @@ static void raw_step(struct blk_req *r)
 	switch (r->op) {
 	case BLK_READ:
 	case BLK_WRITE:
-		move_data(r, b->image->fd, r->offset, r->len);
+		move_data(r, b->image, r->offset, r->len);
 		break;
 	case BLK_FLUSH:
 		r->io.op = AIO_DATASYNC;
@@ -192,9 +150,9 @@ static void raw_step(struct blk_req *r)
 			r->io.mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
 		} else {
 			r->io.op = AIO_WRITE;
-			r->zeroes = (struct iovec){ (void *)(uintptr_t)zero_page,
-						    MIN(r->len, sizeof(zero_page)) };
-			r->io.iov = &r->zeroes;
+			r->own_iov = (struct iovec){ (void *)(uintptr_t)zero_page,
+						     MIN(r->len, sizeof(zero_page)) };
+			r->io.iov = &r->own_iov;
 			r->io.nr_iov = 1;
 		}
 		break;
@@ -271,6 +229,7 @@ static int slow_step(struct aio_req *io)
 	int rc = 0;
 
 	pthread_mutex_lock(&b->lock);
+	store_once(&b->slow, true);
 	switch (r->op) {
 	case BLK_READ:
 	case BLK_WRITE:
@@ -286,12 +245,13 @@ static int slow_step(struct aio_req *io)
 		rc = image_zero(b->image, r->offset, r->len, r->unmap);
 		break;
 	}
+	store_once(&b->slow, false);
 	pthread_mutex_unlock(&b->lock);
 	return rc;
 }
 
-/* Under lock.  True: the bytes are in a file, and the tables in memory say where. */
-static bool find_straight(struct blk_req *r, int *fd, u64 *at, u64 *len)
+/* Under lock.  The file that has the bytes, where the tables in memory say so. */
+static struct image *find_straight(struct blk_req *r, u64 *at, u64 *len)
 {
 	struct image *i = r->blk->image;
 	struct extent e;
@@ -299,36 +259,46 @@ static bool find_straight(struct blk_req *r, int *fd, u64 *at, u64 *len)
 	*len = r->len;
 	for (;; i = i->backing) {
 		if (i->ops->map(i, r->offset, *len, true, &e))
-			return false;
+			return NULL;
 		*len = MIN(*len, e.len);
 		if (e.kind != EXTENT_ABSENT || r->op != BLK_READ)
 			break;
 		if (!i->backing || r->offset >= i->backing->size)
-			return false;
+			return NULL;
 		*len = MIN(*len, i->backing->size - r->offset);
 	}
-	*fd = i->fd;
 	*at = e.file_offset;
-	return e.kind == EXTENT_DATA && (r->op == BLK_READ || e.writable);
+	return e.kind == EXTENT_DATA && (r->op == BLK_READ || e.writable) ? i : NULL;
+}
+
+/* Another loop has the lock for no longer than a look takes; a slow step may have
+ * it for as long as the disk takes. */
+static bool lock_to_look(struct blk *b)
+{
+	while (pthread_mutex_trylock(&b->lock)) {
+		if (load_once(&b->slow))
+			return false;
+		__builtin_ia32_pause();
+	}
+	return true;
 }
 
 static bool straight_step(struct blk_req *r)
 {
 	struct blk *b = r->blk;
-	bool found;
+	struct image *found;
 	u64 at, len;
-	int fd;
 
-	if ((r->op != BLK_READ && r->op != BLK_WRITE) || pthread_mutex_trylock(&b->lock))
+	if ((r->op != BLK_READ && r->op != BLK_WRITE) || !lock_to_look(b))
 		return false;
-	found = find_straight(r, &fd, &at, &len);
+	found = find_straight(r, &at, &len);
 	if (found) {
 		r->generation = b->generation;
 		__atomic_add_fetch(&b->straight[r->generation], 1, __ATOMIC_RELAXED);
 	}
 	pthread_mutex_unlock(&b->lock);
 	if (found)
-		move_data(r, fd, at, len);
+		move_data(r, found, at, len);
 	return found;
 }
 
@@ -352,16 +322,20 @@ static bool fall_back(struct blk_req *r, int res)
 	if (r->op != BLK_ZERO || r->io.op != AIO_FALLOCATE || res != -EOPNOTSUPP)
 		return false;
 	if (r->io.mode & FALLOC_FL_PUNCH_HOLE)
-		b->no_punch_hole = true;
+		store_once(&b->no_punch_hole, true);
 	else
-		b->no_zero_range = true;
+		store_once(&b->no_zero_range, true);
 	return true;
 }
 
-static void step_over(struct blk_req *r)
+static void step_over(struct blk_req *r, int res)
 {
 	struct blk *b = r->blk;
 
+	if (r->bounce && r->op == BLK_READ && res > 0)
+		copy_bounced(r, res);
+	free(r->bounce);
+	r->bounce = NULL;
 	if (r->op == BLK_READ || r->op == BLK_WRITE)
 		uncut_iov(r);
 	if (b->raw || r->io.op == AIO_CALL)
@@ -378,7 +352,7 @@ static void io_done(struct aio_req *io, int res)
 		r->done(r, res);
 		return;
 	}
-	step_over(r);
+	step_over(r, res);
 	if (fall_back(r, res)) {
 		next_step(r);
 		return;
@@ -421,12 +395,15 @@ int blk_submit(struct blk *b, struct aio *aio, struct blk_req *r)
 {
 	u64 end;
 
-	if (r->op != BLK_FLUSH && (add_overflows(r->offset, r->len, &end) || end > b->info.size))
+	if (r->op != BLK_FLUSH &&
+	    (add_overflows(r->offset, r->len, &end) || end > load_acquire(&b->info.size)))
 		return -EINVAL;
 	if (b->info.read_only && r->op != BLK_READ && r->op != BLK_FLUSH)
 		return -EROFS;
 	r->blk = b;
 	r->aio = aio;
+	r->bounce = NULL;
+	r->cut = NULL;
 	next_step(r);
 	return 0;
 }

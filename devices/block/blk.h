@@ -24,7 +24,8 @@ struct blk_req {
 	struct blk *blk;		/* blk.c's own, from here on */
 	struct aio *aio;
 	struct aio_req io;
-	struct iovec zeroes;
+	struct iovec own_iov;
+	void *bounce;			/* aligned memory; NULL: none */
 	u64 piece;			/* bytes of the step under way */
 	struct iovec *cut;		/* shortened for it, by this much */
 	size_t cut_len;
@@ -35,6 +36,9 @@ struct blk;
 struct blk_info {
 	u64 size;			/* bytes, a multiple of BLK_SECTOR */
 	u32 physical_block;		/* bytes: what the host writes without reading first */
+	u32 alignment_offset;		/* bytes: where the first of them begins */
+	u32 min_io, opt_io;		/* bytes; opt_io 0: nothing known */
+	u32 discard_granularity;	/* bytes */
 	bool read_only, can_discard;
 };
 
@@ -42,6 +46,7 @@ struct blk_options {
 	const char *format;		/* NULL: by its first bytes */
 	bool read_only;
 	bool backing_anywhere;		/* else backing files lie in the image's directory */
+	bool direct;			/* data past the host's page cache (O_DIRECT) */
 };
 
 /*
@@ -52,6 +57,21 @@ struct blk_options {
 int  blk_open(struct blk **, const char *path, const struct blk_options *, struct err *) must_check;
 void blk_close(struct blk *);		/* flushed; nothing in flight; NULL is allowed */
 struct blk_info blk_info(const struct blk *);
+
+/*
+ * On the control thread, while requests go on.  It can only grow; size 0: what the
+ * file or device has now.
+ */
+int  blk_resize(struct blk *, u64 size, struct err *) must_check;
+/*
+ * A snapshot while the disk is in use, in two steps, on the control thread.
+ * prepare: files are made, requests go on; the disk's file is an empty delta of
+ * the snapshot, DIR/BASE@NAME.EXT, which is still being written to.  take: with no
+ * request in flight: what comes goes to the delta.  A crash anywhere loses
+ * nothing; when take fails, the disk is as before prepare.
+ */
+int  blk_snapshot_prepare(struct blk *, const char *name, struct err *) must_check;
+int  blk_snapshot_take(struct blk *, struct err *) must_check;
 
 /* On the loop of aio.  The range is checked here: -EINVAL outside the disk,
  * -EROFS for writing to a read-only one; then done is not called. */

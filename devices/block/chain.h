@@ -19,8 +19,8 @@ struct chain_job {
 /* Of the options format and backing_anywhere count. */
 int chain_snapshot(const char *path, const char *name, const struct image_options *,
 		   struct chain_job *, struct err *) must_check;
-/* The same of an image that is open and flushed.  It stays the file that it is, which
- * nobody writes to from now on. */
+/* The same of an image that is open.  It stays the file that it is; who still writes
+ * to it changes what both the snapshot and the disk have. */
 int chain_take(struct image *, const char *path, const char *name, struct chain_job *,
 	       struct err *) must_check;
 /* Drops what is above the snapshot, but for files that something else uses. */

@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
+#include <linux/stat.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -119,6 +122,28 @@ static int open_file(struct image *i, const struct image_options *o, struct err 
 	return open_file(i, o, err);
 }
 
+/* The same file once more: by its number, as its name may be another's by now. */
+static int open_direct(struct image *i, struct err *err)
+{
+	struct statx x;
+	char self[40];
+	struct stat st;
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", i->fd);
+	i->direct_fd = open(self, (i->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_DIRECT);
+	if (i->direct_fd < 0)
+		return err_set(err, -errno, "direct=on: %s", errno == EINVAL ?
+			       "its file system has no direct I/O" : strerror(errno));
+	/* Where the kernel does not say (before 6.1), a page always is enough. */
+	i->direct_align = 4096;
+	if (!statx(i->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &x) && x.stx_mask & STATX_DIOALIGN &&
+	    x.stx_dio_offset_align)
+		i->direct_align = MAX(x.stx_dio_offset_align, x.stx_dio_mem_align);
+	else if (!fstat(i->fd, &st) && S_ISBLK(st.st_mode))
+		ioctl(i->fd, BLKSSZGET, &i->direct_align);
+	return 0;
+}
+
 static const struct image_ops *find_format(const char *name)
 {
 	static const struct image_ops *const known[] = { &raw_image, &qcow2_image };
@@ -157,13 +182,18 @@ static int open_one(struct image **out, const char *path, const struct image_opt
 		free(i);
 		return err_set(err, -ENOMEM, "out of memory");
 	}
-	i->fd = -1;
+	i->fd = i->direct_fd = -1;
 	i->read_only = o->read_only;
 	rc = open_file(i, o, err);
+	if (!rc && o->direct)
+		rc = open_direct(i, err);
 	if (!rc)
 		rc = pick_format(i, o->format, err);
 	if (!rc)
 		rc = i->ops->open(i, err);
+	if (!rc && o->direct && i->cluster < i->direct_align && i->ops != &raw_image)
+		rc = err_set(err, -EINVAL, "direct=on: its clusters of %u bytes are smaller than what "
+			     "this host reads and writes directly, %u", i->cluster, i->direct_align);
 	if (!rc && !(i->bounce = malloc(2 * (size_t)i->cluster)))
 		rc = err_set(err, -ENOMEM, "out of memory");
 	if (rc) {
@@ -221,7 +251,7 @@ static int open_backing(struct image *top, struct image *i, const struct image_o
 			unsigned depth, struct err *err)
 {
 	struct image_options below = { .format = i->backing_format, .read_only = true,
-				       .no_lock = o->no_lock };
+				       .no_lock = o->no_lock, .direct = o->direct };
 	char *name;
 	int rc = 0;
 
@@ -274,6 +304,8 @@ void image_close(struct image *i)
 
 		if (i->own)
 			i->ops->close(i);
+		if (i->direct_fd >= 0)
+			close(i->direct_fd);
 		if (i->fd >= 0)
 			close(i->fd);
 		free(i->path);

@@ -66,6 +66,8 @@ enum { CLUSTER_MIN = 512, CLUSTER_MAX = 2 * MIB };
 struct image {
 	const struct image_ops *ops;
 	int fd;
+	int direct_fd;			/* the same past the page cache; -1: not asked for */
+	u32 direct_align;		/* of offset, length and memory, a power of two */
 	bool read_only;
 	bool guessed;			/* its format, as the user named none */
 	char *path;
@@ -83,6 +85,7 @@ struct image_options {
 	bool backing_anywhere;		/* else only in the image's own directory */
 	bool no_backing;		/* only this file: ABSENT reads as zeroes */
 	bool no_lock;			/* look at one that is in use (info, map) */
+	bool direct;			/* with direct_fd, all of the chain */
 	bool repairing;			/* open it even where a format says it is not consistent */
 };
 

@@ -596,7 +596,7 @@ static int write_tables(int fd, const struct layout *l, unsigned order)
 /* All data clusters, where the disk's bytes will be one after the other. */
 static int preallocate(int fd, enum preallocation how, struct err *err)
 {
-	struct image i = { .ops = &qcow2_image, .fd = fd, .path = (char[]){ "" } };
+	struct image i = { .ops = &qcow2_image, .fd = fd, .direct_fd = -1, .path = (char[]){ "" } };
 	u64 size;
 	int rc = file_size(fd, &i.size);
 
