@@ -44,7 +44,7 @@ struct chardev {
 	pthread_cond_t drained;
 	struct fifo in, out;
 	size_t in_max;
-	bool hurry, user_waits_for_room;
+	bool hurry, swallow, user_waits_for_room;
 
 	struct watch in_watch, out_watch, aux_watch;
 	struct task rearm;
@@ -206,7 +206,7 @@ size_t chardev_room(struct chardev *c)
 void chardev_write(struct chardev *c, const u8 *buf, size_t len)
 {
 	pthread_mutex_lock(&c->lock);
-	while (c->out.len >= OUT_MAX && !c->hurry)
+	while (c->out.len >= OUT_MAX && !c->hurry && !c->swallow)
 		pthread_cond_wait(&c->drained, &c->lock);
 	if (!c->out.len) {
 		ssize_t n = put(c, buf, len);
@@ -214,7 +214,7 @@ void chardev_write(struct chardev *c, const u8 *buf, size_t len)
 		buf += n;
 		len -= n;
 	}
-	if (len && c->out.len < OUT_MAX) {
+	if (len && (c->out.len < OUT_MAX || c->swallow)) {
 		fifo_put(&c->out, buf, len);
 		loop_post(c->loop, &c->rearm);
 	}
@@ -225,6 +225,14 @@ void chardev_hurry(struct chardev *c, bool hurry)
 {
 	pthread_mutex_lock(&c->lock);
 	c->hurry = hurry;
+	pthread_cond_broadcast(&c->drained);
+	pthread_mutex_unlock(&c->lock);
+}
+
+void chardev_swallow(struct chardev *c, bool swallow)
+{
+	pthread_mutex_lock(&c->lock);
+	c->swallow = swallow;
 	pthread_cond_broadcast(&c->drained);
 	pthread_mutex_unlock(&c->lock);
 }

@@ -37,6 +37,9 @@ void chardev_write(struct chardev *, const u8 *buf, size_t len);
 /* Writers do not wait any more, and what they could not write is lost; until
  * it is taken back. */
 void chardev_hurry(struct chardev *, bool hurry);
+/* Writers do not wait any more, but nothing is lost: for a pause, where each
+ * writes little more. */
+void chardev_swallow(struct chardev *, bool swallow);
 
 /* Async-signal-safe: give the terminal back as it was. */
 void terminal_restore(void);

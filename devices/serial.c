@@ -250,6 +250,14 @@ static void serial_quiesce(struct device *dev)
 	chardev_set_user(to_serial(dev)->line, NULL);
 }
 
+static void serial_resume(struct device *dev)
+{
+	struct serial *s = to_serial(dev);
+	struct chardev_user user = { .input = line_input, .room = line_room, .arg = s };
+
+	chardev_set_user(s->line, &user);
+}
+
 static void serial_destroy(struct device *dev)
 {
 	struct serial *s = to_serial(dev);
@@ -262,14 +270,13 @@ static void serial_destroy(struct device *dev)
 }
 
 static const struct device_ops serial_ops = {
-	.kind = "serial", .quiesce = serial_quiesce, .destroy = serial_destroy,
+	.kind = "serial", .quiesce = serial_quiesce, .resume = serial_resume, .destroy = serial_destroy,
 };
 
 int serial_new(struct platform *p, const char *name, u64 port, u32 gsi, struct chardev *line,
 	       struct device **out, struct err *err)
 {
 	struct serial *s = calloc(1, sizeof(*s));
-	struct chardev_user user = { .input = line_input, .room = line_room, .arg = s };
 	int rc;
 
 	if (!s)
@@ -290,7 +297,7 @@ int serial_new(struct platform *p, const char *name, u64 port, u32 gsi, struct c
 		serial_destroy(&s->dev);
 		return rc;
 	}
-	chardev_set_user(line, &user);
+	serial_resume(&s->dev);
 	*out = &s->dev;
 	return 0;
 }

@@ -22,7 +22,7 @@ _vmm_words() {
 _vmm_disk() {
 	local done=${cur%,*}
 	if [[ $cur == *,* ]]; then
-		COMPREPLY=($(compgen -P "$done," -W 'readonly serial= format=raw format=qcow2 backing=anywhere' -- "${cur##*,}"))
+		COMPREPLY=($(compgen -P "$done," -W 'readonly serial= format=raw format=qcow2 backing=anywhere cache=writethrough direct discard=off write_zeroes=off queues= iothreads= bw= bw_burst= iops= iops_burst= on_error=stop' -- "${cur##*,}"))
 		compopt -o nospace 2>/dev/null
 	else
 		_vmm_files

@@ -110,7 +110,7 @@ static int unknown_key(const char *what, const char *key, const char *const *kno
 		       struct err *err)
 {
 	const char *near = config_nearest(key, known, nr);
-	char list[128] = "";
+	char list[256] = "";
 
 	for (unsigned i = 0; i < nr && !near; i++)
 		snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", i ? ", " : "",
@@ -121,31 +121,121 @@ static int unknown_key(const char *what, const char *key, const char *const *kno
 	return err_set(err, -EINVAL, "%s: unknown option '%s'; known: %s", what, key, list);
 }
 
+/* --- disks ---------------------------------------------------------------------------------------- */
+
+#define DISK(d)		struct disk_config *d, const char *key, const char *value, struct err *err
+
+static int disk_serial(DISK(d))
+{
+	(void)key;
+	if (strlen(value) > CONFIG_SERIAL_LEN)
+		return err_set(err, -EINVAL, "disk: serial '%s' is longer than %d characters",
+			       value, CONFIG_SERIAL_LEN);
+	snprintf(d->serial, sizeof(d->serial), "%s", value);
+	return 0;
+}
+
+static int disk_format(DISK(d))
+{
+	(void)key;
+	if (strcmp(value, "raw") && strcmp(value, "qcow2"))
+		return err_set(err, -EINVAL, "disk: format '%s' is not known; known: raw, qcow2",
+			       value);
+	return set_string(&d->format, value, err);
+}
+
+/* One of two words: is it the second? */
+static int disk_choice(const char *key, const char *value, const char *a, const char *b,
+		       bool *second, struct err *err)
+{
+	*second = !strcmp(value, b);
+	return *second || !strcmp(value, a) ? 0 :
+		err_set(err, -EINVAL, "disk: %s is %s or %s, not '%s'", key, a, b, value);
+}
+
+static int disk_backing(DISK(d))
+{
+	return disk_choice(key, value, "beside", "anywhere", &d->backing_anywhere, err);
+}
+
+static int disk_cache(DISK(d))
+{
+	return disk_choice(key, value, "writeback", "writethrough", &d->write_through, err);
+}
+
+static int disk_on_error(DISK(d))
+{
+	return disk_choice(key, value, "report", "stop", &d->stop_on_error, err);
+}
+
+static int disk_switch(DISK(d))
+{
+	bool on;
+
+	if (parse_bool(value, &on))
+		return err_set(err, -EINVAL, "disk: %s is on or off, not '%s'", key, value);
+	if (!strcmp(key, "readonly"))
+		d->read_only = on;
+	else if (!strcmp(key, "direct"))
+		d->direct = on;
+	else if (!strcmp(key, "discard"))
+		d->no_discard = !on;
+	else
+		d->no_write_zeroes = !on;
+	return 0;
+}
+
+static int disk_number(DISK(d))
+{
+	bool queues = !strcmp(key, "queues");
+	unsigned long n, max = CONFIG_MAX_QUEUES;
+
+	if (parse_number(value, 1, max, &n))
+		return err_set(err, -EINVAL, "disk: %s '%s' is not a number from 1 to %lu", key, value,
+			       max);
+	*(queues ? &d->queues : &d->iothreads) = n;
+	return 0;
+}
+
+/* Bytes or operations a second. */
+static int disk_limit(DISK(d))
+{
+	struct limit_rate *r = *key == 'b' ? &d->limit.bytes : &d->limit.ops;
+	u64 *field = strstr(key, "_burst") ? &r->burst : &r->rate;
+
+	return config_parse_size(value, 1, field, err) ? err_prefix(err, "disk: %s: ", key) : 0;
+}
+
+static const struct disk_key {
+	const char *name;
+	int (*set)(struct disk_config *, const char *key, const char *value, struct err *);
+} disk_keys[] = {
+	{ "readonly", disk_switch }, { "serial", disk_serial }, { "format", disk_format },
+	{ "backing", disk_backing }, { "cache", disk_cache }, { "direct", disk_switch },
+	{ "discard", disk_switch }, { "write_zeroes", disk_switch }, { "on_error", disk_on_error },
+	{ "queues", disk_number }, { "iothreads", disk_number },
+	{ "bw", disk_limit }, { "bw_burst", disk_limit },
+	{ "iops", disk_limit }, { "iops_burst", disk_limit },
+};
+
 static int set_disk_key(struct disk_config *d, const char *key, const char *value, struct err *err)
 {
-	static const char *const known[] = { "readonly", "serial", "format", "backing" };
+	const char *known[ARRAY_SIZE(disk_keys)];
 
-	if (!strcmp(key, "readonly")) {
-		if (parse_bool(value, &d->read_only))
-			return err_set(err, -EINVAL, "disk: readonly is on or off, not '%s'", value);
-	} else if (!strcmp(key, "serial")) {
-		if (strlen(value) > CONFIG_SERIAL_LEN)
-			return err_set(err, -EINVAL, "disk: serial '%s' is longer than %d characters",
-				       value, CONFIG_SERIAL_LEN);
-		snprintf(d->serial, sizeof(d->serial), "%s", value);
-	} else if (!strcmp(key, "format")) {
-		if (strcmp(value, "raw") && strcmp(value, "qcow2"))
-			return err_set(err, -EINVAL, "disk: format '%s' is not known; known: raw, qcow2",
-				       value);
-		return set_string(&d->format, value, err);
-	} else if (!strcmp(key, "backing")) {
-		if (strcmp(value, "beside") && strcmp(value, "anywhere"))
-			return err_set(err, -EINVAL, "disk: backing is beside or anywhere, not '%s'",
-				       value);
-		d->backing_anywhere = !strcmp(value, "anywhere");
-	} else {
-		return unknown_key("disk", key, known, ARRAY_SIZE(known), err);
+	for (unsigned i = 0; i < ARRAY_SIZE(disk_keys); i++) {
+		if (!strcmp(key, disk_keys[i].name))
+			return disk_keys[i].set(d, key, value, err);
+		known[i] = disk_keys[i].name;
 	}
+	return unknown_key("disk", key, known, ARRAY_SIZE(known), err);
+}
+
+static int check_disk(const struct disk_config *d, struct err *err)
+{
+	if ((d->limit.bytes.burst && !d->limit.bytes.rate) ||
+	    (d->limit.ops.burst && !d->limit.ops.rate))
+		return err_set(err, -EINVAL, "disk %s: a burst without a limit; add %s=", d->path,
+			       d->limit.bytes.burst && !d->limit.bytes.rate ? "bw" : "iops");
 	return 0;
 }
 
@@ -210,6 +300,8 @@ static int parse_disk(struct config *c, const char *value, struct err *err)
 
 		rc = set_disk_key(d, piece, v, err);
 	}
+	if (!rc)
+		rc = check_disk(d, err);
 out:
 	free(copy);
 	return rc;
@@ -364,7 +456,10 @@ const struct option config_options[] = {
 	{ "hugepages", NULL, "take it from the host's reserved huge pages", false, set_hugepages },
 	{ "cpus", "N", "processors, 1 to 64 (default 1)", false, set_cpus },
 	{ "disk", "PATH[,OPT...]", "a disk: an image or a block device; several: vda, vdb, ...\n"
-	  "options: readonly, serial=TEXT, format=raw|qcow2, backing=anywhere", true, parse_disk },
+	  "options: readonly, serial=TEXT, format=raw|qcow2, backing=anywhere,\n"
+	  "cache=writeback|writethrough, direct, discard=off, write_zeroes=off,\n"
+	  "queues=N, iothreads=N, bw=BYTES, bw_burst=BYTES, iops=N, iops_burst=N,\n"
+	  "on_error=report|stop; see vmm(1)", true, parse_disk },
 	{ "net", "tap=NAME[,OPT...]", "a network card on the tap NAME, which is made if need be\n"
 	  "options: mac=02:00:00:12:34:56", true, parse_net },
 	{ "serial", "WHERE", "the console: stdio (default), pty, file:PATH, unix:PATH, none", false,
@@ -457,17 +552,19 @@ static char *object_to_list(const json_t *o, struct err *err)
 	for (int pass = 0; pass < 2 && text; pass++)
 		json_object_foreach((json_t *)(uintptr_t)o, key, v) {
 			const char *s = json_string_value(v), *sep = *text ? "," : "";
-			char *escaped;
+			char *escaped, number[32];
 			size_t n = 0;
 
 			if ((v == first) != (pass == 0))
 				continue;
-			if (!s && !json_is_boolean(v)) {
-				err_set(err, -EINVAL, "'%s' is neither text nor true or false", key);
+			if (!s && !json_is_boolean(v) && !json_is_integer(v)) {
+				err_set(err, -EINVAL, "'%s' is neither text, a whole number, true nor false",
+					key);
 				free(text);
 				return NULL;
 			}
-			s = s ? s : json_is_true(v) ? "true" : "false";
+			snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(v));
+			s = s ? s : json_is_integer(v) ? number : json_is_true(v) ? "true" : "false";
 			escaped = malloc(2 * strlen(s) + 1);
 			for (; escaped && *s; s++) {
 				if (*s == ',')
@@ -673,7 +770,7 @@ static int parse_args(struct config *c, int argc, char **argv, int pass, bool *h
 static int check_whole(const struct config *c, struct err *err)
 {
 	/* PCI: a bus's slots but the host bridge's and the entropy source's. */
-	unsigned most = c->transport == TRANSPORT_MMIO ? 16 : 30;
+	unsigned most = c->transport == TRANSPORT_MMIO ? 16 : 30, threads = 0;
 
 	if (!c->kernel)
 		return err_set(err, -EINVAL, "no kernel: give one with --kernel FILE ('vmm --help' shows "
@@ -681,6 +778,11 @@ static int check_whole(const struct config *c, struct err *err)
 	if (c->cmdline && c->append)
 		return err_set(err, -EINVAL, "--cmdline replaces the default that --append adds to; use "
 			       "one of them");
+	for (unsigned i = 0; i < c->nr_disks; i++)
+		threads += c->disk[i].iothreads;
+	if (threads > CONFIG_MAX_IOTHREADS)
+		return err_set(err, -EINVAL, "the disks' iothreads are %u in all; at most %d are possible",
+			       threads, CONFIG_MAX_IOTHREADS);
 	if (c->nr_disks + c->nr_nets > most)
 		return err_set(err, -EINVAL, "%u disks and networks are too many: with --transport %s at "
 			       "most %u", c->nr_disks + c->nr_nets,

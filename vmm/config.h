@@ -3,8 +3,10 @@
 #include "vmm/core/aio.h"
 #include "vmm/core/base.h"
 #include "vmm/core/err.h"
+#include "vmm/core/limit.h"
 #include "vmm/core/log.h"
 
+enum { CONFIG_MAX_QUEUES = 16, CONFIG_MAX_IOTHREADS = 64 };	/* of a disk; in all */
 enum { CONFIG_MAX_DISKS = 30, CONFIG_MAX_NETS = 30, CONFIG_MAX_CPUS = 64, CONFIG_SERIAL_LEN = 20 };
 
 enum transport { TRANSPORT_PCI, TRANSPORT_MMIO };
@@ -14,6 +16,13 @@ struct disk_config {
 	char serial[CONFIG_SERIAL_LEN + 1];
 	bool read_only;
 	bool backing_anywhere;		/* else backing files lie in the image's directory */
+	bool direct;			/* past the host's page cache */
+	bool write_through;		/* until the guest says otherwise */
+	bool no_discard, no_write_zeroes;
+	bool stop_on_error;
+	unsigned queues;		/* 0: by the number of CPUs */
+	unsigned iothreads;		/* of its own; 0: the common one */
+	struct limit_config limit;
 };
 
 struct net_config {

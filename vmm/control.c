@@ -121,6 +121,8 @@ static void signalled(struct watch *w, u32 events)
 		break;
 	case SIGCONT:
 		chardev_resume(c->resources->serial);
+		if (c->resources->machine)
+			machine_retry(c->resources->machine);
 		break;
 	default:
 		terminate(c);

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include "devices/block/blk.h"
 #include "devices/chardev.h"
 #include "devices/legacy.h"
 #include "devices/pci/pci.h"
@@ -25,8 +27,9 @@ struct machine {
 	struct mem *mem;
 	struct bus mmio, pio;
 	struct irqchip *irqchip;
-	struct loop *io_loop;
-	struct aio *aio;
+	struct io_thread io[1 + CONFIG_MAX_IOTHREADS];	/* the first is everybody's */
+	unsigned nr_io;
+	struct virtio *disk[CONFIG_MAX_DISKS];
 	struct device *device[MAX_DEVICES];	/* destroyed from the last to the first */
 	unsigned nr_devices;
 	struct pci_bus *pci;			/* NULL: virtio over MMIO */
@@ -38,6 +41,8 @@ struct machine {
 	int outcome;				/* atomic enum outcome */
 	int exit_code;
 	struct task end;
+	struct task io_error;
+	bool paused, paused_by_error;
 };
 
 /* Pins that nothing else uses, for virtio over MMIO. */
@@ -71,6 +76,10 @@ static void guest_event(struct platform *p, enum machine_event event, int code)
 	};
 	struct machine *m = container_of(p, struct machine, platform);
 
+	if (event == MACHINE_IO_ERROR) {
+		loop_post(m->resources->main_loop, &m->io_error);
+		return;
+	}
 	if (event == MACHINE_EXIT && load_acquire(&m->outcome) == OUTCOME_NONE)
 		m->exit_code = code;
 	machine_end(m, outcome_of[event]);
@@ -79,6 +88,84 @@ static void guest_event(struct platform *p, enum machine_event event, int code)
 static void fatal(struct vcpu_host *h)
 {
 	machine_end(container_of(h, struct machine, host), OUTCOME_FATAL);
+}
+
+/* --- pause ------------------------------------------------------------------------------------- */
+
+void machine_pause(struct machine *m)
+{
+	if (m->paused)
+		return;
+	/* The console waits for nobody meanwhile: its loop is ours. */
+	chardev_swallow(m->resources->serial, true);
+	vcpus_pause(&m->host, m->vcpu);
+	for (unsigned i = m->nr_devices; i-- > 0; )
+		device_quiesce(m->device[i]);
+	m->paused = true;
+}
+
+void machine_resume(struct machine *m)
+{
+	if (!m->paused)
+		return;
+	chardev_swallow(m->resources->serial, false);
+	for (unsigned i = 0; i < m->nr_devices; i++)
+		device_resume(m->device[i]);
+	vcpus_resume(&m->host, m->vcpu);
+	m->paused = m->paused_by_error = false;
+}
+
+void machine_retry(struct machine *m)
+{
+	if (!m->paused_by_error)
+		return;
+	log_info("resumed");
+	machine_resume(m);
+}
+
+bool machine_is_paused(const struct machine *m)
+{
+	return m->paused;
+}
+
+static void pause_for_error(struct task *t)
+{
+	struct machine *m = container_of(t, struct machine, io_error);
+
+	if (m->paused)
+		return;
+	machine_pause(m);
+	m->paused_by_error = true;
+	log_warn("paused; when the cause is gone, 'kill -CONT %d' goes on", getpid());
+}
+
+/* --- disks ------------------------------------------------------------------------------------- */
+
+int machine_snapshot_disk(struct machine *m, unsigned disk, const char *name, struct err *err)
+{
+	struct blk *blk = m->resources->disk[disk];
+	struct device *dev = &m->disk[disk]->dev;
+	int rc = blk_snapshot_prepare(blk, name, err);
+
+	if (rc)
+		return rc;
+	if (!m->paused)
+		device_quiesce(dev);
+	rc = blk_snapshot_take(blk, err);
+	if (!m->paused)
+		device_resume(dev);
+	return rc;
+}
+
+int machine_resize_disk(struct machine *m, unsigned disk, u64 size, struct err *err)
+{
+	struct blk *blk = m->resources->disk[disk];
+	u64 old = blk_info(blk).size;
+	int rc = blk_resize(blk, size, err);
+
+	if (!rc && blk_info(blk).size != old)
+		virtio_blk_resized(m->disk[disk]);
+	return rc;
 }
 
 void machine_press_power_button(struct machine *m)
@@ -133,6 +220,41 @@ static void derive_mac(const struct config *c, unsigned i, u8 mac[6])
 		mac[b] = hash >> 8 * b;
 }
 
+static int add_io_thread(struct machine *m, struct err *err)
+{
+	const struct config *c = m->resources->config;
+	struct io_thread *io = &m->io[m->nr_io];
+	int rc = loop_new(&io->loop, err);
+
+	if (rc)
+		return rc;
+	m->nr_io++;
+	return c->nr_disks ? aio_new(&io->aio, io->loop, c->aio, err) : 0;
+}
+
+static int add_disk(struct machine *m, unsigned i, struct err *err)
+{
+	enum { QUEUES_BY_DEFAULT = 4 };
+	const struct config *c = m->resources->config;
+	const struct disk_config *d = &c->disk[i];
+	struct virtio_blk_options o = {
+		.serial = d->serial, .limit = &m->resources->limit[i],
+		.nr_queues = d->queues ? d->queues : MIN(c->cpus, QUEUES_BY_DEFAULT),
+		.write_through = d->write_through, .discard = !d->no_discard,
+		.write_zeroes = !d->no_write_zeroes, .stop_on_error = d->stop_on_error,
+		.io = &m->io[m->nr_io], .nr_io = d->iothreads,
+	};
+	char name[32];
+	int rc = 0;
+
+	for (unsigned n = 0; n < d->iothreads && !rc; n++)
+		rc = add_io_thread(m, err);
+	snprintf(name, sizeof(name), "disk%u", i);
+	if (!rc)
+		rc = virtio_blk_new(&m->platform, name, m->resources->disk[i], &o, &m->disk[i], err);
+	return rc ? rc : attach(m, m->disk[i], err);
+}
+
 static int add_virtio(struct machine *m, struct err *err)
 {
 	const struct config *c = m->resources->config;
@@ -141,12 +263,8 @@ static int add_virtio(struct machine *m, struct err *err)
 	char name[32];
 	int rc = 0;
 
-	for (unsigned i = 0; i < c->nr_disks && !rc; i++) {
-		snprintf(name, sizeof(name), "disk%u", i);
-		rc = virtio_blk_new(p, name, m->resources->disk[i], c->disk[i].serial, &v, err);
-		if (!rc)
-			rc = attach(m, v, err);
-	}
+	for (unsigned i = 0; i < c->nr_disks && !rc; i++)
+		rc = add_disk(m, i, err);
 	for (unsigned i = 0; i < c->nr_nets && !rc; i++) {
 		u8 mac[6];
 
@@ -234,22 +352,22 @@ static int build(struct machine *m, struct err *err)
 	if (!rc)
 		rc = irqchip_new(&m->irqchip, &m->kvm, err);
 	if (!rc)
-		rc = loop_new(&m->io_loop, err);
-	if (!rc && c->nr_disks)
-		rc = aio_new(&m->aio, m->io_loop, c->aio, err);
+		rc = add_io_thread(m, err);
 	if (rc)
 		return rc;
 	kvm_attach_bus(&m->kvm, &m->mmio, true);
 	kvm_attach_bus(&m->kvm, &m->pio, false);
 	m->platform = (struct platform){
 		.mem = m->mem, .mmio = &m->mmio, .pio = &m->pio, .irqchip = m->irqchip,
-		.main_loop = m->resources->main_loop, .io_loop = m->io_loop, .aio = m->aio,
+		.main_loop = m->resources->main_loop, .io_loop = m->io[0].loop, .aio = m->io[0].aio,
 		.event = guest_event,
 	};
-	m->host = (struct vcpu_host){
-		.kvm = &m->kvm, .mem = m->mem, .mmio = &m->mmio, .pio = &m->pio,
-		.nr_vcpus = c->cpus, .fatal = fatal,
-	};
+	m->host.kvm = &m->kvm;
+	m->host.mem = m->mem;
+	m->host.mmio = &m->mmio;
+	m->host.pio = &m->pio;
+	m->host.nr_vcpus = c->cpus;
+	m->host.fatal = fatal;
 	rc = add_devices(m, err);
 	m->boot.nr_cpus = c->cpus;
 	m->boot.has_pci = m->pci;
@@ -273,6 +391,8 @@ int machine_new(struct machine **out, struct resources *r, bool *bad_input, stru
 	m->resources = r;
 	m->kvm.sys_fd = m->kvm.vm_fd = -1;
 	m->end.run = leave_loop;
+	m->io_error.run = pause_for_error;
+	vcpu_host_init(&m->host);
 	bus_init(&m->mmio, "mmio");
 	bus_init(&m->pio, "pio");
 	rc = build(m, err);
@@ -288,8 +408,13 @@ int machine_new(struct machine **out, struct resources *r, bool *bad_input, stru
 
 int machine_run(struct machine *m, enum outcome *outcome, int *exit_code, struct err *err)
 {
-	int rc = loop_start_thread(m->io_loop, "io/0", err);
+	char name[16];
+	int rc = 0;
 
+	for (unsigned i = 0; i < m->nr_io && !rc; i++) {
+		snprintf(name, sizeof(name), "io/%u", i);
+		rc = loop_start_thread(m->io[i].loop, name, err);
+	}
 	for (unsigned i = 0; i < m->host.nr_vcpus && !rc; i++)
 		rc = vcpu_run(m->vcpu[i], err);
 	if (rc)
@@ -303,6 +428,8 @@ int machine_run(struct machine *m, enum outcome *outcome, int *exit_code, struct
 static void stop_vcpus(struct machine *m)
 {
 	store_release(&m->host.stop, true);
+	if (m->paused)
+		vcpus_resume(&m->host, m->vcpu);
 	/* One may wait for a terminal that nobody reads. */
 	chardev_hurry(m->resources->serial, true);
 	for (unsigned i = 0; i < CONFIG_MAX_CPUS && m->vcpu[i]; i++)
@@ -310,6 +437,7 @@ static void stop_vcpus(struct machine *m)
 	for (unsigned i = 0; i < CONFIG_MAX_CPUS && m->vcpu[i]; i++)
 		vcpu_join(m->vcpu[i]);
 	chardev_hurry(m->resources->serial, false);
+	chardev_swallow(m->resources->serial, false);
 }
 
 void machine_free(struct machine *m)
@@ -320,14 +448,17 @@ void machine_free(struct machine *m)
 	stop_vcpus(m);
 	while (m->nr_devices)
 		device_destroy(m->device[--m->nr_devices]);
-	loop_stop_thread(m->io_loop);
-	aio_free(m->aio);
-	loop_free(m->io_loop);
+	for (unsigned i = 0; i < m->nr_io; i++) {
+		loop_stop_thread(m->io[i].loop);
+		aio_free(m->io[i].aio);
+		loop_free(m->io[i].loop);
+	}
 	for (unsigned i = 0; i < CONFIG_MAX_CPUS; i++)
 		vcpu_free(m->vcpu[i]);
 	irqchip_free(m->irqchip);
 	kvm_close(&m->kvm);
 	mem_free(m->mem);
+	vcpu_host_fini(&m->host);
 	bus_fini(&m->mmio);
 	bus_fini(&m->pio);
 	free(m);

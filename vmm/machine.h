@@ -20,6 +20,7 @@ struct resources {
 	int kernel_fd, initrd_fd;	/* initrd_fd -1: none */
 	char *initrd_path;		/* NULL: none */
 	struct blk *disk[CONFIG_MAX_DISKS];
+	struct limit limit[CONFIG_MAX_DISKS];
 	struct net *net[CONFIG_MAX_NETS];
 	char *cmdline;
 	struct machine *machine;	/* the one that runs, NULL between two */
@@ -34,6 +35,23 @@ struct machine;
 int  machine_new(struct machine **, struct resources *, bool *bad_input, struct err *) must_check;
 int  machine_run(struct machine *, enum outcome *, int *exit_code, struct err *) must_check;
 void machine_free(struct machine *);			/* NULL is allowed */
+
+/*
+ * Between the two nothing of it runs and no I/O is in flight; the guest's clocks go
+ * on.  Idempotent.
+ */
+void machine_pause(struct machine *);
+void machine_resume(struct machine *);
+bool machine_is_paused(const struct machine *);
+/* Resumes one that an I/O error paused; no other. */
+void machine_retry(struct machine *);
+
+/* While the guest runs, or is paused.  All other programs find the snapshot as
+ * 'vmm disk snapshot' would have made it. */
+int  machine_snapshot_disk(struct machine *, unsigned disk, const char *name,
+			   struct err *) must_check;
+/* It can only grow; size 0: what the file or device has now. */
+int  machine_resize_disk(struct machine *, unsigned disk, u64 size, struct err *) must_check;
 
 void machine_press_power_button(struct machine *);
 void machine_end(struct machine *, enum outcome);	/* first one wins; any thread */

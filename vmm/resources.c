@@ -91,8 +91,10 @@ static int open_backends(struct resources *r, struct err *err)
 	for (unsigned i = 0; i < c->nr_disks && !rc; i++) {
 		struct blk_options o = { .format = c->disk[i].format,
 					 .read_only = c->disk[i].read_only,
+					 .direct = c->disk[i].direct,
 					 .backing_anywhere = c->disk[i].backing_anywhere };
 
+		limit_set(&r->limit[i], &c->disk[i].limit);
 		rc = blk_open(&r->disk[i], c->disk[i].path, &o, err);
 	}
 	for (unsigned i = 0; i < c->nr_nets && !rc; i++)
@@ -127,6 +129,8 @@ int resources_open(struct resources *r, const struct config *c, struct err *err)
 	int rc;
 
 	*r = (struct resources){ .config = c, .kernel_fd = -1, .initrd_fd = -1 };
+	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
+		limit_init(&r->limit[i], &(struct limit_config){ 0 });
 	r->cmdline = make_cmdline(c);
 	rc = r->cmdline ? loop_new(&r->main_loop, err) : err_set(err, -ENOMEM, "out of memory");
 	if (!rc)

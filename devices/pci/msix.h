@@ -2,7 +2,7 @@
 #pragma once
 #include "devices/pci/pci.h"
 
-enum { MSIX_MAX = 16, MSIX_ENTRY_LEN = 16 };
+enum { MSIX_MAX = 32, MSIX_ENTRY_LEN = 16 };
 
 struct msix;
 

@@ -2,11 +2,14 @@
 #include <endian.h>
 #include <errno.h>
 #include <linux/virtio_blk.h>
+#include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
 #include <string.h>
 #include "devices/block/blk.h"
 #include "devices/virtio/virtio.h"
+#include "vmm/core/limit.h"
+#include "vmm/core/log.h"
 
 enum {
 	QUEUE_SIZE = VIRTQ_MAX,
@@ -19,7 +22,7 @@ enum {
 
 struct request {
 	struct blk_req blk;
-	struct virtio_blk *dev;
+	struct blk_queue *queue;
 	struct chain chain;
 	u8 *status;
 	u32 bytes;			/* of data */
@@ -27,88 +30,147 @@ struct request {
 	struct request *next;
 };
 
+/* All on the queue's loop, but for forget. */
+struct blk_queue {
+	struct virtio_blk *dev;
+	struct virtq *vq;
+	struct kick *kick;
+	struct loop_hook hook;
+	struct timer timer;		/* the limit allows more */
+	bool staged;			/* answers wait for virtq_flush */
+	bool held_back;			/* the queue has more: when fewer bytes are in flight */
+	unsigned in_flight;
+	u64 bytes_in_flight;
+	struct request *free, *pool;	/* last in, first out: few are ever touched */
+	unsigned nr_used;		/* of pool, never on the free list before */
+	struct request *failed;		/* kept for a resume... */
+	bool retry;			/* ...that was */
+};
+
 struct virtio_blk {
 	struct virtio v;
 	struct blk *blk;
 	struct virtio_blk_config config;
 	char serial[VIRTIO_BLK_ID_BYTES];
-	struct loop_hook hook;
-	bool staged;			/* answers wait for virtq_flush */
-	unsigned in_flight;
-	u64 bytes_in_flight;
-	bool held_back;			/* the queue has more: when fewer bytes are in flight */
-	struct request *free, *pool;	/* last in, first out: few are ever touched */
-	unsigned nr_used;		/* of pool, never on the free list before */
+	struct limit *limit;		/* NULL: none */
+	bool write_through;		/* what the driver finds after a reset */
+	bool stop_on_error;
+	bool write_back;		/* atomic */
+	struct blk_queue queue[];
 };
 
 /* NULL: as many in flight as the queue has entries; only a driver that offers
  * a head twice gets there. */
-static struct request *request_get(struct virtio_blk *d)
+static struct request *request_get(struct blk_queue *q)
 {
-	struct request *r = d->free;
+	struct request *r = q->free;
 
 	if (r) {
-		d->free = r->next;
-	} else if (d->nr_used < QUEUE_SIZE) {
-		r = &d->pool[d->nr_used++];
-		r->dev = d;
+		q->free = r->next;
+	} else if (q->nr_used < QUEUE_SIZE) {
+		r = &q->pool[q->nr_used++];
+		r->queue = q;
 	}
 	return r;
 }
 
 static void request_put(struct request *r)
 {
-	r->next = r->dev->free;
-	r->dev->free = r;
+	r->next = r->queue->free;
+	r->queue->free = r;
 }
 
 static void finish(struct request *r, u8 status)
 {
-	struct virtio_blk *d = r->dev;
+	struct blk_queue *q = r->queue;
 
 	*r->status = status;
-	virtq_push(&d->v.vq[0], r->chain.head, status == VIRTIO_BLK_S_OK ? r->written : 1);
-	d->staged = true;
+	virtq_push(q->vq, r->chain.head, status == VIRTIO_BLK_S_OK ? r->written : 1);
+	q->staged = true;
 	request_put(r);
+}
+
+static void set_cache(struct virtio_blk *d, bool write_back)
+{
+	d->config.wce = write_back;
+	store_once(&d->write_back, write_back);
+}
+
+static void request_done(struct blk_req *b, int res);
+
+static int send(struct request *r)
+{
+	struct blk_queue *q = r->queue;
+	int rc;
+
+	q->in_flight++;
+	q->bytes_in_flight += r->bytes;
+	rc = blk_submit(q->dev->blk, q->kick->io.aio, &r->blk);
+	if (rc) {
+		q->in_flight--;
+		q->bytes_in_flight -= r->bytes;
+	}
+	return rc;
+}
+
+/* The host could not: keep the request, and have the machine pause. */
+static void keep_for_resume(struct request *r, int res)
+{
+	static const char *const name[] = {
+		[BLK_READ] = "read", [BLK_WRITE] = "write", [BLK_FLUSH] = "flush",
+		[BLK_DISCARD] = "discard", [BLK_ZERO] = "write of zeroes",
+	};
+	struct blk_queue *q = r->queue;
+	struct platform *p = q->dev->v.platform;
+
+	if (!q->failed)
+		log_warn("%s: %s at %llu failed: %s; the VM pauses, and tries again when resumed",
+			 q->dev->v.dev.name, name[r->blk.op], (unsigned long long)r->blk.offset,
+			 strerror(-res));
+	r->next = q->failed;
+	q->failed = r;
+	p->event(p, MACHINE_IO_ERROR, 0);
 }
 
 static void request_done(struct blk_req *b, int res)
 {
 	struct request *r = container_of(b, struct request, blk);
-	struct virtio_blk *d = r->dev;
+	struct blk_queue *q = r->queue;
 
-	d->in_flight--;
-	d->bytes_in_flight -= r->bytes;
-	if (d->held_back && d->bytes_in_flight <= IN_FLIGHT_MAX / 2) {
-		d->held_back = false;
-		virtio_notify(&d->v, 0);
+	q->in_flight--;
+	q->bytes_in_flight -= r->bytes;
+	if (q->held_back && q->bytes_in_flight <= IN_FLIGHT_MAX / 2) {
+		q->held_back = false;
+		virtio_notify(&q->dev->v, q->vq->index);
 	}
-	finish(r, res ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+	if (!res && (b->op == BLK_WRITE || b->op == BLK_ZERO) && !load_once(&q->dev->write_back)) {
+		b->op = BLK_FLUSH;
+		res = send(r);
+		if (!res)
+			return;
+	}
+	if (res && q->dev->stop_on_error && res != -EPERM && res != -EINVAL && res != -EROFS)
+		keep_for_resume(r, res);
+	else
+		finish(r, res ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
 }
 
 static bool flush_answers(struct loop_hook *h)
 {
-	struct virtio_blk *d = container_of(h, struct virtio_blk, hook);
+	struct blk_queue *q = container_of(h, struct blk_queue, hook);
 
-	if (d->staged)
-		virtq_flush(&d->v.vq[0]);
-	d->staged = false;
+	if (q->staged)
+		virtq_flush(q->vq);
+	q->staged = false;
 	return false;
 }
 
 static void submit(struct request *r, enum blk_op op)
 {
-	struct virtio_blk *d = r->dev;
-
 	r->blk.op = op;
 	r->blk.done = request_done;
-	d->in_flight++;
-	d->bytes_in_flight += r->bytes;
-	if (blk_submit(d->blk, d->v.platform->aio, &r->blk)) {
-		d->in_flight--;
-		d->bytes_in_flight -= r->bytes;
+	if (send(r))
 		finish(r, VIRTIO_BLK_S_IOERR);
-	}
 }
 
 static void read_or_write(struct request *r, u64 sector, enum blk_op op)
@@ -151,7 +213,9 @@ static void discard_or_zero(struct request *r, enum blk_op op)
 	}
 	r->blk.offset = le64toh(seg.sector) * BLK_SECTOR;
 	r->blk.len = (u64)sectors * BLK_SECTOR;
-	r->blk.unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+	/* A disk that is to keep its space was not offered for discarding. */
+	r->blk.unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP &&
+		       r->queue->dev->config.write_zeroes_may_unmap;
 	submit(r, op);
 }
 
@@ -183,7 +247,7 @@ static bool handle(struct request *r)
 		discard_or_zero(r, BLK_ZERO);
 		break;
 	case VIRTIO_BLK_T_GET_ID:
-		r->written = sg_write(&r->chain.in, r->dev->serial, sizeof(r->dev->serial)) + 1;
+		r->written = sg_write(&r->chain.in, r->queue->dev->serial, VIRTIO_BLK_ID_BYTES) + 1;
 		finish(r, VIRTIO_BLK_S_OK);
 		break;
 	default:
@@ -192,18 +256,52 @@ static bool handle(struct request *r)
 	return true;
 }
 
-static void blk_kick(struct virtio *v, struct virtq *q)
+/* The limit says not yet: a timer asks again.  The header and the status are free. */
+static bool limited(struct blk_queue *q, const struct chain *c)
 {
-	struct virtio_blk *d = container_of(v, struct virtio_blk, v);
+	size_t len = c->in.len + c->out.len, own = sizeof(struct virtio_blk_outhdr) + 1;
+	u64 wait;
+
+	if (!q->dev->limit)
+		return false;
+	wait = limit_take(q->dev->limit, len > own ? len - own : 0, now_ns());
+	if (wait)
+		timer_start(&q->timer, q->kick->io.loop, wait);
+	return wait;
+}
+
+static void retry_failed(struct blk_queue *q)
+{
+	struct request *r = q->failed, *next;
+
+	q->failed = NULL;
+	q->retry = false;
+	for (; r; r = next) {
+		next = r->next;
+		if (send(r))
+			finish(r, VIRTIO_BLK_S_IOERR);
+	}
+}
+
+static void kick(struct blk_queue *q)
+{
+	struct virtio *v = &q->dev->v;
 	struct request *r;
 
+	if (q->retry)
+		retry_failed(q);
 	for (;;) {
 		int rc;
 
-		d->held_back = d->bytes_in_flight > IN_FLIGHT_MAX;
-		if (d->held_back || !(r = request_get(d)))
+		q->held_back = q->bytes_in_flight > IN_FLIGHT_MAX;
+		if (q->held_back || q->timer.loop || !(r = request_get(q)))
 			return;
-		rc = virtq_pop(q, &r->chain);
+		rc = virtq_pop(q->vq, &r->chain);
+		if (rc > 0 && limited(q, &r->chain)) {
+			virtq_unpop(q->vq);
+			request_put(r);
+			return;
+		}
 		if (rc > 0 && handle(r))
 			continue;
 		request_put(r);
@@ -214,92 +312,198 @@ static void blk_kick(struct virtio *v, struct virtq *q)
 	}
 }
 
-static void blk_stop(struct virtio *v)
+static void blk_kick(struct virtio *v, struct virtq *vq)
+{
+	kick(&container_of(v, struct virtio_blk, v)->queue[vq->index]);
+}
+
+static void limit_allows(struct timer *t)
+{
+	struct blk_queue *q = container_of(t, struct blk_queue, timer);
+
+	virtio_notify(&q->dev->v, q->vq->index);
+}
+
+/* Without FLUSH a driver does not know of a cache, so there is none (5.2.6.2). */
+static int blk_start(struct virtio *v)
 {
 	struct virtio_blk *d = container_of(v, struct virtio_blk, v);
 
-	if (d->in_flight)
-		aio_drain(v->platform->aio, &d->in_flight);
-	flush_answers(&d->hook);
+	if (!virtio_has(v, VIRTIO_BLK_F_FLUSH) && !virtio_has(v, VIRTIO_BLK_F_CONFIG_WCE))
+		store_once(&d->write_back, false);
+	for (unsigned i = 0; i < v->nr_queues; i++)
+		d->queue[i].retry = d->queue[i].failed;
+	return 0;
+}
+
+static void blk_drain(struct virtio *v, struct virtq *vq)
+{
+	struct blk_queue *q = &container_of(v, struct virtio_blk, v)->queue[vq->index];
+
+	timer_stop(&q->timer);
+	if (q->in_flight)
+		aio_drain(q->kick->io.aio, &q->in_flight);
+	flush_answers(&q->hook);
+}
+
+static void blk_forget(struct virtio *v, struct virtq *vq)
+{
+	struct virtio_blk *d = container_of(v, struct virtio_blk, v);
+	struct blk_queue *q = &d->queue[vq->index];
+	struct request *r;
+
+	while ((r = q->failed)) {
+		q->failed = r->next;
+		request_put(r);
+	}
+	/* Only a reset takes all queues back. */
+	if (!(v->status & VIRTIO_CONFIG_S_DRIVER_OK))
+		set_cache(d, !d->write_through);
+}
+
+static bool blk_config_write(struct virtio *v, u64 offset, unsigned size, u64 value)
+{
+	struct virtio_blk *d = container_of(v, struct virtio_blk, v);
+
+	if (offset != offsetof(struct virtio_blk_config, wce) || size != 1 ||
+	    !virtio_has(v, VIRTIO_BLK_F_CONFIG_WCE))
+		return false;
+	set_cache(d, value & 1);
+	return true;
 }
 
 static void remove_hook(void *arg)
 {
-	struct virtio_blk *d = arg;
+	struct blk_queue *q = arg;
 
-	loop_remove_hook(d->v.platform->io_loop, &d->hook);
+	loop_remove_hook(q->kick->io.loop, &q->hook);
 }
 
 static void blk_destroy(struct virtio *v)
 {
 	struct virtio_blk *d = container_of(v, struct virtio_blk, v);
 
-	/* The loop may be walking its hooks. */
-	loop_call(v->platform->io_loop, remove_hook, d);
+	for (unsigned i = 0; i < v->nr_queues; i++) {
+		/* The loop may be walking its hooks. */
+		if (d->queue[i].hook.before_sleep)
+			loop_call(v->kick[i].io.loop, remove_hook, &d->queue[i]);
+		free(d->queue[i].pool);
+	}
 	virtio_fini(v);
-	free(d->pool);
 	free(d);
 }
 
 static const struct virtio_ops blk_ops = {
-	.kind = "virtio-blk", .id = VIRTIO_ID_BLOCK, .nr_queues = 1, .queue_size = QUEUE_SIZE,
+	.kind = "virtio-blk", .id = VIRTIO_ID_BLOCK, .queue_size = QUEUE_SIZE,
 	.config_len = sizeof(struct virtio_blk_config),
-	.stop = blk_stop,
+	.start = blk_start,
 	.kick = blk_kick,
+	.drain = blk_drain,
+	.forget = blk_forget,
+	.config_write = blk_config_write,
 	.destroy = blk_destroy,
 };
 
-static void fill_config(struct virtio_blk_config *c, const struct blk_info *info)
+/* --- what the driver is told ------------------------------------------------------------- */
+
+static void fill_config(struct virtio_blk *d, const struct blk_info *info)
 {
+	struct virtio_blk_config *c = &d->config;
 	u32 block = info->physical_block;
 
 	c->capacity = htole64(info->size / BLK_SECTOR);
 	c->size_max = htole32(SIZE_MAX_BYTES);
 	c->seg_max = htole32(SEG_MAX);
 	c->blk_size = htole32(BLK_SECTOR);
-	while (block > BLK_SECTOR) {
+	for (; block > BLK_SECTOR; block /= 2)
 		c->physical_block_exp++;
-		block /= 2;
-	}
-	c->num_queues = htole16(1);
+	c->alignment_offset = info->alignment_offset / BLK_SECTOR;
+	c->min_io_size = htole16(MIN(info->min_io, 65535 * BLK_SECTOR) / BLK_SECTOR);
+	c->opt_io_size = htole32(info->opt_io / BLK_SECTOR);
+	c->num_queues = htole16(d->v.nr_queues);
 	c->max_discard_sectors = htole32(MAX_DISCARD_SECTORS);
 	c->max_discard_seg = htole32(1);
-	c->discard_sector_alignment = htole32(info->physical_block / BLK_SECTOR);
+	c->discard_sector_alignment = htole32(info->discard_granularity / BLK_SECTOR);
 	c->max_write_zeroes_sectors = htole32(MAX_DISCARD_SECTORS);
 	c->max_write_zeroes_seg = htole32(1);
-	c->write_zeroes_may_unmap = 1;
 }
 
-int virtio_blk_new(struct platform *p, const char *name, struct blk *blk, const char *serial,
-		   struct virtio **out, struct err *err)
+void virtio_blk_resized(struct virtio *v)
 {
-	struct virtio_blk *d = calloc(1, sizeof(*d));
+	struct virtio_blk *d = container_of(v, struct virtio_blk, v);
+
+	pthread_mutex_lock(&v->dev.lock);
+	d->config.capacity = htole64(blk_info(d->blk).size / BLK_SECTOR);
+	virtio_config_changed(v);
+	pthread_mutex_unlock(&v->dev.lock);
+}
+
+static u64 features(const struct blk_info *info, const struct virtio_blk_options *o)
+{
+	u64 f = 1ULL << VIRTIO_BLK_F_SIZE_MAX | 1ULL << VIRTIO_BLK_F_SEG_MAX |
+		1ULL << VIRTIO_BLK_F_BLK_SIZE | 1ULL << VIRTIO_BLK_F_FLUSH |
+		1ULL << VIRTIO_BLK_F_TOPOLOGY;
+
+	if (o->nr_queues > 1)
+		f |= 1ULL << VIRTIO_BLK_F_MQ;
+	if (info->read_only)
+		return f | 1ULL << VIRTIO_BLK_F_RO;
+	f |= 1ULL << VIRTIO_BLK_F_CONFIG_WCE;
+	if (o->discard && info->can_discard)
+		f |= 1ULL << VIRTIO_BLK_F_DISCARD;
+	if (o->write_zeroes && info->can_discard)
+		f |= 1ULL << VIRTIO_BLK_F_WRITE_ZEROES;
+	return f;
+}
+
+static int init_queue(struct virtio_blk *d, unsigned i, const struct virtio_blk_options *o)
+{
+	struct blk_queue *q = &d->queue[i];
+
+	q->dev = d;
+	q->vq = &d->v.vq[i];
+	q->kick = &d->v.kick[i];
+	q->timer.fire = limit_allows;
+	if (o->nr_io)
+		q->kick->io = o->io[i % o->nr_io];
+	q->pool = calloc(QUEUE_SIZE, sizeof(*q->pool));
+	if (!q->pool)
+		return -ENOMEM;
+	/* No loop runs yet. */
+	q->hook.before_sleep = flush_answers;
+	loop_add_hook(q->kick->io.loop, &q->hook);
+	return 0;
+}
+
+int virtio_blk_new(struct platform *p, const char *name, struct blk *blk,
+		   const struct virtio_blk_options *o, struct virtio **out, struct err *err)
+{
+	struct virtio_blk *d = calloc(1, sizeof(*d) + o->nr_queues * sizeof(d->queue[0]));
 	struct blk_info info = blk_info(blk);
-	u64 features = 1ULL << VIRTIO_BLK_F_SIZE_MAX | 1ULL << VIRTIO_BLK_F_SEG_MAX |
-		       1ULL << VIRTIO_BLK_F_BLK_SIZE | 1ULL << VIRTIO_BLK_F_FLUSH |
-		       1ULL << VIRTIO_BLK_F_TOPOLOGY;
 	int rc;
 
-	if (!d || !(d->pool = calloc(QUEUE_SIZE, sizeof(*d->pool)))) {
-		free(d);
+	if (!d)
 		return err_set(err, -ENOMEM, "%s: out of memory", name);
-	}
-	if (info.read_only)
-		features |= 1ULL << VIRTIO_BLK_F_RO;
-	else if (info.can_discard)
-		features |= 1ULL << VIRTIO_BLK_F_DISCARD | 1ULL << VIRTIO_BLK_F_WRITE_ZEROES;
-	rc = virtio_init(&d->v, &blk_ops, p, name, features, err);
+	rc = virtio_init(&d->v, &blk_ops, o->nr_queues, p, name, features(&info, o), err);
 	if (rc) {
-		free(d->pool);
 		free(d);
 		return rc;
 	}
 	d->blk = blk;
+	d->limit = o->limit;
+	d->write_through = o->write_through;
+	d->stop_on_error = o->stop_on_error;
 	d->v.config = &d->config;
-	fill_config(&d->config, &info);
-	memcpy(d->serial, serial, strnlen(serial, sizeof(d->serial)));
-	d->hook.before_sleep = flush_answers;
-	loop_add_hook(p->io_loop, &d->hook);
+	fill_config(d, &info);
+	set_cache(d, !o->write_through);
+	d->config.write_zeroes_may_unmap = o->discard;
+	memcpy(d->serial, o->serial, strnlen(o->serial, sizeof(d->serial)));
+	for (unsigned i = 0; i < o->nr_queues && !rc; i++)
+		rc = init_queue(d, i, o);
+	if (rc) {
+		blk_destroy(&d->v);
+		return err_set(err, rc, "%s: out of memory", name);
+	}
 	*out = &d->v;
 	return 0;
 }

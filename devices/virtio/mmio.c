@@ -19,7 +19,6 @@ struct mmio {
 	} used, config;
 	u32 interrupt_status;		/* atomic: the I/O loop sets, vCPUs clear */
 	u32 offered_sel, accepted_sel, queue_sel;
-	u32 generation;
 };
 
 static void wire_set(struct irq *irq, bool level)
@@ -74,7 +73,7 @@ static u64 mmio_read(struct device *dev, u64 offset, unsigned size)
 	case VIRTIO_MMIO_SHM_BASE_HIGH:
 		return 0xffffffff;
 	case VIRTIO_MMIO_CONFIG_GENERATION:
-		return m->generation;
+		return v->generation;
 	}
 	return 0;
 }
@@ -118,7 +117,7 @@ static void mmio_write(struct device *dev, u64 offset, unsigned size, u64 value)
 	struct virtio *v = m->v;
 
 	if (offset >= VIRTIO_MMIO_CONFIG) {
-		virtio_config_write(v, offset - VIRTIO_MMIO_CONFIG, size);
+		virtio_config_write(v, offset - VIRTIO_MMIO_CONFIG, size, value);
 		return;
 	}
 	if (size != 4) {
@@ -172,7 +171,7 @@ static void mmio_free(struct virtio *v)
 	struct mmio *m = v->transport;
 
 	if (m->range.mapped) {
-		for (int i = 0; i < v->ops->nr_queues; i++) {
+		for (unsigned i = 0; i < v->nr_queues; i++) {
 			struct doorbell b = bell(m, i);
 
 			bus_undoorbell(v->platform->mmio, &b);
@@ -200,12 +199,12 @@ int virtio_mmio_new(struct virtio *v, u64 base, u32 gsi, struct device **out, st
 	v->transport = m;
 	v->transport_free = mmio_free;
 	v->config_irq = &m->config.irq;
-	for (int i = 0; i < v->ops->nr_queues; i++)
+	for (unsigned i = 0; i < v->nr_queues; i++)
 		v->vq[i].irq = &m->used.irq;
 	rc = v->platform->irqchip->ops->edge(v->platform->irqchip, gsi, &m->pin, err);
 	if (!rc)
 		rc = bus_map(v->platform->mmio, &m->range, base, err);
-	for (int i = 0; i < v->ops->nr_queues && !rc; i++) {
+	for (unsigned i = 0; i < v->nr_queues && !rc; i++) {
 		struct doorbell b = bell(m, i);
 
 		rc = bus_doorbell(v->platform->mmio, &b);

@@ -202,7 +202,7 @@ static void net_destroy(struct virtio *v)
 }
 
 static const struct virtio_ops net_ops = {
-	.kind = "virtio-net", .id = VIRTIO_ID_NET, .nr_queues = NR_QUEUES, .queue_size = VIRTQ_MAX,
+	.kind = "virtio-net", .id = VIRTIO_ID_NET, .queue_size = VIRTQ_MAX,
 	.config_len = sizeof(struct virtio_net_config),
 	.start = net_start,
 	.stop = net_stop,
@@ -216,7 +216,7 @@ int virtio_net_new(struct platform *p, const char *name, struct net *net, const 
 	struct virtio_net *n = calloc(1, sizeof(*n));
 	u64 features = net->offload | 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_STATUS |
 		       1ULL << VIRTIO_NET_F_MRG_RXBUF | 1ULL << VIRTIO_NET_F_MTU;
-	int rc = n ? virtio_init(&n->v, &net_ops, p, name, features, err) :
+	int rc = n ? virtio_init(&n->v, &net_ops, NR_QUEUES, p, name, features, err) :
 		     err_set(err, -ENOMEM, "%s: out of memory", name);
 
 	if (rc) {

@@ -123,11 +123,11 @@ static u64 common_read(struct vpci *p, u64 offset)
 	case VIRTIO_PCI_COMMON_MSIX:
 		return load_once(&p->config.vector);
 	case VIRTIO_PCI_COMMON_NUMQ:
-		return v->ops->nr_queues;
+		return v->nr_queues;
 	case VIRTIO_PCI_COMMON_STATUS:
 		return virtio_status(v);
 	case VIRTIO_PCI_COMMON_CFGGENERATION:
-		return 0;		/* config does not change while a driver looks */
+		return v->generation & 0xff;
 	case VIRTIO_PCI_COMMON_Q_SELECT:
 		return p->queue_sel;
 	}
@@ -261,7 +261,7 @@ static void bar_write(struct device *dev, u64 offset, unsigned size, u64 value)
 			common_write(p, at + 4, value >> 32);
 		break;
 	case BAR_DEVICE:
-		virtio_config_write(p->v, at, size);
+		virtio_config_write(p->v, at, size, value);
 		break;
 	case BAR_NOTIFY:	/* only where the doorbell did not take it */
 		virtio_notify(p->v, at / NOTIFY_STEP);
@@ -278,7 +278,7 @@ static void bar_mapped(struct pci_dev *d, bool mapped)
 {
 	struct vpci *p = container_of(d, struct vpci, pci);
 
-	for (int i = 0; i < p->v->ops->nr_queues; i++) {
+	for (unsigned i = 0; i < p->v->nr_queues; i++) {
 		struct doorbell bell = {
 			.addr = d->bar.base + BAR_NOTIFY + i * NOTIFY_STEP,
 			.fd = p->v->kick[i].fd,
@@ -288,7 +288,7 @@ static void bar_mapped(struct pci_dev *d, bool mapped)
 		if (!mapped)
 			bus_undoorbell(p->v->platform->mmio, &bell);
 		else if (bus_doorbell(p->v->platform->mmio, &bell))
-			device_guest_error(&p->v->dev, "no doorbell for queue %d", i);
+			device_guest_error(&p->v->dev, "no doorbell for queue %u", i);
 	}
 }
 
@@ -406,7 +406,7 @@ int virtio_pci_new(struct virtio *v, struct pci_bus *bus, struct device **out, s
 	p->config = (struct source){ { source_set }, p, VIRTIO_MSI_NO_VECTOR,
 				     VIRTIO_PCI_ISR_CONFIG };
 	v->config_irq = &p->config.irq;
-	for (int i = 0; i < v->ops->nr_queues; i++) {
+	for (unsigned i = 0; i < v->nr_queues; i++) {
 		p->queue[i] = (struct source){ { source_set }, p, VIRTIO_MSI_NO_VECTOR, 1 };
 		v->vq[i].irq = &p->queue[i].irq;
 	}
@@ -414,7 +414,7 @@ int virtio_pci_new(struct virtio *v, struct pci_bus *bus, struct device **out, s
 	v->transport_free = vpci_free;
 	pci_dev_init(&p->pci, &v->dev, &vpci_ops, &ids);
 	pci_set_bar(&p->pci, &bar_ops, BAR_LEN);
-	msix_init(&p->msix, &p->pci, v->platform->irqchip, v->ops->nr_queues + 1, BAR_TABLE,
+	msix_init(&p->msix, &p->pci, v->platform->irqchip, v->nr_queues + 1, BAR_TABLE,
 		  BAR_PBA);
 	add_caps(p);
 	rc = pci_plug(bus, &p->pci, err);

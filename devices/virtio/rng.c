@@ -33,7 +33,7 @@ static void rng_destroy(struct virtio *v)
 }
 
 static const struct virtio_ops rng_ops = {
-	.kind = "virtio-rng", .id = VIRTIO_ID_RNG, .nr_queues = 1, .queue_size = 64,
+	.kind = "virtio-rng", .id = VIRTIO_ID_RNG, .queue_size = 64,
 	.kick = rng_kick,
 	.destroy = rng_destroy,
 };
@@ -41,7 +41,7 @@ static const struct virtio_ops rng_ops = {
 int virtio_rng_new(struct platform *p, const char *name, struct virtio **out, struct err *err)
 {
 	struct rng *rng = calloc(1, sizeof(*rng));
-	int rc = rng ? virtio_init(&rng->v, &rng_ops, p, name, 0, err) :
+	int rc = rng ? virtio_init(&rng->v, &rng_ops, 1, p, name, 0, err) :
 		       err_set(err, -ENOMEM, "%s: out of memory", name);
 
 	if (rc)

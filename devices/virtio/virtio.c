@@ -18,12 +18,28 @@ enum {
 	KICK_BUDGET = VIRTQ_MAX,
 };
 
+static void run_queues(struct virtio *v);
+static void halt_queues(struct virtio *v);
+
 static void virtio_quiesce(struct device *dev)
 {
 	struct virtio *v = container_of(dev, struct virtio, dev);
 
 	pthread_mutex_lock(&dev->lock);
-	virtio_set_status(v, 0);
+	if (v->started && !v->quiet)
+		halt_queues(v);
+	v->quiet = true;
+	pthread_mutex_unlock(&dev->lock);
+}
+
+static void virtio_resume(struct device *dev)
+{
+	struct virtio *v = container_of(dev, struct virtio, dev);
+
+	pthread_mutex_lock(&dev->lock);
+	if (v->started && v->quiet)
+		run_queues(v);
+	v->quiet = false;
 	pthread_mutex_unlock(&dev->lock);
 }
 
@@ -31,32 +47,38 @@ static void virtio_destroy(struct device *dev)
 {
 	struct virtio *v = container_of(dev, struct virtio, dev);
 
-	virtio_quiesce(dev);
+	pthread_mutex_lock(&dev->lock);
+	virtio_set_status(v, 0);
+	pthread_mutex_unlock(&dev->lock);
 	if (v->transport_free)
 		v->transport_free(v);
 	v->ops->destroy(v);
 }
 
 static const struct device_ops virtio_device_ops = {
-	.kind = "virtio", .quiesce = virtio_quiesce, .destroy = virtio_destroy,
+	.kind = "virtio", .quiesce = virtio_quiesce, .resume = virtio_resume,
+	.destroy = virtio_destroy,
 };
 
-int virtio_init(struct virtio *v, const struct virtio_ops *ops, struct platform *p,
-		const char *name, u64 features, struct err *err)
+int virtio_init(struct virtio *v, const struct virtio_ops *ops, unsigned nr_queues,
+		struct platform *p, const char *name, u64 features, struct err *err)
 {
+	BUG_ON(nr_queues > VIRTIO_MAX_QUEUES);
 	v->ops = ops;
+	v->nr_queues = nr_queues;
 	v->platform = p;
 	v->offered = features | 1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_RING_F_EVENT_IDX |
 		     1ULL << VIRTIO_RING_F_INDIRECT_DESC;
 	device_init(&v->dev, &virtio_device_ops, name);
 	for (int i = 0; i < VIRTIO_MAX_QUEUES; i++)
 		v->kick[i].fd = -1;
-	for (int i = 0; i < ops->nr_queues; i++) {
+	for (unsigned i = 0; i < nr_queues; i++) {
 		struct virtq *q = &v->vq[i];
 
 		*q = (struct virtq){ .mem = p->mem, .index = i, .max_size = ops->queue_size };
 		virtq_reset(q);
 		v->kick[i].v = v;
+		v->kick[i].io = (struct io_thread){ p->io_loop, p->aio };
 		v->kick[i].fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (v->kick[i].fd < 0) {
 			int rc = -errno;
@@ -90,7 +112,7 @@ void virtio_broken(struct virtio *v, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	device_guest_error(&v->dev, "%s; the device needs a reset", text);
-	for (int i = 0; i < v->ops->nr_queues; i++)
+	for (unsigned i = 0; i < v->nr_queues; i++)
 		store_once(&v->vq[i].broken, true);
 	store_release(&v->needs_reset, true);
 	if (v->config_irq)
@@ -119,37 +141,103 @@ static void kick_ready(struct watch *w, u32 events)
 	kick_queue(k);
 }
 
-static void start_on_loop(void *arg)
+static int start_queue(struct kick *k)
 {
-	struct virtio *v = arg;
-	int rc = v->ops->start ? v->ops->start(v) : 0;
+	int rc;
 
-	for (int i = 0; i < v->ops->nr_queues && !rc; i++) {
-		if (!v->vq[i].ready)
-			continue;
-		v->kick[i].watch.ready = kick_ready;
-		rc = watch_start(&v->kick[i].watch, v->platform->io_loop, v->kick[i].fd, EPOLLIN);
-		/* What the driver put there before DRIVER_OK may come without a kick. */
-		if (!rc)
-			kick_queue(&v->kick[i]);
-	}
-	if (rc)
-		virtio_broken(v, "cannot start: %s", strerror(-rc));
+	if (!k->v->vq[k - k->v->kick].ready)
+		return 0;
+	k->watch.ready = kick_ready;
+	rc = watch_start(&k->watch, k->io.loop, k->fd, EPOLLIN);
+	/* What the driver put there before DRIVER_OK may come without a kick. */
+	if (!rc)
+		kick_queue(k);
+	return rc;
 }
 
-static void stop_on_loop(void *arg)
+static void stop_queue(struct kick *k)
+{
+	watch_stop(&k->watch);
+	if (k->v->ops->drain)
+		k->v->ops->drain(k->v, &k->v->vq[k - k->v->kick]);
+}
+
+/* Something for all queues of one loop. */
+struct visit {
+	struct virtio *v;
+	struct loop *loop;
+	bool start;
+	int rc;
+};
+
+static void visit_queues(void *arg)
+{
+	struct visit *t = arg;
+
+	for (unsigned i = 0; i < t->v->nr_queues && !t->rc; i++) {
+		struct kick *k = &t->v->kick[i];
+
+		if (k->io.loop != t->loop)
+			continue;
+		if (t->start)
+			t->rc = start_queue(k);
+		else
+			stop_queue(k);
+	}
+}
+
+static int visit_loops(struct virtio *v, bool start)
+{
+	struct visit t = { .v = v, .start = start };
+
+	for (unsigned i = 0; i < v->nr_queues && !t.rc; i++) {
+		unsigned before = 0;
+
+		t.loop = v->kick[i].io.loop;
+		while (v->kick[before].io.loop != t.loop)
+			before++;
+		if (before == i)
+			loop_call(t.loop, visit_queues, &t);
+	}
+	return t.rc;
+}
+
+static void start_device(void *arg)
+{
+	struct visit *t = arg;
+
+	t->rc = t->v->ops->start(t->v);
+}
+
+static void stop_device(void *arg)
 {
 	struct virtio *v = arg;
 
-	for (int i = 0; i < v->ops->nr_queues; i++)
-		watch_stop(&v->kick[i].watch);
+	v->ops->stop(v);
+}
+
+static void run_queues(struct virtio *v)
+{
+	struct visit t = { .v = v };
+
+	if (v->ops->start)
+		loop_call(v->kick[0].io.loop, start_device, &t);
+	if (!t.rc)
+		t.rc = visit_loops(v, true);
+	if (t.rc)
+		virtio_broken(v, "cannot start: %s", strerror(-t.rc));
+}
+
+static void halt_queues(struct virtio *v)
+{
+	visit_loops(v, false);
 	if (v->ops->stop)
-		v->ops->stop(v);
+		loop_call(v->kick[0].io.loop, stop_device, v);
 }
 
 static void start(struct virtio *v)
 {
-	for (int i = 0; i < v->ops->nr_queues; i++) {
+	for (unsigned i = 0; i < v->nr_queues; i++) {
 		struct virtq *q = &v->vq[i];
 		struct err err;
 
@@ -163,18 +251,22 @@ static void start(struct virtio *v)
 		}
 	}
 	v->started = true;
-	loop_call(v->platform->io_loop, start_on_loop, v);
+	if (!v->quiet)
+		run_queues(v);
 }
 
 static void reset(struct virtio *v)
 {
-	if (v->started)
-		loop_call(v->platform->io_loop, stop_on_loop, v);
+	if (v->started && !v->quiet)
+		halt_queues(v);
 	v->started = false;
-	for (int i = 0; i < v->ops->nr_queues; i++)
-		virtq_reset(&v->vq[i]);
 	v->accepted = 0;
 	v->status = 0;
+	for (unsigned i = 0; i < v->nr_queues; i++) {
+		if (v->ops->forget)
+			v->ops->forget(v, &v->vq[i]);
+		virtq_reset(&v->vq[i]);
+	}
 	store_release(&v->needs_reset, false);
 }
 
@@ -239,22 +331,29 @@ u64 virtio_config_read(struct virtio *v, u64 offset, unsigned size)
 	return value;
 }
 
-void virtio_config_write(struct virtio *v, u64 offset, unsigned size)
+void virtio_config_write(struct virtio *v, u64 offset, unsigned size, u64 value)
 {
-	/* No device here has a field that a driver may write. */
-	device_guest_error(&v->dev, "write of %u bytes to read-only config at %llu", size,
-			   (unsigned long long)offset);
+	if (!v->ops->config_write || !v->ops->config_write(v, offset, size, value))
+		device_guest_error(&v->dev, "write of %u bytes to read-only config at %llu", size,
+				   (unsigned long long)offset);
+}
+
+void virtio_config_changed(struct virtio *v)
+{
+	v->generation++;
+	if (v->status & VIRTIO_CONFIG_S_DRIVER_OK && v->config_irq)
+		irq_raise(v->config_irq);
 }
 
 void virtio_notify(struct virtio *v, u32 queue)
 {
-	if (queue < v->ops->nr_queues)
+	if (queue < v->nr_queues)
 		eventfd_write(v->kick[queue].fd, 1);
 }
 
 struct virtq *virtio_queue(struct virtio *v, u32 index)
 {
-	return index < v->ops->nr_queues ? &v->vq[index] : NULL;
+	return index < v->nr_queues ? &v->vq[index] : NULL;
 }
 
 struct virtq *virtio_queue_setup(struct virtio *v, u32 index)
@@ -271,16 +370,7 @@ struct virtq *virtio_queue_setup(struct virtio *v, u32 index)
 	return q;
 }
 
-/* By way of a stop of the whole device: what is in flight may be of any queue. */
-static void disable_on_loop(void *arg)
-{
-	struct kick *k = arg;
-
-	stop_on_loop(k->v);
-	virtq_stop(&k->v->vq[k - k->v->kick]);
-	start_on_loop(k->v);
-}
-
+/* By way of a stop of the whole device: some know only that. */
 void virtio_queue_disable(struct virtio *v, u32 index)
 {
 	struct virtq *q = virtio_queue(v, index);
@@ -288,6 +378,13 @@ void virtio_queue_disable(struct virtio *v, u32 index)
 	if (!q || !q->ready)
 		return;
 	q->ready = false;
-	if (v->started)
-		loop_call(v->platform->io_loop, disable_on_loop, &v->kick[index]);
+	if (!v->started)
+		return;
+	if (!v->quiet)
+		halt_queues(v);
+	if (v->ops->forget)
+		v->ops->forget(v, q);
+	virtq_stop(q);
+	if (!v->quiet)
+		run_queues(v);
 }

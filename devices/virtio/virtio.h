@@ -3,25 +3,32 @@
 #include "devices/virtio/virtq.h"
 #include "vmm/core/device.h"
 
-enum { VIRTIO_MAX_QUEUES = 8 };
+enum { VIRTIO_MAX_QUEUES = 17 };	/* eight pairs of a network card, and its control queue */
 
 struct pci_bus;
 struct virtio;
 
 /*
- * What a device type is.  start: the driver said DRIVER_OK; the queues' rings
- * are checked.  stop: afterwards nothing is in flight (quiesce); where the driver
- * took one queue back, a start follows.  start, stop and kick run on the I/O
- * loop; the rest under dev.lock.
+ * What a device type is.  Each queue is served by one loop, its own or that of
+ * others.  start: before any queue runs, and again after a stop; what the driver
+ * said is in accepted, the queues' rings are checked.  stop: after all queues were
+ * drained.  Both on queue 0's loop.  kick, and drain: on the queue's loop; drain is
+ * the last there: afterwards nothing that was popped is in flight.  forget: what
+ * still waits in the device is nobody's any more; no loop runs then.  config_write:
+ * true: the driver may write that; the bytes are in value.  It, forget and the rest
+ * are under dev.lock.
  */
 struct virtio_ops {
 	const char *kind;			/* "virtio-blk" */
 	u32 id;					/* VIRTIO_ID_BLOCK */
-	u16 nr_queues, queue_size;
+	u16 queue_size;
 	u16 config_len;
 	int  (*start)(struct virtio *);		/* 0 or -errno: NEEDS_RESET */
 	void (*stop)(struct virtio *);
 	void (*kick)(struct virtio *, struct virtq *);
+	void (*drain)(struct virtio *, struct virtq *);
+	void (*forget)(struct virtio *, struct virtq *);
+	bool (*config_write)(struct virtio *, u64 offset, unsigned size, u64 value);
 	void (*destroy)(struct virtio *);
 };
 
@@ -32,12 +39,17 @@ struct virtio {
 	void *config;			/* device config bytes the driver reads */
 	u64 offered, accepted;		/* feature bits */
 	u8 status;
-	bool started, needs_reset;
+	bool started;			/* the driver is ready... */
+	bool quiet;			/* ...but quiesce says no */
+	bool needs_reset;		/* atomic */
+	u32 generation;			/* of config */
 	struct irq *config_irq;		/* set by the transport */
+	unsigned nr_queues;
 	struct virtq vq[VIRTIO_MAX_QUEUES];
 	struct kick {
 		struct watch watch;
 		struct virtio *v;
+		struct io_thread io;	/* that serves the queue */
 		int fd;			/* eventfd: the driver notified the queue */
 	} kick[VIRTIO_MAX_QUEUES];
 	void *transport;
@@ -46,19 +58,35 @@ struct virtio {
 
 /* --- for device types ---------------------------------------------------------- */
 
-int  virtio_init(struct virtio *, const struct virtio_ops *, struct platform *, const char *name,
-		 u64 features, struct err *) must_check;
+/* Queues are served by the platform's loop, unless kick[].io is changed now. */
+int  virtio_init(struct virtio *, const struct virtio_ops *, unsigned nr_queues,
+		 struct platform *, const char *name, u64 features, struct err *) must_check;
 void virtio_fini(struct virtio *);
 bool virtio_has(const struct virtio *, unsigned feature);	/* negotiated */
+/* Under dev.lock: config was changed; tell the driver. */
+void virtio_config_changed(struct virtio *);
 /* Status NEEDS_RESET: the guest broke a rule and must start over.  Any thread. */
 void virtio_broken(struct virtio *, const char *fmt, ...) printf_like(2, 3);
 
 /* The device types: everything another file may know about them.  name is the
  * device's own: "disk0".  The backend stays the caller's. */
 struct blk;
+struct limit;
 struct net;
-int virtio_blk_new(struct platform *, const char *name, struct blk *, const char *serial,
-		   struct virtio **, struct err *) must_check;
+struct virtio_blk_options {
+	const char *serial;
+	unsigned nr_queues;
+	const struct io_thread *io;	/* threads of its own, taken in turn by the queues */
+	unsigned nr_io;			/* 0: the platform's */
+	struct limit *limit;		/* the caller's; NULL: none */
+	bool write_through;		/* until the driver says otherwise */
+	bool discard, write_zeroes;
+	bool stop_on_error;		/* MACHINE_IO_ERROR, and try again on resume */
+};
+int  virtio_blk_new(struct platform *, const char *name, struct blk *,
+		    const struct virtio_blk_options *, struct virtio **, struct err *) must_check;
+/* Control thread: the disk has another size now; tell the driver. */
+void virtio_blk_resized(struct virtio *);
 int virtio_net_new(struct platform *, const char *name, struct net *, const u8 mac[6],
 		   struct virtio **, struct err *) must_check;
 int virtio_rng_new(struct platform *, const char *name, struct virtio **, struct err *) must_check;
@@ -76,7 +104,7 @@ void virtio_accept(struct virtio *, u32 select, u32 features);
 u8   virtio_status(const struct virtio *);
 void virtio_set_status(struct virtio *, u8 status);	/* 0 resets */
 u64  virtio_config_read(struct virtio *, u64 offset, unsigned size);
-void virtio_config_write(struct virtio *, u64 offset, unsigned size);
+void virtio_config_write(struct virtio *, u64 offset, unsigned size, u64 value);
 void virtio_notify(struct virtio *, u32 queue);		/* a notification that exited */
 /* The queue the driver selected; NULL: no such queue.  For writing: also NULL
  * once it is live, which is the guest's error. */

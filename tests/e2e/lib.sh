@@ -36,10 +36,29 @@ vm_expect()
 		printf '%s\n' "$line" >>"$T/out"
 		[[ ! $line =~ $2 ]] || return 0
 	done
+	look_at_vm
 	fail "no line '$2' within $1 s"
 }
 
 vm_send() { printf '%s\n' "$1" >&"$to_vm"; }
+
+# Of a VM that does not come to its end: is it the guest that turns in circles, does vmm, or does nobody do anything?
+look_at_vm()
+{
+	local task stat n dir
+	for n in 1 2; do
+		for task in /proc/"$vm_pid"/task/*; do
+			stat=$(<"$task/stat") || continue
+			read -ra stat <<<"${stat##*) }"
+			echo "thread $(<"$task/comm"): ${stat[0]} in $(<"$task/wchan"), ticks ${stat[11]} ${stat[12]}"
+		done
+		for dir in /sys/kernel/debug/kvm/"$vm_pid"-*; do
+			[[ ! -d $dir ]] || echo "kvm: $(cd "$dir" && grep -H . exits halt_exits halt_wakeup irq_injections \
+				irq_window_exits nmi_injections io_exits mmio_exits request_irq_exits tlb_flush | tr '\n' ' ')"
+		done
+		((n == 2)) || sleep 2
+	done
+}
 
 vm_end()
 {
@@ -47,6 +66,7 @@ vm_end()
 	timeout "$1" cat <&"$from_vm" >"$T/.rest" || late=1
 	tr -d '\r\000' <"$T/.rest" >>"$T/out"
 	if [[ $late ]]; then
+		look_at_vm
 		kill -KILL "$vm_pid" || true
 		wait "$vm_pid" || true
 		vm_pid=

@@ -406,7 +406,7 @@ static void test_json_errors(void **state)
 	bad_json("a list in a list", "{\"disk\": [[\"a\"]]}");
 	bad_json("disk", "{\"disk\": 5}");
 	bad_json("disk", "{\"disk\": [5]}");
-	bad_json("neither text nor", "{\"disk\": {\"path\": \"a\", \"serial\": 5}}");
+	bad_json("neither text, a whole number", "{\"disk\": {\"path\": \"a\", \"serial\": 1.5}}");
 	bad_json("did you mean 'serial'", "{\"disk\": {\"path\": \"a\", \"seriel\": \"b\"}}");
 	bad_json("config", "{\"mem\": 64, \"mem\": 65}");
 	bad_json("config", "");

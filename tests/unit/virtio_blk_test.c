@@ -29,6 +29,8 @@ static int setup(void **state, int engine, bool read_only)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct blk_options o = { .read_only = read_only };
+	struct virtio_blk_options vo = { .serial = "serial-7", .nr_queues = 1, .discard = true,
+					 .write_zeroes = true };
 	u8 image[SECTORS * 512];
 	struct virtio *v;
 
@@ -40,7 +42,7 @@ static int setup(void **state, int engine, bool read_only)
 	assert_int_equal(write(f->fd, image, sizeof(image)), sizeof(image));
 	fake_init(&f->fake, 8 * MIB, engine);
 	assert_int_equal(blk_open(&f->blk, f->path, &o, NULL), 0);
-	assert_int_equal(virtio_blk_new(&f->fake.p, "disk0", f->blk, "serial-7", &v, NULL), 0);
+	assert_int_equal(virtio_blk_new(&f->fake.p, "disk0", f->blk, &vo, &v, NULL), 0);
 	assert_int_equal(virtio_mmio_new(v, DRIVER_BASE, DRIVER_GSI, &f->dev, NULL), 0);
 	f->d.fake = &f->fake;
 	driver_start(&f->d, 0, 1, 16);

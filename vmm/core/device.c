@@ -19,6 +19,18 @@ void device_fini(struct device *dev)
 	pthread_mutex_destroy(&dev->lock);
 }
 
+void device_quiesce(struct device *dev)
+{
+	if (dev->ops->quiesce)
+		dev->ops->quiesce(dev);
+}
+
+void device_resume(struct device *dev)
+{
+	if (dev->ops->resume)
+		dev->ops->resume(dev);
+}
+
 void device_destroy(struct device *dev)
 {
 	if (dev && dev->ops->destroy)

@@ -11,14 +11,15 @@ struct device;
 
 /*
  * quiesce is the one hard promise: when it returns, nothing of the device runs
- * on any thread and no I/O of its is in flight.  reset = quiesce, back to the
- * state after power-on.  destroy = quiesce, free.  All are idempotent; unset
- * members mean "nothing to do".  Called by the control thread with the vCPUs
- * stopped, without dev->lock.
+ * on any thread and no I/O of its is in flight, until resume, which goes on where
+ * it was.  destroy = quiesce, free.  All are idempotent; unset members mean
+ * "nothing to do".  Called by the control thread, without dev->lock; the vCPUs may
+ * run meanwhile.
  */
 struct device_ops {
 	const char *kind;			/* "virtio-blk" */
 	void (*quiesce)(struct device *);
+	void (*resume)(struct device *);
 	void (*destroy)(struct device *);
 };
 
@@ -31,6 +32,8 @@ struct device {
 
 void device_init(struct device *, const struct device_ops *, const char *name);
 void device_fini(struct device *);
+void device_quiesce(struct device *);
+void device_resume(struct device *);
 void device_destroy(struct device *);	/* NULL is allowed */
 
 /* The guest did something a correct driver would not: count it, log the first
@@ -43,6 +46,13 @@ enum machine_event {
 	MACHINE_RESET,
 	MACHINE_PANIC,
 	MACHINE_EXIT,			/* code: the exit status the guest chose */
+	MACHINE_IO_ERROR,		/* not the guest's doing: pause until somebody saw to it */
+};
+
+/* A thread that serves queues. */
+struct io_thread {
+	struct loop *loop;
+	struct aio *aio;			/* of the loop; NULL: no disks */
 };
 
 /* What a device is given of the machine.  All it can reach. */
@@ -52,6 +62,7 @@ struct platform {
 	struct irqchip *irqchip;
 	struct loop *main_loop, *io_loop;
 	struct aio *aio;			/* of io_loop */
-	/* Any thread.  The calling vCPU executes no further instruction. */
+	/* Any thread.  But for an I/O error the calling vCPU executes no further
+	 * instruction. */
 	void (*event)(struct platform *, enum machine_event, int code);
 };

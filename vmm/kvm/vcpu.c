@@ -185,6 +185,25 @@ static bool handle_exit(struct vcpu *v)
 	return false;
 }
 
+/* Only after KVM_RUN came back without an exit: then it has completed the last one. */
+static void park(struct vcpu *v)
+{
+	struct vcpu_host *h = v->host;
+
+	pthread_mutex_lock(&h->lock);
+	if (h->pause)
+		h->nr_parked++;
+	pthread_cond_broadcast(&h->changed);
+	if (h->pause) {
+		while (h->pause)
+			pthread_cond_wait(&h->changed, &h->lock);
+		h->nr_parked--;
+	}
+	if (!h->stop)
+		store_release(&v->run->immediate_exit, 0);
+	pthread_mutex_unlock(&h->lock);
+}
+
 static void run_loop(struct vcpu *v)
 {
 	while (!load_acquire(&v->host->stop)) {
@@ -195,8 +214,11 @@ static void run_loop(struct vcpu *v)
 			return;
 		}
 		/* EAGAIN: an AP that was woken before its SIPI; run it again. */
-		if (errno == EINTR || errno == EAGAIN)
+		if (errno == EINTR || errno == EAGAIN) {
+			if (load_acquire(&v->host->pause))
+				park(v);
 			continue;
+		}
 		log_err("vcpu %u: KVM_RUN: %s%s", v->index, strerror(errno), errno == EFAULT ?
 			": the host could not give the guest memory" : "");
 		cpu_dump(v->fd, v->index, v->host->mem);
@@ -213,6 +235,10 @@ static void *thread_main(void *arg)
 	snprintf(name, sizeof(name), "vcpu/%u", v->index);
 	pthread_setname_np(pthread_self(), name);
 	run_loop(v);
+	pthread_mutex_lock(&v->host->lock);
+	v->host->nr_running--;
+	pthread_cond_broadcast(&v->host->changed);
+	pthread_mutex_unlock(&v->host->lock);
 	return NULL;
 }
 
@@ -221,13 +247,18 @@ int vcpu_run(struct vcpu *v, struct err *err)
 	pthread_attr_t attr;
 	int rc;
 
+	pthread_mutex_lock(&v->host->lock);
+	v->host->nr_running++;
+	pthread_mutex_unlock(&v->host->lock);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK);
 	rc = pthread_create(&v->thread, &attr, thread_main, v);
 	pthread_attr_destroy(&attr);
-	if (rc)
+	if (rc) {
+		v->host->nr_running--;
 		return err_set(err, -rc, "vcpu %u: cannot start its thread: %s", v->index,
 			       strerror(rc));
+	}
 	v->has_thread = true;
 	return 0;
 }
@@ -238,6 +269,43 @@ void vcpu_kick(struct vcpu *v)
 		return;
 	store_release(&v->run->immediate_exit, 1);
 	pthread_kill(v->thread, KICK_SIGNAL);
+}
+
+void vcpu_host_init(struct vcpu_host *h)
+{
+	pthread_mutex_init(&h->lock, NULL);
+	pthread_cond_init(&h->changed, NULL);
+}
+
+void vcpu_host_fini(struct vcpu_host *h)
+{
+	pthread_cond_destroy(&h->changed);
+	pthread_mutex_destroy(&h->lock);
+}
+
+void vcpus_pause(struct vcpu_host *h, struct vcpu *const *vcpu)
+{
+	pthread_mutex_lock(&h->lock);
+	store_release(&h->pause, true);
+	pthread_mutex_unlock(&h->lock);
+	for (unsigned i = 0; i < h->nr_vcpus; i++)
+		vcpu_kick(vcpu[i]);
+	pthread_mutex_lock(&h->lock);
+	while (h->nr_parked < h->nr_running)
+		pthread_cond_wait(&h->changed, &h->lock);
+	pthread_mutex_unlock(&h->lock);
+}
+
+void vcpus_resume(struct vcpu_host *h, struct vcpu *const *vcpu)
+{
+	/* The guest is told, or it would take the pause for a lockup.  Without
+	 * kvmclock there is nobody to tell. */
+	for (unsigned i = 0; i < h->nr_vcpus; i++)
+		(void)!ioctl(vcpu[i]->fd, KVM_KVMCLOCK_CTRL, 0);
+	pthread_mutex_lock(&h->lock);
+	store_release(&h->pause, false);
+	pthread_cond_broadcast(&h->changed);
+	pthread_mutex_unlock(&h->lock);
 }
 
 void vcpu_join(struct vcpu *v)

@@ -1,5 +1,6 @@
 /* vcpu.h: one virtual processor, one thread. */
 #pragma once
+#include <pthread.h>
 #include "vmm/core/bus.h"
 #include "vmm/core/cpu_start.h"
 #include "vmm/kvm/kvm.h"
@@ -13,15 +14,25 @@ struct vcpu_host {
 	struct bus *mmio, *pio;
 	unsigned nr_vcpus;
 	bool stop;			/* atomic: no vCPU enters the guest any more */
+	bool pause;			/* atomic: nor now; changed under lock */
+	pthread_mutex_t lock;		/* of what follows */
+	pthread_cond_t changed;
+	unsigned nr_running, nr_parked;	/* threads; parked ones are counted as running, too */
 	/* The guest cannot go on (triple fault, a KVM error): it has been explained
 	 * in the log.  On the vCPU's thread, which ends. */
 	void (*fatal)(struct vcpu_host *);
 };
 
+void vcpu_host_init(struct vcpu_host *);	/* the lock; the rest is the caller's */
+void vcpu_host_fini(struct vcpu_host *);
 /* start: NULL for all but the first. */
 int  vcpu_new(struct vcpu **, struct vcpu_host *, unsigned index, const struct cpu_start *start,
 	      struct err *) must_check;
 int  vcpu_run(struct vcpu *, struct err *) must_check;	/* start its thread */
+/* Both from one thread.  When pause returns, no vCPU is in the guest or in a device,
+ * and what its last exit asked for is complete. */
+void vcpus_pause(struct vcpu_host *, struct vcpu *const *);
+void vcpus_resume(struct vcpu_host *, struct vcpu *const *);
 /* After host->stop: make it leave the guest.  Then wait for its thread. */
 void vcpu_kick(struct vcpu *);
 void vcpu_join(struct vcpu *);
