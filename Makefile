@@ -15,9 +15,9 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wimplic
 HARDEN := -fstack-protector-strong -fPIE -fcf-protection -fstack-clash-protection
 BASE := -std=gnu11 -D_GNU_SOURCE -I. -MMD -MP $(WARN)
 # liburing, jansson: static where Debian has them so, for one small binary that starts fast.
-LIBS := -Wl,-Bstatic -luring -ljansson -Wl,-Bdynamic -lpthread
+LIBS := -Wl,-Bstatic -luring -ljansson -lfdt -Wl,-Bdynamic -lpthread
 
-CORE := $(wildcard vmm/core/*.c devices/*.c devices/*/*.c firmware/*.c) vmm/config.c
+CORE := $(wildcard vmm/core/*.c devices/*.c devices/*/*.c firmware/*.c) vmm/config.c vmm/config_state.c
 SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
@@ -62,13 +62,13 @@ $(BUILD)/unit/image_fault_test: WRAPPED += malloc calloc realloc reallocarray st
 $(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(SAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcmocka -luring -ljansson -lpthread
+	$(Q)$(CC) $(SAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcmocka -luring -ljansson -lfdt -lpthread
 
 # What tests/block/interop has of ours.
 $(BUILD)/image-io: $(BUILD)/san/tests/block/io.o \
 		$(filter $(addprefix $(BUILD)/san/,devices/block/% vmm/core/% tests/lib/recorder.o),$(TEST_LIB))
 	$(call say,LD)
-	$(Q)$(CC) $(SAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcmocka -luring -lpthread
+	$(Q)$(CC) $(SAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcmocka -luring -lfdt -lpthread
 
 .PRECIOUS: $(BUILD)/san/%.o
 
@@ -81,7 +81,7 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZED) $(wildcard devices/block/*.h vmm/core/
 	@mkdir -p $(@D)
 	$(call say,FUZZER)
 	$(Q)clang -std=gnu11 -D_GNU_SOURCE -I. -g -O1 -fsanitize=fuzzer,address,undefined \
-		-fno-sanitize-recover=all -o $@ $< $(FUZZED) -luring -lpthread
+		-fno-sanitize-recover=all -o $@ $< $(FUZZED) -luring -lfdt -lpthread
 
 fuzz: deps-test
 	@$(MAKE) --no-print-directory $(FUZZ)

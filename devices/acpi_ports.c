@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "devices/legacy.h"
 #include "vmm/core/bus.h"
+#include "vmm/core/state.h"
 
 enum { SLEEP_ENABLE = 1 << 5, SLEEP_TYPE_SHIFT = 2, SLEEP_TYPE_MASK = 7, S5 = 5 };
 
@@ -44,6 +45,11 @@ void acpi_press_power_button(struct device *dev)
 	irq_raise(a->irq);
 }
 
+static void acpi_state(struct device *dev, struct state *s)
+{
+	state_u8(s, "events", &container_of(dev, struct acpi_ports, dev)->events);
+}
+
 static void acpi_destroy(struct device *dev)
 {
 	struct acpi_ports *a = container_of(dev, struct acpi_ports, dev);
@@ -54,7 +60,9 @@ static void acpi_destroy(struct device *dev)
 	free(a);
 }
 
-static const struct device_ops acpi_ops = { .kind = "acpi", .destroy = acpi_destroy };
+static const struct device_ops acpi_ops = {
+	.kind = "acpi", .state = acpi_state, .destroy = acpi_destroy,
+};
 
 int acpi_ports_new(struct platform *p, struct device **out, struct err *err)
 {

@@ -5,6 +5,7 @@
 #include <time.h>
 #include "devices/legacy.h"
 #include "vmm/core/bus.h"
+#include "vmm/core/state.h"
 
 enum {
 	SECONDS = 0, MINUTES = 2, HOURS = 4, WEEKDAY = 6, DAY = 7, MONTH = 8, YEAR = 9,
@@ -126,6 +127,21 @@ static void rtc_write(struct device *dev, u64 offset, unsigned size, u64 value)
 
 static const struct io_ops rtc_io = { .read = rtc_read, .write = rtc_write };
 
+/* The clock is the host's: only how far the guest's is off is remembered. */
+static void rtc_state(struct device *dev, struct state *st)
+{
+	struct rtc *r = to_rtc(dev);
+	u64 offset = r->offset;
+
+	state_u8(st, "index", &r->index);
+	state_bytes(st, "cmos", r->cmos, sizeof(r->cmos));
+	state_u64(st, "offset", &offset);
+	r->offset = offset;
+	if (r->index >= CMOS_LEN)
+		state_fail(st, "index %u", r->index);
+	r->index %= CMOS_LEN;
+}
+
 static void rtc_destroy(struct device *dev)
 {
 	struct rtc *r = to_rtc(dev);
@@ -135,7 +151,9 @@ static void rtc_destroy(struct device *dev)
 	free(r);
 }
 
-static const struct device_ops rtc_ops = { .kind = "rtc", .destroy = rtc_destroy };
+static const struct device_ops rtc_ops = {
+	.kind = "rtc", .state = rtc_state, .destroy = rtc_destroy,
+};
 
 int rtc_new(struct platform *p, struct device **out, struct err *err)
 {

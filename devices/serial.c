@@ -6,6 +6,7 @@
 #include "devices/chardev.h"
 #include "devices/legacy.h"
 #include "vmm/core/bus.h"
+#include "vmm/core/state.h"
 
 enum { FIFO_LEN = 16, UART_LEN = 8 };
 
@@ -258,6 +259,28 @@ static void serial_resume(struct device *dev)
 	chardev_set_user(s->line, &user);
 }
 
+static void serial_state(struct device *dev, struct state *st)
+{
+	struct serial *s = to_serial(dev);
+	size_t rx_len = s->rx_len;
+
+	state_u8(st, "ier", &s->ier);
+	state_u8(st, "lcr", &s->lcr);
+	state_u8(st, "mcr", &s->mcr);
+	state_u8(st, "msr", &s->msr);
+	state_u8(st, "scr", &s->scr);
+	state_u8(st, "fcr", &s->fcr);
+	state_u8(st, "dll", &s->dll);
+	state_u8(st, "dlm", &s->dlm);
+	state_bool(st, "overrun", &s->overrun);
+	state_bool(st, "thr-empty", &s->thr_empty);
+	state_bool(st, "thri", &s->thri);
+	state_some_bytes(st, "rx", s->rx, &rx_len, sizeof(s->rx));
+	s->rx_len = rx_len;
+	if (state_loading(st))
+		update_irq(s);
+}
+
 static void serial_destroy(struct device *dev)
 {
 	struct serial *s = to_serial(dev);
@@ -270,7 +293,8 @@ static void serial_destroy(struct device *dev)
 }
 
 static const struct device_ops serial_ops = {
-	.kind = "serial", .quiesce = serial_quiesce, .resume = serial_resume, .destroy = serial_destroy,
+	.kind = "serial", .quiesce = serial_quiesce, .resume = serial_resume,
+	.state = serial_state, .destroy = serial_destroy,
 };
 
 int serial_new(struct platform *p, const char *name, u64 port, u32 gsi, struct chardev *line,

@@ -767,7 +767,7 @@ static int parse_args(struct config *c, int argc, char **argv, int pass, bool *h
 	return rc;
 }
 
-static int check_whole(const struct config *c, struct err *err)
+int config_check(const struct config *c, struct err *err)
 {
 	/* PCI: a bus's slots but the host bridge's and the entropy source's. */
 	unsigned most = c->transport == TRANSPORT_MMIO ? 16 : 30, threads = 0;
@@ -778,6 +778,9 @@ static int check_whole(const struct config *c, struct err *err)
 	if (c->cmdline && c->append)
 		return err_set(err, -EINVAL, "--cmdline replaces the default that --append adds to; use "
 			       "one of them");
+	if (c->mem % MIB || c->mem / MIB < MEM_MIN_MIB || c->mem / MIB > MEM_MAX_MIB || !c->cpus)
+		return err_set(err, -EINVAL, "%llu bytes of memory and %u processors are no machine",
+			       (unsigned long long)c->mem, c->cpus);
 	for (unsigned i = 0; i < c->nr_disks; i++)
 		threads += c->disk[i].iothreads;
 	if (threads > CONFIG_MAX_IOTHREADS)
@@ -808,7 +811,7 @@ int config_parse(struct config *c, int argc, char **argv, bool *help, bool *vers
 	if (rc || *help || *version)
 		return rc;
 	rc = parse_args(c, argc, argv, 1, help, version, err);
-	return rc ? rc : check_whole(c, err);
+	return rc ? rc : config_check(c, err);
 }
 
 void config_init(struct config *c)

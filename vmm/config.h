@@ -59,6 +59,12 @@ extern const unsigned config_nr_options;
 
 void config_init(struct config *);		/* the defaults */
 void config_fini(struct config *);
+/* What the guest's machine depends on; loading wants a config after config_init, whose
+ * values are as hostile as the stream until config_check. */
+struct state;
+void config_state(struct config *, struct state *);
+/* Options that do not go together, or are missing. */
+int  config_check(const struct config *, struct err *) must_check;
 
 /*
  * argv without the program's name: sets config from a --config file first, then

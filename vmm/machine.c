@@ -13,10 +13,12 @@
 #include "firmware/boot.h"
 #include "firmware/layout.h"
 #include "vmm/core/log.h"
+#include "vmm/core/state.h"
 #include "vmm/kvm/cpu.h"
 #include "vmm/kvm/irqchip.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vcpu.h"
+#include "vmm/snapshot.h"
 
 enum { MAX_DEVICES = 80 };
 
@@ -42,7 +44,7 @@ struct machine {
 	int exit_code;
 	struct task end;
 	struct task io_error;
-	bool paused, paused_by_error;
+	bool paused, paused_by_error, vcpus_run;
 };
 
 /* Pins that nothing else uses, for virtio over MMIO. */
@@ -104,15 +106,31 @@ void machine_pause(struct machine *m)
 	m->paused = true;
 }
 
+static int start_vcpus(struct machine *m, struct err *err)
+{
+	int rc = 0;
+
+	m->vcpus_run = true;
+	for (unsigned i = 0; i < m->host.nr_vcpus && !rc; i++)
+		rc = vcpu_run(m->vcpu[i], err);
+	return rc;
+}
+
 void machine_resume(struct machine *m)
 {
+	struct err err;
+
 	if (!m->paused)
 		return;
 	chardev_swallow(m->resources->serial, false);
 	for (unsigned i = 0; i < m->nr_devices; i++)
 		device_resume(m->device[i]);
-	vcpus_resume(&m->host, m->vcpu);
 	m->paused = m->paused_by_error = false;
+	vcpus_resume(&m->host, m->vcpu);
+	if (!m->vcpus_run && start_vcpus(m, &err)) {
+		log_err("%s", err.msg);
+		machine_end(m, OUTCOME_FATAL);
+	}
 }
 
 void machine_retry(struct machine *m)
@@ -319,6 +337,36 @@ static int add_vcpus(struct machine *m, const struct cpu_start *start, struct er
 	return rc;
 }
 
+struct mem *machine_mem(struct machine *m)
+{
+	return m->mem;
+}
+
+const struct config *machine_config(const struct machine *m)
+{
+	return m->resources->config;
+}
+
+void machine_state(struct machine *m, struct state *s)
+{
+	BUG_ON(!m->paused);
+	kvm_irqchip_state(&m->kvm, s);
+	for (unsigned i = 0; i < m->host.nr_vcpus; i++)
+		vcpu_state(m->vcpu[i], s);
+	kvm_clock_state(&m->kvm, s);
+	for (unsigned i = 0; i < m->nr_devices; i++)
+		device_state(m->device[i], s);
+}
+
+static int load_state(struct machine *m, struct err *err)
+{
+	m->paused = true;
+	for (unsigned i = m->nr_devices; i-- > 0; )
+		device_quiesce(m->device[i]);
+	m->bad_input = true;
+	return snapshot_load(m->resources->from, m, err);
+}
+
 /* The loader knows which of the files is wrong, but not its path. */
 static int load(struct machine *m, struct cpu_start *start, struct err *err)
 {
@@ -340,11 +388,13 @@ static int load(struct machine *m, struct cpu_start *start, struct err *err)
 static int build(struct machine *m, struct err *err)
 {
 	const struct config *c = m->resources->config;
+	struct snapshot *from = m->resources->from;
 	struct cpu_start start;
 	int rc = kvm_open(&m->kvm, err);
 
 	if (!rc)
-		rc = mem_new(&m->mem, c->mem, c->hugepages, err);
+		rc = from ? mem_new_from_file(&m->mem, c->mem, snapshot_mem_fd(from), err) :
+			    mem_new(&m->mem, c->mem, c->hugepages, err);
 	if (!rc)
 		rc = kvm_set_memory(&m->kvm, m->mem, err);
 	if (!rc)
@@ -373,11 +423,11 @@ static int build(struct machine *m, struct err *err)
 	m->boot.has_pci = m->pci;
 	m->boot.pci_ecam = LAYOUT_PCI_ECAM;
 	m->boot.pci_ecam_len = PCI_ECAM_LEN;
-	if (!rc)
+	if (!rc && !from)
 		rc = load(m, &start, err);
 	if (!rc)
-		rc = add_vcpus(m, &start, err);
-	return rc;
+		rc = add_vcpus(m, from ? NULL : &start, err);
+	return !rc && from ? load_state(m, err) : rc;
 }
 
 int machine_new(struct machine **out, struct resources *r, bool *bad_input, struct err *err)
@@ -415,8 +465,8 @@ int machine_run(struct machine *m, enum outcome *outcome, int *exit_code, struct
 		snprintf(name, sizeof(name), "io/%u", i);
 		rc = loop_start_thread(m->io[i].loop, name, err);
 	}
-	for (unsigned i = 0; i < m->host.nr_vcpus && !rc; i++)
-		rc = vcpu_run(m->vcpu[i], err);
+	if (!rc && !m->paused)
+		rc = start_vcpus(m, err);
 	if (rc)
 		return rc;
 	loop_run(m->resources->main_loop);

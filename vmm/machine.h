@@ -2,6 +2,7 @@
 #pragma once
 #include "vmm/config.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/mem.h"
 
 /* Why a machine ended. */
 enum outcome {
@@ -24,6 +25,7 @@ struct resources {
 	struct net *net[CONFIG_MAX_NETS];
 	char *cmdline;
 	struct machine *machine;	/* the one that runs, NULL between two */
+	struct snapshot *from;		/* how it begins; NULL: by booting the kernel */
 };
 
 int  resources_open(struct resources *, const struct config *, struct err *) must_check;
@@ -31,7 +33,7 @@ void resources_close(struct resources *);	/* idempotent */
 
 /* All on the control thread, whose loop is resources->main_loop. */
 struct machine;
-/* *bad_input: it failed for what the user gave, not for what the host lacks. */
+/* From resources->from it comes paused.  *bad_input: it failed for what the user gave, not for what the host lacks. */
 int  machine_new(struct machine **, struct resources *, bool *bad_input, struct err *) must_check;
 int  machine_run(struct machine *, enum outcome *, int *exit_code, struct err *) must_check;
 void machine_free(struct machine *);			/* NULL is allowed */
@@ -45,6 +47,12 @@ void machine_resume(struct machine *);
 bool machine_is_paused(const struct machine *);
 /* Resumes one that an I/O error paused; no other. */
 void machine_retry(struct machine *);
+
+/* All that it remembers but for RAM.  Paused; loading: by machine_new. */
+struct state;
+void machine_state(struct machine *, struct state *);
+struct mem *machine_mem(struct machine *);
+const struct config *machine_config(const struct machine *);
 
 /* While the guest runs, or is paused.  All other programs find the snapshot as
  * 'vmm disk snapshot' would have made it. */

@@ -2,6 +2,7 @@
 #include "devices/pci/msix.h"
 #include <linux/pci_regs.h>
 #include <string.h>
+#include "vmm/core/state.h"
 
 enum { MSIX_MASKED = 1, MSIX_PENDING = 2 };
 enum { ADDR_LOW, ADDR_HIGH, DATA, CONTROL };
@@ -142,6 +143,30 @@ void msix_config_written(struct msix *m, unsigned offset, unsigned size)
 				   PCI_MSIX_FLAGS_ENABLE);
 	for (unsigned i = 0; i < m->nr; i++)
 		update(&m->vector[i]);
+}
+
+void msix_state(struct msix *m, struct state *s)
+{
+	for (unsigned i = 0; i < m->nr; i++) {
+		struct msix_vector *v = &m->vector[i];
+		bool pending = load_acquire(&v->state) & MSIX_PENDING;
+
+		state_enter(s, "vector", i);
+		state_u32(s, "address-low", &v->entry[ADDR_LOW]);
+		state_u32(s, "address-high", &v->entry[ADDR_HIGH]);
+		state_u32(s, "data", &v->entry[DATA]);
+		state_u32(s, "control", &v->entry[CONTROL]);
+		state_bool(s, "pending", &pending);
+		state_leave(s);
+		if (!state_loading(s) || state_failed(s))
+			continue;
+		v->entry[ADDR_LOW] &= ~3U;
+		v->entry[CONTROL] &= PCI_MSIX_ENTRY_CTRL_MASKBIT;
+		if (pending)
+			__atomic_or_fetch(&v->state, MSIX_PENDING, __ATOMIC_SEQ_CST);
+	}
+	if (state_loading(s) && !state_failed(s))
+		msix_config_written(m, m->cap + PCI_MSIX_FLAGS, 2);
 }
 
 struct irq *msix_irq(struct msix *m, unsigned vector)

@@ -36,5 +36,8 @@ u64  msix_pba_read(struct msix *, u64 offset, unsigned size);
 /* ...and when config space was written. */
 void msix_config_written(struct msix *, unsigned offset, unsigned size);
 
+/* After pci_dev_state. */
+void msix_state(struct msix *, struct state *);
+
 /* The wire of a vector; NULL: none of that number. */
 struct irq *msix_irq(struct msix *, unsigned vector);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "vmm/core/ports.h"
+#include "vmm/core/state.h"
 
 enum {
 	CONF1_BASE = PORT_RESET_CONTROL - 1, CONF1_LEN = 8,
@@ -225,6 +226,27 @@ static void conf1_write(struct device *dev, u64 offset, unsigned size, u64 value
 static const struct io_ops ecam_ops = { .read = ecam_read, .write = ecam_write };
 static const struct io_ops conf1_ops = { .read = conf1_read, .write = conf1_write };
 
+void pci_dev_state(struct pci_dev *d, struct state *s)
+{
+	u8 config[PCI_CONFIG_LEN];
+
+	memcpy(config, d->config, sizeof(config));
+	state_bytes(s, "config", config, sizeof(config));
+	if (!state_loading(s) || state_failed(s))
+		return;
+	for (unsigned i = 0; i < PCI_CONFIG_LEN; i++) {
+		u8 fixed = ~d->writable[i];
+
+		if (i == PCI_STATUS)		/* says what the ISR says */
+			continue;
+		if ((config[i] ^ d->config[i]) & fixed)
+			state_fail(s, "config: byte %#x is %#x; this machine has %#x", i, config[i],
+				   d->config[i]);
+		d->config[i] = (d->config[i] & fixed) | (config[i] & ~fixed);
+	}
+	update_bar(d);
+}
+
 /* --- the bus --------------------------------------------------------------------------------- */
 
 static void bus_destroy(struct device *dev)
@@ -237,7 +259,17 @@ static void bus_destroy(struct device *dev)
 	free(b);
 }
 
-static const struct device_ops bus_ops = { .kind = "pci-host", .destroy = bus_destroy };
+static void bus_state(struct device *dev, struct state *s)
+{
+	struct pci_bus *b = to_bus(dev);
+
+	state_u32(s, "address", &b->address);
+	pci_dev_state(&b->host, s);
+}
+
+static const struct device_ops bus_ops = {
+	.kind = "pci-host", .state = bus_state, .destroy = bus_destroy,
+};
 static const struct pci_ops host_ops = { 0 };
 
 int pci_bus_new(struct pci_bus **out, struct platform *p, u64 ecam, u64 window, u64 window_len,

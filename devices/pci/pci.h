@@ -55,6 +55,9 @@ void pci_set_bar(struct pci_dev *, const struct io_ops *, u64 len);	/* len: a po
 int  pci_plug(struct pci_bus *, struct pci_dev *, struct err *) must_check;
 void pci_unplug(struct pci_dev *);			/* idempotent */
 
+/* Config space; loading moves the BAR.  By the owner's state. */
+void pci_dev_state(struct pci_dev *, struct state *);
+
 /* Little-endian access to config bytes, for owners. */
 u32  pci_get(const struct pci_dev *, unsigned offset, unsigned size);
 void pci_set(struct pci_dev *, unsigned offset, unsigned size, u32 value);

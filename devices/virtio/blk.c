@@ -10,6 +10,7 @@
 #include "devices/virtio/virtio.h"
 #include "vmm/core/limit.h"
 #include "vmm/core/log.h"
+#include "vmm/core/state.h"
 
 enum {
 	QUEUE_SIZE = VIRTQ_MAX,
@@ -44,7 +45,8 @@ struct blk_queue {
 	struct request *free, *pool;	/* last in, first out: few are ever touched */
 	unsigned nr_used;		/* of pool, never on the free list before */
 	struct request *failed;		/* kept for a resume... */
-	bool retry;			/* ...that was */
+	struct request *reread;		/* the same, of a VM that was saved: only the chains */
+	bool retry;			/* the resume that was waited for */
 };
 
 struct virtio_blk {
@@ -272,14 +274,19 @@ static bool limited(struct blk_queue *q, const struct chain *c)
 
 static void retry_failed(struct blk_queue *q)
 {
-	struct request *r = q->failed, *next;
+	struct request *r = q->failed, *reread = q->reread, *next;
 
-	q->failed = NULL;
+	q->failed = q->reread = NULL;
 	q->retry = false;
 	for (; r; r = next) {
 		next = r->next;
 		if (send(r))
 			finish(r, VIRTIO_BLK_S_IOERR);
+	}
+	for (r = reread; r; r = next) {
+		next = r->next;
+		if (!handle(r))
+			request_put(r);
 	}
 }
 
@@ -332,7 +339,7 @@ static int blk_start(struct virtio *v)
 	if (!virtio_has(v, VIRTIO_BLK_F_FLUSH) && !virtio_has(v, VIRTIO_BLK_F_CONFIG_WCE))
 		store_once(&d->write_back, false);
 	for (unsigned i = 0; i < v->nr_queues; i++)
-		d->queue[i].retry = d->queue[i].failed;
+		d->queue[i].retry = d->queue[i].failed || d->queue[i].reread;
 	return 0;
 }
 
@@ -356,6 +363,10 @@ static void blk_forget(struct virtio *v, struct virtq *vq)
 		q->failed = r->next;
 		request_put(r);
 	}
+	while ((r = q->reread)) {
+		q->reread = r->next;
+		request_put(r);
+	}
 	/* Only a reset takes all queues back. */
 	if (!(v->status & VIRTIO_CONFIG_S_DRIVER_OK))
 		set_cache(d, !d->write_through);
@@ -370,6 +381,52 @@ static bool blk_config_write(struct virtio *v, u64 offset, unsigned size, u64 va
 		return false;
 	set_cache(d, value & 1);
 	return true;
+}
+
+/* What failed on the old host is tried again on the new one, from its start. */
+static void load_failed(struct blk_queue *q, struct state *s, const u16 *head, unsigned nr)
+{
+	for (unsigned i = 0; i < nr && !state_failed(s); i++) {
+		struct request *r = request_get(q);
+
+		if (!r || virtq_walk(q->vq, le16toh(head[i]), &r->chain)) {
+			state_fail(s, "failed: no request at %u", le16toh(head[i]));
+			if (r)
+				request_put(r);
+			continue;
+		}
+		r->next = q->reread;
+		q->reread = r;
+	}
+}
+
+static void blk_state(struct virtio *v, struct state *s)
+{
+	struct virtio_blk *d = container_of(v, struct virtio_blk, v);
+	u64 capacity = d->config.capacity;
+	bool write_back = load_once(&d->write_back);
+
+	state_bool(s, "write-back", &write_back);
+	set_cache(d, write_back);
+	state_u64(s, "sectors", &capacity);
+	if (capacity != d->config.capacity)
+		state_fail(s, "a disk of %llu sectors; here it has %llu", (unsigned long long)capacity,
+			   (unsigned long long)d->config.capacity);
+	for (unsigned i = 0; i < v->nr_queues; i++) {
+		struct blk_queue *q = &d->queue[i];
+		u16 head[QUEUE_SIZE];
+		size_t len = 0;
+
+		for (struct request *r = q->failed; r; r = r->next, len += 2)
+			head[len / 2] = htole16(r->chain.head);
+		for (struct request *r = q->reread; r; r = r->next, len += 2)
+			head[len / 2] = htole16(r->chain.head);
+		state_enter(s, "failed", i);
+		state_some_bytes(s, "heads", head, &len, sizeof(head));
+		state_leave(s);
+		if (state_loading(s))
+			load_failed(q, s, head, len / 2);
+	}
 }
 
 static void remove_hook(void *arg)
@@ -400,6 +457,7 @@ static const struct virtio_ops blk_ops = {
 	.kick = blk_kick,
 	.drain = blk_drain,
 	.forget = blk_forget,
+	.state = blk_state,
 	.config_write = blk_config_write,
 	.destroy = blk_destroy,
 };

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include "devices/virtio/virtio.h"
 #include "vmm/core/bus.h"
+#include "vmm/core/state.h"
 
 enum { MAGIC = 0x74726976, VERSION = 2, VENDOR = 0x004d4d56 };
 
@@ -166,6 +167,16 @@ static struct doorbell bell(struct mmio *m, int queue)
 	};
 }
 
+static void mmio_state(struct virtio *v, struct state *s)
+{
+	struct mmio *m = v->transport;
+
+	state_u32(s, "interrupt-status", &m->interrupt_status);
+	state_u32(s, "offered-select", &m->offered_sel);
+	state_u32(s, "accepted-select", &m->accepted_sel);
+	state_u32(s, "queue-select", &m->queue_sel);
+}
+
 static void mmio_free(struct virtio *v)
 {
 	struct mmio *m = v->transport;
@@ -197,6 +208,7 @@ int virtio_mmio_new(struct virtio *v, u64 base, u32 gsi, struct device **out, st
 	m->range = (struct io_range){ .ops = &mmio_ops, .dev = &v->dev, .len = VIRTIO_MMIO_LEN,
 				      .name = v->dev.name };
 	v->transport = m;
+	v->transport_state = mmio_state;
 	v->transport_free = mmio_free;
 	v->config_irq = &m->config.irq;
 	for (unsigned i = 0; i < v->nr_queues; i++)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "devices/pci/msix.h"
 #include "devices/virtio/virtio.h"
+#include "vmm/core/state.h"
 
 /* BAR 0.  Each queue has a notification address of its own: one ioeventfd each. */
 enum {
@@ -379,6 +380,24 @@ static u32 class_of(u32 virtio_id)
 	return 0xff0000;		/* none of the classes */
 }
 
+static void vpci_state(struct virtio *v, struct state *s)
+{
+	struct vpci *p = v->transport;
+
+	state_u32(s, "offered-select", &p->offered_sel);
+	state_u32(s, "accepted-select", &p->accepted_sel);
+	state_u16(s, "queue-select", &p->queue_sel);
+	state_u8(s, "isr", &p->isr);
+	state_u16(s, "config-vector", &p->config.vector);
+	pci_dev_state(&p->pci, s);
+	msix_state(&p->msix, s);
+	for (unsigned i = 0; i < v->nr_queues; i++) {
+		state_enter(s, "queue-vector", i);
+		state_u16(s, "vector", &p->queue[i].vector);
+		state_leave(s);
+	}
+}
+
 static void vpci_free(struct virtio *v)
 {
 	struct vpci *p = v->transport;
@@ -411,6 +430,7 @@ int virtio_pci_new(struct virtio *v, struct pci_bus *bus, struct device **out, s
 		v->vq[i].irq = &p->queue[i].irq;
 	}
 	v->transport = p;
+	v->transport_state = vpci_state;
 	v->transport_free = vpci_free;
 	pci_dev_init(&p->pci, &v->dev, &vpci_ops, &ids);
 	pci_set_bar(&p->pci, &bar_ops, BAR_LEN);

@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include "vmm/core/state.h"
 
 enum {
 	STATUS_KNOWN = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |
@@ -20,6 +21,12 @@ enum {
 
 static void run_queues(struct virtio *v);
 static void halt_queues(struct virtio *v);
+
+static void set_ring_features(const struct virtio *v, struct virtq *q)
+{
+	q->event_idx = virtio_has(v, VIRTIO_RING_F_EVENT_IDX);
+	q->indirect = virtio_has(v, VIRTIO_RING_F_INDIRECT_DESC);
+}
 
 static void virtio_quiesce(struct device *dev)
 {
@@ -43,6 +50,57 @@ static void virtio_resume(struct device *dev)
 	pthread_mutex_unlock(&dev->lock);
 }
 
+/* The same checks as for what a driver writes: a stream may come from anybody. */
+static void load_queues(struct virtio *v, struct state *s)
+{
+	struct err err;
+
+	if (v->accepted & ~v->offered)
+		state_fail(s, "features %#llx, of which this machine has not %#llx",
+			   (unsigned long long)v->accepted,
+			   (unsigned long long)(v->accepted & ~v->offered));
+	if (v->status & ~STATUS_KNOWN || (v->status & VIRTIO_CONFIG_S_DRIVER_OK &&
+					  !(v->status & VIRTIO_CONFIG_S_FEATURES_OK)))
+		state_fail(s, "status %#x", v->status);
+	v->started = v->status & VIRTIO_CONFIG_S_DRIVER_OK && !v->needs_reset;
+	for (unsigned i = 0; i < v->nr_queues && v->started && !state_failed(s); i++) {
+		struct virtq *q = &v->vq[i];
+		bool broken = q->broken;
+
+		set_ring_features(v, q);
+		if (q->ready && virtq_start(q, &err))
+			state_fail(s, "%s", err.msg);
+		q->broken = broken;
+	}
+}
+
+static void virtio_state(struct device *dev, struct state *s)
+{
+	struct virtio *v = container_of(dev, struct virtio, dev);
+
+	BUG_ON(!v->quiet);
+	state_u8(s, "status", &v->status);
+	state_u64(s, "accepted", &v->accepted);
+	state_u32(s, "generation", &v->generation);
+	state_bool(s, "needs-reset", &v->needs_reset);
+	state_same(s, "nr-queues", v->nr_queues);
+	for (unsigned i = 0; i < v->nr_queues; i++) {
+		state_enter(s, "queue", i);
+		virtq_state(&v->vq[i], s);
+		state_leave(s);
+	}
+	if (state_loading(s) && !state_failed(s))
+		load_queues(v, s);
+	state_enter(s, "transport", 0);
+	v->transport_state(v, s);
+	state_leave(s);
+	if (!v->ops->state)
+		return;
+	state_enter(s, v->ops->kind, 0);
+	v->ops->state(v, s);
+	state_leave(s);
+}
+
 static void virtio_destroy(struct device *dev)
 {
 	struct virtio *v = container_of(dev, struct virtio, dev);
@@ -56,7 +114,7 @@ static void virtio_destroy(struct device *dev)
 }
 
 static const struct device_ops virtio_device_ops = {
-	.kind = "virtio", .quiesce = virtio_quiesce, .resume = virtio_resume,
+	.kind = "virtio", .quiesce = virtio_quiesce, .resume = virtio_resume, .state = virtio_state,
 	.destroy = virtio_destroy,
 };
 
@@ -243,8 +301,7 @@ static void start(struct virtio *v)
 
 		if (!q->ready)
 			continue;
-		q->event_idx = virtio_has(v, VIRTIO_RING_F_EVENT_IDX);
-		q->indirect = virtio_has(v, VIRTIO_RING_F_INDIRECT_DESC);
+		set_ring_features(v, q);
 		if (virtq_start(q, &err)) {
 			virtio_broken(v, "%s", err.msg);
 			return;

@@ -28,6 +28,7 @@ struct virtio_ops {
 	void (*kick)(struct virtio *, struct virtq *);
 	void (*drain)(struct virtio *, struct virtq *);
 	void (*forget)(struct virtio *, struct virtq *);
+	void (*state)(struct virtio *, struct state *);	/* quiesced; queues are loaded */
 	bool (*config_write)(struct virtio *, u64 offset, unsigned size, u64 value);
 	void (*destroy)(struct virtio *);
 };
@@ -53,6 +54,7 @@ struct virtio {
 		int fd;			/* eventfd: the driver notified the queue */
 	} kick[VIRTIO_MAX_QUEUES];
 	void *transport;
+	void (*transport_state)(struct virtio *, struct state *);
 	void (*transport_free)(struct virtio *);
 };
 

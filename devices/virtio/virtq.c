@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/virtio_ring.h>
 #include <string.h>
+#include "vmm/core/state.h"
 
 /* No queue, and so no chain, is longer (2.7.5.3.1). */
 enum { INDIRECT_MAX = 32768 };
@@ -144,6 +145,26 @@ int virtq_pop(struct virtq *q, struct chain *c)
 		return -EPROTO;
 	}
 	return 1;
+}
+
+int virtq_walk(struct virtq *q, u16 head, struct chain *c)
+{
+	c->head = head;
+	return q->desc_ring ? walk(q, c) : -EPROTO;
+}
+
+void virtq_state(struct virtq *q, struct state *s)
+{
+	state_same(s, "max-size", q->max_size);
+	state_u16(s, "size", &q->size);
+	state_u64(s, "desc", &q->desc.addr);
+	state_u64(s, "avail", &q->avail.addr);
+	state_u64(s, "used", &q->used.addr);
+	state_bool(s, "ready", &q->ready);
+	state_bool(s, "broken", &q->broken);
+	state_u16(s, "next-avail", &q->next_avail);
+	state_u16(s, "next-used", &q->next_used);
+	state_u16(s, "signalled", &q->signalled);
 }
 
 void virtq_unpop(struct virtq *q)

@@ -7,6 +7,7 @@
 /* Longest chain accepted, in pieces of guest memory. */
 enum { VIRTQ_MAX = 256, CHAIN_MAX = 130 };
 
+struct state;
 struct vring_desc;
 struct vring_avail;
 struct vring_used;
@@ -51,6 +52,8 @@ struct chain {
 void virtq_reset(struct virtq *);
 int  virtq_start(struct virtq *, struct err *) must_check;	/* checks addresses */
 void virtq_stop(struct virtq *);
+/* What the driver programmed, and how far it is; loading does not start it. */
+void virtq_state(struct virtq *, struct state *);
 
 /*
  * The queue's loop, alone.  1: a request.  0: none, and the driver will kick
@@ -60,6 +63,8 @@ void virtq_stop(struct virtq *);
  */
 int  virtq_pop(struct virtq *, struct chain *) must_check;
 void virtq_unpop(struct virtq *);		/* put the last one back, unused */
+/* A request that was popped before, by its head, once more.  0 or -EPROTO. */
+int  virtq_walk(struct virtq *, u16 head, struct chain *) must_check;
 /* Answer with `written` bytes of `in` filled.  Staged... */
 void virtq_push(struct virtq *, u16 head, size_t written);
 /* ...until here: publish everything pushed, interrupt if the driver wants it. */

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include "vmm/core/log.h"
+#include "vmm/core/state.h"
 
 enum { LOGGED_ERRORS = 5 };	/* a hostile guest must not fill a log */
 
@@ -29,6 +30,14 @@ void device_resume(struct device *dev)
 {
 	if (dev->ops->resume)
 		dev->ops->resume(dev);
+}
+
+void device_state(struct device *dev, struct state *s)
+{
+	state_enter(s, dev->name, 0);
+	if (dev->ops->state)
+		dev->ops->state(dev, s);
+	state_leave(s);
 }
 
 void device_destroy(struct device *dev)

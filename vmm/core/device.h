@@ -8,6 +8,7 @@
 #include "vmm/core/mem.h"
 
 struct device;
+struct state;
 
 /*
  * quiesce is the one hard promise: when it returns, nothing of the device runs
@@ -20,6 +21,7 @@ struct device_ops {
 	const char *kind;			/* "virtio-blk" */
 	void (*quiesce)(struct device *);
 	void (*resume)(struct device *);
+	void (*state)(struct device *, struct state *);	/* quiesced; saves or loads */
 	void (*destroy)(struct device *);
 };
 
@@ -34,6 +36,7 @@ void device_init(struct device *, const struct device_ops *, const char *name);
 void device_fini(struct device *);
 void device_quiesce(struct device *);
 void device_resume(struct device *);
+void device_state(struct device *, struct state *);
 void device_destroy(struct device *);	/* NULL is allowed */
 
 /* The guest did something a correct driver would not: count it, log the first

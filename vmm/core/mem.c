@@ -12,6 +12,7 @@
 struct mem {
 	struct mem_region region[2];
 	int nr;
+	bool anonymous;
 };
 
 /*
@@ -35,9 +36,9 @@ static bool memfd_gets_huge_pages(void)
 
 /* Map at a 2 MiB boundary: slots start at one too, so nested page tables can
  * use a large page wherever the host has one. */
-static int add_region(struct mem *m, u64 base, u64 size, int fd, u64 offset)
+static int add_region(struct mem *m, u64 base, u64 size, int fd, u64 offset, int share)
 {
-	int flags = (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED) | MAP_NORESERVE;
+	int flags = (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : share) | MAP_NORESERVE;
 	u64 span = size + HUGE_PAGE;
 	u8 *area = mmap(NULL, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	u8 *host = (u8 *)ALIGN_UP((uintptr_t)area, HUGE_PAGE);
@@ -61,13 +62,13 @@ static int add_region(struct mem *m, u64 base, u64 size, int fd, u64 offset)
 	return 0;
 }
 
-static int map_all(struct mem *m, u64 size, int fd)
+static int map_all(struct mem *m, u64 size, int fd, int share)
 {
 	u64 low = MIN(size, MEM_LOW_END);
-	int rc = add_region(m, 0, low, fd, 0);
+	int rc = add_region(m, 0, low, fd, 0, share);
 
 	if (!rc && size > low)
-		rc = add_region(m, MEM_HIGH_START, size - low, fd, low);
+		rc = add_region(m, MEM_HIGH_START, size - low, fd, low, share);
 	return rc;
 }
 
@@ -87,7 +88,8 @@ int mem_new(struct mem **out, u64 size, bool hugepages, struct err *err)
 			rc = -errno;
 	}
 	if (!rc)
-		rc = map_all(m, size, fd);
+		rc = map_all(m, size, fd, MAP_SHARED);
+	m->anonymous = fd < 0;
 	if (fd >= 0)
 		close(fd);
 	if (rc) {
@@ -104,6 +106,20 @@ int mem_new(struct mem **out, u64 size, bool hugepages, struct err *err)
 	return 0;
 }
 
+int mem_new_from_file(struct mem **out, u64 size, int fd, struct err *err)
+{
+	struct mem *m = calloc(1, sizeof(*m));
+	int rc = m ? map_all(m, size, fd, MAP_PRIVATE) : -ENOMEM;
+
+	if (rc) {
+		mem_free(m);
+		return err_set(err, rc, "mem: cannot map %llu MiB of saved memory: %s",
+			       (unsigned long long)(size >> 20), strerror(-rc));
+	}
+	*out = m;
+	return 0;
+}
+
 void mem_free(struct mem *m)
 {
 	if (!m)
@@ -111,6 +127,79 @@ void mem_free(struct mem *m)
 	for (int i = 0; i < m->nr; i++)
 		munmap(m->region[i].host, m->region[i].size);
 	free(m);
+}
+
+/* --- to a file ------------------------------------------------------------------------------ */
+
+enum { PAGE = 4096, PAGES_AT_ONCE = 512 };
+
+/* Which pages of a stretch were ever touched: the kernel's word, or all of them. */
+static void find_touched(int pagemap, const u8 *host, u64 nr, u64 entry[PAGES_AT_ONCE])
+{
+	ssize_t want = nr * sizeof(entry[0]);
+
+	if (pagemap < 0 || pread(pagemap, entry, want, (uintptr_t)host / PAGE * 8) != want)
+		memset(entry, 0xff, want);
+}
+
+static bool is_zero(const u8 *page)
+{
+	return !page[0] && !memcmp(page, page + 1, PAGE - 1);
+}
+
+static int write_all(int fd, const u8 *p, u64 len, u64 offset)
+{
+	while (len) {
+		ssize_t n = pwrite(fd, p, len, offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		p += n;
+		len -= n;
+		offset += n;
+	}
+	return 0;
+}
+
+static int save_region(const struct mem_region *r, int fd, u64 offset, int pagemap)
+{
+	u64 present = 3ULL << 62;	/* in memory, or swapped out */
+	u64 entry[PAGES_AT_ONCE];
+	const u8 *host = r->host;
+	int rc = 0;
+
+	for (u64 at = 0; at < r->size && !rc; at += PAGES_AT_ONCE * PAGE) {
+		u64 nr = MIN((u64)PAGES_AT_ONCE, (r->size - at) / PAGE), from = 0;
+
+		find_touched(pagemap, host + at, nr, entry);
+		for (u64 i = 0; i <= nr && !rc; i++) {
+			if (i < nr && entry[i] & present && !is_zero(host + at + i * PAGE))
+				continue;
+			if (i > from)
+				rc = write_all(fd, host + at + from * PAGE, (i - from) * PAGE,
+					       offset + at + from * PAGE);
+			from = i + 1;
+		}
+	}
+	return rc;
+}
+
+int mem_save(struct mem *m, int fd)
+{
+	/* What of a file is not present is not zeroes for that. */
+	int pagemap = !m->anonymous ? -1 : open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int rc = ftruncate(fd, mem_size(m)) ? -errno : 0;
+	u64 offset = 0;
+
+	for (int i = 0; i < m->nr && !rc; i++) {
+		rc = save_region(&m->region[i], fd, offset, pagemap);
+		offset += m->region[i].size;
+	}
+	if (pagemap >= 0)
+		close(pagemap);
+	return rc;
 }
 
 u64 mem_size(const struct mem *m)

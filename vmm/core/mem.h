@@ -23,6 +23,9 @@ struct mem;
  * (size a multiple of 2 MiB), or the call fails.
  */
 int  mem_new(struct mem **, u64 size, bool hugepages, struct err *) must_check;
+/* RAM is what the file has, page by page as it is touched; the file stays as it is.
+ * fd may be closed afterwards. */
+int  mem_new_from_file(struct mem **, u64 size, int fd, struct err *) must_check;
 void mem_free(struct mem *);
 u64  mem_size(const struct mem *);
 
@@ -44,6 +47,10 @@ int mem_fill(struct mem *, gpa_t, u8 byte, size_t len) must_check;
 
 #define mem_read_obj(m, gpa, obj)	mem_read((m), (gpa), (obj), sizeof(*(obj)))
 #define mem_write_obj(m, gpa, obj)	mem_write((m), (gpa), (obj), sizeof(*(obj)))
+
+/* All of it into a file, where mem_new_from_file finds it; zeroes become holes.
+ * Nobody writes to it meanwhile. */
+int mem_save(struct mem *, int fd) must_check;
 
 /*
  * Zero copy: describe [gpa, gpa+len) as host iovecs, for a syscall to fill or

@@ -149,6 +149,46 @@ int kvm_create_irqchip(struct kvm *k, struct err *err)
 	return 0;
 }
 
+void kvm_irqchip_state(struct kvm *k, struct state *s)
+{
+	static const char *const name[] = { "pic-master", "pic-slave", "ioapic" };
+	struct kvm_pit_state2 pit;
+
+	state_enter(s, "irqchip", 0);
+	for (u32 i = 0; i < ARRAY_SIZE(name); i++) {
+		struct kvm_irqchip chip = { .chip_id = i };
+
+		if (!state_loading(s) && ioctl(k->vm_fd, KVM_GET_IRQCHIP, &chip))
+			state_fail(s, "%s: %s", name[i], strerror(errno));
+		state_bytes(s, name[i], &chip.chip, sizeof(chip.chip));
+		if (state_loading(s) && !state_failed(s) && ioctl(k->vm_fd, KVM_SET_IRQCHIP, &chip))
+			state_fail(s, "%s: %s", name[i], strerror(errno));
+	}
+	if (!state_loading(s) && ioctl(k->vm_fd, KVM_GET_PIT2, &pit))
+		state_fail(s, "pit: %s", strerror(errno));
+	state_bytes(s, "pit", &pit, sizeof(pit));
+	if (state_loading(s) && !state_failed(s) && ioctl(k->vm_fd, KVM_SET_PIT2, &pit))
+		state_fail(s, "pit: %s", strerror(errno));
+	state_leave(s);
+}
+
+void kvm_clock_state(struct kvm *k, struct state *s)
+{
+	struct kvm_clock_data data = { 0 };
+	u64 clock;
+
+	state_enter(s, "clock", 0);
+	if (!state_loading(s) && ioctl(k->vm_fd, KVM_GET_CLOCK, &data))
+		state_fail(s, "%s", strerror(errno));
+	clock = data.clock;
+	state_u64(s, "kvmclock-ns", &clock);
+	/* Flags other than 0 would add the time that passed meanwhile on this host. */
+	data = (struct kvm_clock_data){ .clock = clock };
+	if (state_loading(s) && !state_failed(s) && ioctl(k->vm_fd, KVM_SET_CLOCK, &data))
+		state_fail(s, "%s", strerror(errno));
+	state_leave(s);
+}
+
 static int ring(struct kvm *k, const struct doorbell *b, bool on, u32 flags)
 {
 	struct kvm_ioeventfd e = {

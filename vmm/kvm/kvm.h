@@ -3,6 +3,7 @@
 #include "vmm/core/bus.h"
 #include "vmm/core/err.h"
 #include "vmm/core/mem.h"
+#include "vmm/core/state.h"
 
 struct kvm_cpuid2;
 
@@ -24,5 +25,9 @@ int  kvm_set_memory(struct kvm *, struct mem *, struct err *) must_check;
 int  kvm_create_irqchip(struct kvm *, struct err *) must_check;
 /* Make the bus ring doorbells in the kernel.  mmio or port I/O. */
 void kvm_attach_bus(struct kvm *, struct bus *, bool mmio);
+
+/* PICs, I/O APIC and timer; no vCPU runs.  The clock: when loading, from now on. */
+void kvm_irqchip_state(struct kvm *, struct state *);
+void kvm_clock_state(struct kvm *, struct state *);
 
 int  kvm_extension(const struct kvm *, int cap);	/* KVM_CHECK_EXTENSION, 0: no */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "vmm/core/log.h"
 #include "vmm/kvm/cpu.h"
+#include "vmm/kvm/cpu_state.h"
 
 enum { KICK_SIGNAL = SIGUSR1, STACK = 256 * 1024 };
 
@@ -306,6 +307,13 @@ void vcpus_resume(struct vcpu_host *h, struct vcpu *const *vcpu)
 	store_release(&h->pause, false);
 	pthread_cond_broadcast(&h->changed);
 	pthread_mutex_unlock(&h->lock);
+}
+
+void vcpu_state(struct vcpu *v, struct state *s)
+{
+	state_enter(s, "vcpu", v->index);
+	cpu_state(s, v->host->kvm, v->fd);
+	state_leave(s);
 }
 
 void vcpu_join(struct vcpu *v)

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include "vmm/core/bus.h"
 #include "vmm/core/cpu_start.h"
+#include "vmm/core/state.h"
 #include "vmm/kvm/kvm.h"
 
 struct vcpu;
@@ -33,6 +34,8 @@ int  vcpu_run(struct vcpu *, struct err *) must_check;	/* start its thread */
  * and what its last exit asked for is complete. */
 void vcpus_pause(struct vcpu_host *, struct vcpu *const *);
 void vcpus_resume(struct vcpu_host *, struct vcpu *const *);
+/* Paused, or never run. */
+void vcpu_state(struct vcpu *, struct state *);
 /* After host->stop: make it leave the guest.  Then wait for its thread. */
 void vcpu_kick(struct vcpu *);
 void vcpu_join(struct vcpu *);

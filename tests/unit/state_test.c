@@ -1,0 +1,530 @@
+/* state_test.c: the visitor, and every device's state: saved, loaded, saved again; and hostile streams. */
+#include <fcntl.h>
+#include <linux/virtio_blk.h>
+#include "devices/block/blk.h"
+#include "devices/chardev.h"
+#include "devices/legacy.h"
+#include "devices/pci/pci.h"
+#include "tests/lib/driver.h"
+#include "tests/lib/test.h"
+#include "vmm/config.h"
+#include "vmm/core/state.h"
+
+/* --- the visitor ------------------------------------------------------------------------- */
+
+struct part {
+	u8 a;
+	u16 b;
+	u32 c;
+	u64 d;
+	bool e;
+	char *text, *none;
+	u8 bytes[5], some[8];
+	size_t some_len;
+	u32 rare, sub[2];
+};
+
+static void part_state(struct part *p, struct state *s)
+{
+	state_u8(s, "a", &p->a);
+	state_u16(s, "b", &p->b);
+	state_u32(s, "c", &p->c);
+	state_u64(s, "d", &p->d);
+	state_bool(s, "e", &p->e);
+	state_string(s, "text", &p->text);
+	state_string(s, "none", &p->none);
+	state_bytes(s, "bytes", p->bytes, sizeof(p->bytes));
+	state_some_bytes(s, "some", p->some, &p->some_len, sizeof(p->some));
+	state_same(s, "same", 77);
+	for (unsigned i = 0; i < 2; i++) {
+		state_enter(s, "sub", i);
+		state_u32(s, "value", &p->sub[i]);
+		state_leave(s);
+	}
+	if (state_if(s, "rarely", p->rare)) {
+		state_u32(s, "rare", &p->rare);
+		state_leave(s);
+	}
+}
+
+static struct part example(void)
+{
+	return (struct part){ .a = 255, .b = 65535, .c = ~0U, .d = ~0ULL - 1, .e = true,
+			      .text = (char *)(uintptr_t)"a text", .bytes = "abcd", .some = "xyz",
+			      .some_len = 3, .sub = { 5, 6 } };
+}
+
+static struct state *save(struct part *p, const void **blob, size_t *len)
+{
+	struct state *s;
+	struct err err;
+
+	assert_int_equal(state_new_save(&s, &err), 0);
+	state_enter(s, "part", 0);
+	part_state(p, s);
+	state_leave(s);
+	assert_int_equal(state_finish_save(s, blob, len, &err), 0);
+	return s;
+}
+
+static int load(struct part *p, const void *blob, size_t len, struct err *err)
+{
+	struct state *s;
+	int rc = state_new_load(&s, blob, len, err);
+
+	if (rc)
+		return rc;
+	state_enter(s, "part", 0);
+	part_state(p, s);
+	state_leave(s);
+	rc = state_finish_load(s, err);
+	state_free(s);
+	return rc;
+}
+
+static void test_round_trip(void **state)
+{
+	struct part p = example(), q = { .text = strdup("old"), .none = strdup("old") };
+	const void *blob;
+	size_t len;
+	struct err err;
+	struct state *s = save(&p, &blob, &len);
+
+	(void)state;
+	assert_int_equal(load(&q, blob, len, &err), 0);
+	assert_int_equal(q.a, 255);
+	assert_int_equal(q.b, 65535);
+	assert_int_equal(q.c, ~0U);
+	assert_true(q.d == ~0ULL - 1);
+	assert_true(q.e);
+	assert_string_equal(q.text, "a text");
+	assert_null(q.none);
+	assert_memory_equal(q.bytes, "abcd", 5);
+	assert_int_equal(q.some_len, 3);
+	assert_memory_equal(q.some, "xyz", 3);
+	assert_int_equal(q.sub[0], 5);
+	assert_int_equal(q.sub[1], 6);
+	assert_int_equal(q.rare, 0);
+	free(q.text);
+	state_free(s);
+	p.rare = 9;
+	s = save(&p, &blob, &len);
+	q = (struct part){ 0 };
+	assert_int_equal(load(&q, blob, len, &err), 0);
+	assert_int_equal(q.rare, 9);
+	free(q.text);
+	state_free(s);
+}
+
+/* A state larger than its first room is no different. */
+static void test_grows(void **state)
+{
+	static u8 big[300 * 1024], back[sizeof(big)];
+	struct state *s, *l;
+	struct err err;
+	const void *blob;
+	size_t len;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(big); i++)
+		big[i] = i * 7;
+	assert_int_equal(state_new_save(&s, &err), 0);
+	state_bytes(s, "first", big, 10);
+	for (unsigned i = 0; i < 3; i++) {
+		state_enter(s, "big", i);
+		state_bytes(s, "bytes", big, sizeof(big));
+		state_leave(s);
+	}
+	assert_int_equal(state_finish_save(s, &blob, &len, &err), 0);
+	assert_int_equal(state_new_load(&l, blob, len, &err), 0);
+	state_bytes(l, "first", back, 10);
+	for (unsigned i = 0; i < 3; i++) {
+		state_enter(l, "big", i);
+		state_bytes(l, "bytes", back, sizeof(back));
+		state_leave(l);
+		assert_memory_equal(big, back, sizeof(big));
+	}
+	assert_int_equal(state_finish_load(l, &err), 0);
+	state_free(l);
+	state_free(s);
+}
+
+static void refuses(void (*visit)(struct state *), const char *why)
+{
+	struct part p = example();
+	const void *blob;
+	size_t len;
+	struct err err = { 0 };
+	struct state *s = save(&p, &blob, &len), *l;
+
+	assert_int_equal(state_new_load(&l, blob, len, &err), 0);
+	visit(l);
+	assert_int_equal(state_finish_load(l, &err), -EINVAL);
+	if (!strstr(err.msg, why))
+		fail_msg("'%s' is not in '%s'", why, err.msg);
+	state_free(l);
+	state_free(s);
+}
+
+static void visit_nothing(struct state *s)	{ (void)s; }
+static void visit_other(struct state *s)
+{
+	state_enter(s, "trap", 0);
+	state_leave(s);
+}
+static void visit_too_little(struct state *s)
+{
+	u8 a;
+
+	state_enter(s, "part", 0);
+	state_u8(s, "a", &a);
+	state_leave(s);
+}
+static void visit_missing(struct state *s)
+{
+	u32 x = 5;
+
+	state_enter(s, "part", 0);
+	state_u32(s, "x", &x);
+	assert_int_equal(x, 5);
+	state_leave(s);
+}
+static void visit_narrow(struct state *s)
+{
+	u8 c = 3;
+
+	state_enter(s, "part", 0);
+	state_u8(s, "c", &c);
+	assert_int_equal(c, 3);
+	state_leave(s);
+}
+static void visit_wrong_size(struct state *s)
+{
+	u64 c = 3;
+
+	state_enter(s, "part", 0);
+	state_u64(s, "c", &c);
+	assert_true(c == 3);
+	state_leave(s);
+}
+static void visit_not_same(struct state *s)
+{
+	state_enter(s, "part", 0);
+	state_same(s, "same", 78);
+	state_leave(s);
+}
+static void visit_too_long(struct state *s)
+{
+	u8 two[2];
+	size_t len = 0;
+
+	state_enter(s, "part", 0);
+	state_some_bytes(s, "some", two, &len, sizeof(two));
+	assert_int_equal(len, 0);
+	state_leave(s);
+}
+static void visit_no_text(struct state *s)
+{
+	char *text = NULL;
+
+	state_enter(s, "part", 0);
+	state_string(s, "bytes", &text);
+	free(text);
+	text = NULL;
+	state_string(s, "some", &text);
+	assert_null(text);
+	state_leave(s);
+}
+
+static void test_refusals(void **state)
+{
+	(void)state;
+	refuses(visit_nothing, "1 fields, of which this version knows 0");
+	refuses(visit_other, "trap@0 is missing");
+	refuses(visit_too_little, "/part@0: 12 fields, of which this version knows 1");
+	refuses(visit_missing, "/part@0: x is missing");
+	refuses(visit_narrow, "c is 4294967295, more than 255");
+	refuses(visit_wrong_size, "c has 4 bytes, not 8");
+	refuses(visit_not_same, "same is 0x4d; this machine has 0x4e");
+	refuses(visit_too_long, "some has 3 bytes, more than 2");
+	refuses(visit_no_text, "some is no string");
+}
+
+/* Each byte wrong, each length: refused or loaded, but nothing worse. */
+static void test_hostile_trees(void **state)
+{
+	struct part p = example(), q;
+	const void *blob;
+	size_t len;
+	struct err err;
+	struct state *s = save(&p, &blob, &len);
+	u8 *copy = malloc(len);
+
+	(void)state;
+	assert_non_null(copy);
+	for (size_t n = 0; n < len; n++) {
+		u8 *cut = malloc(n ? n : 1);
+
+		assert_non_null(cut);
+		memcpy(cut, blob, n);
+		assert_true(load(&q, cut, n, &err) < 0);
+		free(cut);
+	}
+	for (size_t at = 0; at < len; at++)
+		for (int bit = 0; bit < 8; bit++) {
+			q = (struct part){ 0 };
+			memcpy(copy, blob, len);
+			copy[at] ^= 1 << bit;
+			(void)!load(&q, copy, len, &err);
+			free(q.text);
+			free(q.none);
+		}
+	free(copy);
+	state_free(s);
+}
+
+/* --- all devices ---------------------------------------------------------------------------- */
+
+enum { NR = 7, DISK = 4 };
+
+struct machine {
+	struct fake fake;
+	struct chardev *line;
+	struct blk *blk;
+	struct device *dev[NR];
+	struct driver d;
+	char path[32];
+};
+
+static struct device *transport(struct machine *m, struct virtio *v, struct pci_bus *bus)
+{
+	struct device *dev;
+
+	assert_int_equal(bus ? virtio_pci_new(v, bus, &dev, NULL) :
+			 virtio_mmio_new(v, DRIVER_BASE, DRIVER_GSI, &dev, NULL), 0);
+	(void)m;
+	return dev;
+}
+
+static void machine_start(struct machine *m, const char *path)
+{
+	struct platform *p = &m->fake.p;
+	struct virtio_blk_options o = { .serial = "s", .nr_queues = 2, .discard = true };
+	struct virtio *v;
+	struct pci_bus *bus;
+
+	memset(m, 0, sizeof(*m));
+	fake_init(&m->fake, 8 * MIB, AIO_THREADS);
+	strcpy(m->path, path);
+	assert_int_equal(blk_open(&m->blk, path, &(struct blk_options){ 0 }, NULL), 0);
+	assert_int_equal(chardev_open(&m->line, "none", p->io_loop, NULL, NULL, NULL), 0);
+	assert_int_equal(serial_new(p, "com1", PORT_COM1, COM1_GSI, m->line, &m->dev[0], NULL), 0);
+	assert_int_equal(rtc_new(p, &m->dev[1], NULL), 0);
+	assert_int_equal(acpi_ports_new(p, &m->dev[2], NULL), 0);
+	assert_int_equal(pci_bus_new(&bus, p, 0xe0000000, 0xc0000000, 0x1000000, NULL), 0);
+	m->dev[3] = pci_bus_device(bus);
+	assert_int_equal(virtio_blk_new(p, "disk0", m->blk, &o, &v, NULL), 0);
+	m->dev[DISK] = transport(m, v, NULL);
+	assert_int_equal(virtio_rng_new(p, "rng0", &v, NULL), 0);
+	m->dev[5] = transport(m, v, bus);
+	assert_int_equal(virtio_rng_new(p, "rng1", &v, NULL), 0);
+	m->dev[6] = transport(m, v, bus);
+	m->d.fake = &m->fake;
+}
+
+static void machine_stop(struct machine *m)
+{
+	for (int i = NR; i--; )
+		device_destroy(m->dev[i]);
+	chardev_close(m->line);
+	blk_close(m->blk);
+	fake_fini(&m->fake);
+}
+
+static struct state *machine_save(struct machine *m, const void **blob, size_t *len)
+{
+	struct state *s;
+	struct err err;
+
+	for (int i = 0; i < NR; i++)
+		device_quiesce(m->dev[i]);
+	assert_int_equal(state_new_save(&s, &err), 0);
+	for (int i = 0; i < NR; i++)
+		device_state(m->dev[i], s);
+	assert_int_equal(state_finish_save(s, blob, len, &err), 0);
+	return s;
+}
+
+static int machine_load(struct machine *m, const void *blob, size_t len, struct err *err)
+{
+	struct state *s;
+	int rc = state_new_load(&s, blob, len, err);
+
+	if (rc)
+		return rc;
+	for (int i = 0; i < NR; i++)
+		device_quiesce(m->dev[i]);
+	for (int i = 0; i < NR; i++)
+		device_state(m->dev[i], s);
+	rc = state_finish_load(s, err);
+	state_free(s);
+	return rc;
+}
+
+static void make_image(char path[32])
+{
+	int fd;
+
+	strcpy(path, "/tmp/vmm-state-test-XXXXXX");
+	fd = mkstemp(path);
+	assert_int_equal(ftruncate(fd, 64 * KIB), 0);
+	close(fd);
+}
+
+/* A machine in the middle of something. */
+static void use(struct machine *m)
+{
+	struct bus *pio = &m->fake.pio, *mmio = &m->fake.mmio;
+
+	bus_write(pio, PORT_COM1 + 1, 1, 5);
+	bus_write(pio, PORT_COM1 + 7, 1, 0x5a);
+	bus_write(pio, PORT_RTC, 1, 0x20);
+	bus_write(pio, PORT_RTC + 1, 1, 0x77);
+	acpi_press_power_button(m->dev[2]);
+	bus_write(pio, 0xcf8, 4, 0x80000800);
+	/* MSI-X of rng0, slot 1: an address, and enabled. */
+	bus_write(mmio, 0xc0004000, 4, 0xfee00000);
+	bus_write(mmio, 0xc0004008, 4, 0x41);
+	driver_start(&m->d, 1ULL << VIRTIO_BLK_F_FLUSH, 2, 16);
+}
+
+static void test_same_again(void **state)
+{
+	struct machine a, b;
+	const void *one, *two;
+	struct state *s, *t;
+	size_t len, len2;
+	char path[32];
+	struct err err;
+
+	(void)state;
+	make_image(path);
+	machine_start(&a, path);
+	use(&a);
+	s = machine_save(&a, &one, &len);
+	blk_close(a.blk);
+	a.blk = NULL;
+	machine_start(&b, path);
+	/* RAM is loaded before. */
+	for (u64 at = 0; at < 8 * MIB; at += 4096) {
+		u8 page[4096];
+
+		assert_int_equal(mem_read_obj(a.fake.p.mem, GPA(at), &page), 0);
+		assert_int_equal(mem_write_obj(b.fake.p.mem, GPA(at), &page), 0);
+	}
+	if (machine_load(&b, one, len, &err))
+		fail_msg("%s", err.msg);
+	t = machine_save(&b, &two, &len2);
+	assert_int_equal(len, len2);
+	assert_memory_equal(one, two, len);
+	state_free(s);
+	state_free(t);
+	/* It goes on where the other was. */
+	for (int i = 0; i < NR; i++)
+		device_resume(b.dev[i]);
+	assert_int_equal(bus_read(&b.fake.pio, PORT_COM1 + 7, 1), 0x5a);
+	assert_int_equal(bus_read(&b.fake.pio, PORT_RTC + 1, 1), 0x77);
+	machine_stop(&b);
+	machine_stop(&a);
+	unlink(path);
+}
+
+static void test_hostile_streams(void **state)
+{
+	struct machine a, b;
+	const void *blob;
+	struct state *s;
+	size_t len;
+	char path[32];
+	struct err err;
+	u8 *copy;
+
+	(void)state;
+	make_image(path);
+	machine_start(&a, path);
+	use(&a);
+	s = machine_save(&a, &blob, &len);
+	copy = malloc(len);
+	assert_non_null(copy);
+	blk_close(a.blk);
+	a.blk = NULL;
+	for (size_t at = 0; at < len; at += 3) {
+		machine_start(&b, path);
+		memcpy(copy, blob, len);
+		copy[at] ^= 1 << at % 8;
+		/* Loaded or not: it can be resumed, kicked and thrown away. */
+		if (!machine_load(&b, copy, len, &err)) {
+			for (int i = 0; i < NR; i++)
+				device_resume(b.dev[i]);
+			driver_set(&b.d, 0x50, 0);
+			fake_settle(&b.fake);
+		}
+		machine_stop(&b);
+	}
+	free(copy);
+	state_free(s);
+	machine_stop(&a);
+	unlink(path);
+}
+
+/* --- the configuration ------------------------------------------------------------------------- */
+
+static void test_config(void **state)
+{
+	static char *argv[] = { "--kernel", "k", "--mem", "64M", "--cpus", "3", "--transport", "mmio",
+		"--append", "a b", "--name", "n",
+		"--disk", "d,readonly,serial=x,queues=3,iothreads=2,bw=5M,iops=7,on_error=stop",
+		"--disk", "e,discard=off,cache=writethrough,direct", "--net", "tap=t0" };
+	struct config c, d;
+	const void *one, *two;
+	struct state *s, *t, *l;
+	size_t len, len2;
+	bool help, version;
+	struct err err;
+
+	(void)state;
+	config_init(&c);
+	config_init(&d);
+	assert_int_equal(config_parse(&c, ARRAY_SIZE(argv), argv, &help, &version, &err), 0);
+	assert_int_equal(state_new_save(&s, &err), 0);
+	config_state(&c, s);
+	assert_int_equal(state_finish_save(s, &one, &len, &err), 0);
+	assert_int_equal(state_new_load(&l, one, len, &err), 0);
+	config_state(&d, l);
+	assert_int_equal(state_finish_load(l, &err), 0);
+	assert_int_equal(config_check(&d, &err), 0);
+	assert_int_equal(state_new_save(&t, &err), 0);
+	config_state(&d, t);
+	assert_int_equal(state_finish_save(t, &two, &len2, &err), 0);
+	assert_int_equal(len, len2);
+	assert_memory_equal(one, two, len);
+	assert_int_equal(d.disk[0].limit.bytes.rate, 5 * MIB);
+	assert_string_equal(d.net[0].tap, "t0");
+	state_free(s);
+	state_free(t);
+	state_free(l);
+	config_fini(&c);
+	config_fini(&d);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_grows),
+		cmocka_unit_test(test_refusals), cmocka_unit_test(test_hostile_trees),
+		cmocka_unit_test(test_same_again), cmocka_unit_test(test_hostile_streams),
+		cmocka_unit_test(test_config),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,84 @@
+/* config_state.c: what a machine was made by, saved with it and loaded again. */
+#include <string.h>
+#include "vmm/config.h"
+#include "vmm/core/state.h"
+
+static void limit_rate_state(struct state *s, const char *name, struct limit_rate *r)
+{
+	if (!state_if(s, name, r->rate))
+		return;
+	state_u64(s, "rate", &r->rate);
+	state_u64(s, "burst", &r->burst);
+	state_u64(s, "extra", &r->extra);
+	state_leave(s);
+}
+
+static void disk_state(struct state *s, struct disk_config *d)
+{
+	size_t len = strlen(d->serial);
+
+	state_string(s, "path", &d->path);
+	state_string(s, "format", &d->format);
+	state_some_bytes(s, "serial", d->serial, &len, sizeof(d->serial) - 1);
+	d->serial[len] = 0;
+	state_bool(s, "read-only", &d->read_only);
+	state_bool(s, "backing-anywhere", &d->backing_anywhere);
+	state_bool(s, "direct", &d->direct);
+	state_bool(s, "write-through", &d->write_through);
+	state_bool(s, "no-discard", &d->no_discard);
+	state_bool(s, "no-write-zeroes", &d->no_write_zeroes);
+	state_bool(s, "stop-on-error", &d->stop_on_error);
+	state_u32(s, "queues", &d->queues);
+	state_u32(s, "iothreads", &d->iothreads);
+	limit_rate_state(s, "bytes-limit", &d->limit.bytes);
+	limit_rate_state(s, "ops-limit", &d->limit.ops);
+	if (state_loading(s) && !state_failed(s) && !d->path)
+		state_fail(s, "path is missing");
+	if (d->queues > CONFIG_MAX_QUEUES || d->iothreads > CONFIG_MAX_QUEUES)
+		state_fail(s, "%u queues, %u threads", d->queues, d->iothreads);
+}
+
+static void net_state(struct state *s, struct net_config *n)
+{
+	state_string(s, "tap", &n->tap);
+	state_bool(s, "has-mac", &n->has_mac);
+	state_bytes(s, "mac", n->mac, sizeof(n->mac));
+}
+
+static void number(struct state *s, const char *name, unsigned *value, unsigned max)
+{
+	state_u32(s, name, value);
+	if (*value > max) {
+		state_fail(s, "%s is %u, more than %u", name, *value, max);
+		*value = 0;
+	}
+}
+
+void config_state(struct config *c, struct state *s)
+{
+	unsigned transport = c->transport;
+
+	state_enter(s, "config", 0);
+	state_string(s, "kernel", &c->kernel);
+	state_string(s, "initrd", &c->initrd);
+	state_string(s, "append", &c->append);
+	state_string(s, "cmdline", &c->cmdline);
+	state_string(s, "name", &c->name);
+	state_u64(s, "mem", &c->mem);
+	number(s, "cpus", &c->cpus, CONFIG_MAX_CPUS);
+	number(s, "transport", &transport, TRANSPORT_MMIO);
+	c->transport = transport;
+	number(s, "nr-disks", &c->nr_disks, CONFIG_MAX_DISKS);
+	number(s, "nr-nets", &c->nr_nets, CONFIG_MAX_NETS);
+	for (unsigned i = 0; i < c->nr_disks; i++) {
+		state_enter(s, "disk", i);
+		disk_state(s, &c->disk[i]);
+		state_leave(s);
+	}
+	for (unsigned i = 0; i < c->nr_nets; i++) {
+		state_enter(s, "net", i);
+		net_state(s, &c->net[i]);
+		state_leave(s);
+	}
+	state_leave(s);
+}

@@ -1,0 +1,366 @@
+/* snapshot.c: saving a paused machine into two files, and making one from them. */
+#include "vmm/snapshot.h"
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "vmm/core/state.h"
+
+enum { VERSION = 1, ID_LEN = 16, STATE_MAX = 64 << 20 };
+
+static const char magic[8] = "VMMSTATE", mem_magic[8] = "VMM-RAM";
+
+struct trailer {
+	char magic[8];
+	u32 version, crc;		/* little-endian; of the tree and of what stands above */
+	u64 mem_size;
+	u8 id[ID_LEN];
+	u8 reserved[24];
+};
+_Static_assert(sizeof(struct trailer) == 64, "trailer");
+
+struct mem_trailer {
+	char magic[8];
+	u8 id[ID_LEN];
+};
+
+struct snapshot {
+	char *state_path, *mem_path;
+	void *tree;
+	size_t tree_len;
+	int mem_fd;
+	struct trailer trailer;
+};
+
+/* CRC-32C, the bytes of a state at most: a table of 16 is quick enough. */
+static u32 crc32c(u32 crc, const void *data, size_t len)
+{
+	static const u32 table[16] = {
+		0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3,
+		0x61c69362, 0x7198540d, 0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
+		0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75,
+	};
+	const u8 *p = data;
+
+	crc = ~crc;
+	while (len--) {
+		crc = table[(crc ^ *p) & 15] ^ crc >> 4;
+		crc = table[(crc ^ *p++ >> 4) & 15] ^ crc >> 4;
+	}
+	return ~crc;
+}
+
+static u32 checksum(const void *tree, size_t len, const struct trailer *t)
+{
+	struct trailer copy = *t;
+
+	copy.crc = 0;
+	return crc32c(crc32c(0, tree, len), &copy, sizeof(copy));
+}
+
+/* --- save -------------------------------------------------------------------------------------- */
+
+struct new_file {
+	const char *path;
+	char *temp;
+	int fd;
+};
+
+static int new_file(struct new_file *f, const char *path, struct err *err)
+{
+	*f = (struct new_file){ .path = path, .fd = -1 };
+	if (asprintf(&f->temp, "%s.new-XXXXXX", path) < 0) {
+		f->temp = NULL;
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	f->fd = mkostemp(f->temp, O_CLOEXEC);
+	if (f->fd >= 0)
+		return 0;
+	free(f->temp);
+	f->temp = NULL;
+	return err_set(err, -errno, "snapshot %s: %s", path, strerror(errno));
+}
+
+static int sync_directory(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir = slash ? strndup(path, slash - path + 1) : strdup(".");
+	int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	int rc = fd < 0 || fsync(fd) ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	free(dir);
+	return rc;
+}
+
+/* What has been written, under its name. */
+static int keep_file(struct new_file *f, struct err *err)
+{
+	int rc = fsync(f->fd) || rename(f->temp, f->path) ? -errno : 0;
+
+	if (!rc) {
+		free(f->temp);
+		f->temp = NULL;
+		rc = sync_directory(f->path);
+	}
+	return rc ? err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc)) : 0;
+}
+
+static void drop_file(struct new_file *f)
+{
+	if (f->temp)
+		unlink(f->temp);
+	free(f->temp);
+	if (f->fd >= 0)
+		close(f->fd);
+}
+
+static int write_whole(int fd, const void *data, size_t len)
+{
+	const u8 *p = data;
+
+	while (len) {
+		ssize_t n = write(fd, p, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		p += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int save_memory(struct machine *m, struct new_file *f, const struct trailer *t,
+		       struct err *err)
+{
+	struct mem_trailer mt;
+	int rc = mem_save(machine_mem(m), f->fd);
+
+	memcpy(mt.magic, mem_magic, sizeof(mt.magic));
+	memcpy(mt.id, t->id, ID_LEN);
+	if (!rc && lseek(f->fd, le64toh(t->mem_size), SEEK_SET) < 0)
+		rc = -errno;
+	if (!rc)
+		rc = write_whole(f->fd, &mt, sizeof(mt));
+	return rc ? err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc)) : 0;
+}
+
+static int save_state(struct machine *m, const struct config *c, struct new_file *f,
+		      struct trailer *t, struct err *err)
+{
+	struct state *s;
+	const void *tree;
+	size_t len;
+	int rc = state_new_save(&s, err);
+
+	if (rc)
+		return rc;
+	config_state((struct config *)(uintptr_t)c, s);
+	machine_state(m, s);
+	rc = state_finish_save(s, &tree, &len, err);
+	if (rc) {
+		err_prefix(err, "snapshot: ");
+	} else {
+		t->crc = htole32(checksum(tree, len, t));
+		rc = write_whole(f->fd, tree, len);
+		if (!rc)
+			rc = write_whole(f->fd, t, sizeof(*t));
+		if (rc)
+			err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc));
+	}
+	state_free(s);
+	return rc;
+}
+
+int snapshot_save(struct machine *m, const char *state_path, const char *memory_path,
+		  struct err *err)
+{
+	struct trailer t = { .version = htole32(VERSION),
+			     .mem_size = htole64(mem_size(machine_mem(m))) };
+	struct new_file state, memory = { .fd = -1 };
+	int rc = new_file(&state, state_path, err);
+
+	if (rc)
+		return rc;
+	memcpy(t.magic, magic, sizeof(t.magic));
+	if (getrandom(t.id, ID_LEN, 0) != ID_LEN)
+		rc = err_set(err, -errno, "snapshot: no random number: %s", strerror(errno));
+	if (!rc)
+		rc = new_file(&memory, memory_path, err);
+	if (!rc)
+		rc = save_state(m, machine_config(m), &state, &t, err);
+	if (!rc)
+		rc = save_memory(m, &memory, &t, err);
+	if (!rc)
+		rc = keep_file(&memory, err);
+	if (!rc)
+		rc = keep_file(&state, err);
+	drop_file(&memory);
+	drop_file(&state);
+	return rc;
+}
+
+/* --- load -------------------------------------------------------------------------------------- */
+
+static int read_tree(struct snapshot *s, struct err *err)
+{
+	struct stat st;
+	size_t done = 0;
+	int rc, fd = open(s->state_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	u8 *all = NULL;
+
+	if (fd < 0)
+		return err_set(err, -errno, "%s", strerror(errno));
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
+		rc = err_set(err, -EINVAL, "not a regular file");
+	else if (st.st_size < (off_t)sizeof(struct trailer) || st.st_size > STATE_MAX)
+		rc = err_set(err, -EINVAL, "not a machine's state: %lld bytes", (long long)st.st_size);
+	else
+		rc = (all = malloc(st.st_size)) ? 0 : err_set(err, -ENOMEM, "out of memory");
+	while (!rc && done < (size_t)st.st_size) {
+		ssize_t n = read(fd, all + done, st.st_size - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			rc = err_set(err, n ? -errno : -EIO, "%s", n ? strerror(errno) : "it shrinks");
+		else
+			done += n;
+	}
+	close(fd);
+	s->tree = all;
+	if (rc)
+		return rc;
+	s->tree_len = st.st_size - sizeof(struct trailer);
+	memcpy(&s->trailer, all + s->tree_len, sizeof(s->trailer));
+	return 0;
+}
+
+static int check_tree(struct snapshot *s, struct err *err)
+{
+	const struct trailer *t = &s->trailer;
+
+	if (memcmp(t->magic, magic, sizeof(magic)))
+		return err_set(err, -EINVAL, "not a machine's state, or not all of it");
+	if (le32toh(t->version) != VERSION)
+		return err_set(err, -EINVAL, "version %u; this vmm knows version %d", le32toh(t->version),
+			       VERSION);
+	if (le32toh(t->crc) != checksum(s->tree, s->tree_len, t))
+		return err_set(err, -EINVAL, "damaged: its checksum is wrong");
+	return 0;
+}
+
+static int open_memory(struct snapshot *s, struct err *err)
+{
+	u64 size = le64toh(s->trailer.mem_size);
+	struct mem_trailer mt;
+	struct stat st;
+
+	s->mem_fd = open(s->mem_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (s->mem_fd < 0)
+		return err_set(err, -errno, "%s", strerror(errno));
+	if (fstat(s->mem_fd, &st) || !S_ISREG(st.st_mode))
+		return err_set(err, -EINVAL, "not a regular file");
+	if (size > INT64_MAX - sizeof(mt) || (u64)st.st_size != size + sizeof(mt))
+		return err_set(err, -EINVAL, "%lld bytes, not the %llu of this machine's memory",
+			       (long long)st.st_size, (unsigned long long)(size + sizeof(mt)));
+	if (pread(s->mem_fd, &mt, sizeof(mt), size) != sizeof(mt) ||
+	    memcmp(mt.magic, mem_magic, sizeof(mt.magic)))
+		return err_set(err, -EINVAL, "not a machine's memory");
+	if (memcmp(mt.id, s->trailer.id, ID_LEN))
+		return err_set(err, -EINVAL, "the memory of another snapshot");
+	return 0;
+}
+
+int snapshot_open(struct snapshot **out, const char *state_path, const char *memory_path,
+		  struct err *err)
+{
+	struct snapshot *s = calloc(1, sizeof(*s));
+	int rc;
+
+	if (!s)
+		return err_set(err, -ENOMEM, "out of memory");
+	s->mem_fd = -1;
+	s->state_path = strdup(state_path);
+	s->mem_path = strdup(memory_path);
+	rc = s->state_path && s->mem_path ? read_tree(s, err) : err_set(err, -ENOMEM, "out of memory");
+	if (!rc)
+		rc = check_tree(s, err);
+	if (rc) {
+		err_prefix(err, "snapshot %s: ", state_path);
+	} else {
+		rc = open_memory(s, err);
+		if (rc)
+			err_prefix(err, "snapshot %s: ", memory_path);
+	}
+	if (rc) {
+		snapshot_close(s);
+		return rc;
+	}
+	*out = s;
+	return 0;
+}
+
+void snapshot_close(struct snapshot *s)
+{
+	if (!s)
+		return;
+	if (s->mem_fd >= 0)
+		close(s->mem_fd);
+	free(s->tree);
+	free(s->state_path);
+	free(s->mem_path);
+	free(s);
+}
+
+int snapshot_mem_fd(const struct snapshot *s)
+{
+	return s->mem_fd;
+}
+
+/* machine NULL: only how it was made. */
+static int load(struct snapshot *s, struct config *c, struct machine *m, struct err *err)
+{
+	struct state *state;
+	int rc = state_new_load(&state, s->tree, s->tree_len, err);
+
+	if (!rc) {
+		config_state(c, state);
+		if (m)
+			machine_state(m, state);
+		if (m || state_failed(state))
+			rc = state_finish_load(state, err);
+		state_free(state);
+	}
+	return rc ? err_prefix(err, "snapshot %s: ", s->state_path) : 0;
+}
+
+int snapshot_config(struct snapshot *s, struct config *c, struct err *err)
+{
+	int rc = load(s, c, NULL, err);
+
+	if (!rc && c->mem != le64toh(s->trailer.mem_size))
+		rc = err_set(err, -EINVAL, "snapshot %s: memory of %llu bytes, but of %llu in its files",
+			     s->state_path, (unsigned long long)c->mem,
+			     (unsigned long long)le64toh(s->trailer.mem_size));
+	return rc ? rc : config_check(c, err);
+}
+
+int snapshot_load(struct snapshot *s, struct machine *m, struct err *err)
+{
+	struct config scratch;
+	int rc;
+
+	config_init(&scratch);
+	rc = load(s, &scratch, m, err);
+	config_fini(&scratch);
+	return rc;
+}
