@@ -37,11 +37,11 @@ static void acpi_write(struct device *dev, u64 offset, unsigned size, u64 value)
 
 static const struct io_ops acpi_io = { .read = acpi_read, .write = acpi_write };
 
-void acpi_press_power_button(struct device *dev)
+void acpi_event(struct device *dev, u8 event)
 {
 	struct acpi_ports *a = container_of(dev, struct acpi_ports, dev);
 
-	__atomic_or_fetch(&a->events, ACPI_EVENT_POWER_BUTTON, __ATOMIC_SEQ_CST);
+	__atomic_or_fetch(&a->events, event, __ATOMIC_SEQ_CST);
 	irq_raise(a->irq);
 }
 

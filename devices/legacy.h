@@ -19,4 +19,4 @@ int ports_new(struct platform *, bool reset_control, struct device **, struct er
 /* The hardware-reduced ACPI registers: sleep control, and the events of a
  * generic event device. */
 int acpi_ports_new(struct platform *, struct device **, struct err *) must_check;
-void acpi_press_power_button(struct device *);		/* any thread */
+void acpi_event(struct device *, u8 event);		/* ACPI_EVENT_*; any thread */

@@ -9,6 +9,15 @@ DefinitionBlock ("", "DSDT", 2, "VMM", "VMM", 1)
 			Name (_UID, Zero)
 		}
 
+		// Another number in another copy of the same VM (Virtual Machine Generation ID).
+		Device (VGEN)
+		{
+			Name (_HID, "VMMG0001")
+			Name (_CID, Package () { "VM_Gen_Counter", "VM_GEN_COUNTER" })
+			Name (_DDN, "VM_Gen_Counter")
+			Name (ADDR, Package () { 0x000FFFE0, Zero })
+		}
+
 		// Generic event device: stands in for the SCI of a full ACPI machine.
 		Device (GED0)
 		{
@@ -27,6 +36,10 @@ DefinitionBlock ("", "DSDT", 2, "VMM", "VMM", 1)
 				If (Local0 & 1)
 				{
 					Notify (PWRB, 0x80)
+				}
+				If (Local0 & 2)
+				{
+					Notify (VGEN, 0x80)
 				}
 			}
 		}

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 #include "devices/block/blk.h"
 #include "devices/chardev.h"
@@ -188,7 +189,7 @@ int machine_resize_disk(struct machine *m, unsigned disk, u64 size, struct err *
 
 void machine_press_power_button(struct machine *m)
 {
-	acpi_press_power_button(m->acpi);
+	acpi_event(m->acpi, ACPI_EVENT_POWER_BUTTON);
 }
 
 /* --- its parts --------------------------------------------------------------------------------- */
@@ -358,13 +359,31 @@ void machine_state(struct machine *m, struct state *s)
 		device_state(m->device[i], s);
 }
 
+/* By it a guest knows that it was copied, and mixes new randomness. */
+static int new_generation(struct machine *m, struct err *err)
+{
+	u8 id[16];
+
+	if (getrandom(id, sizeof(id), 0) != sizeof(id) ||
+	    mem_write_obj(m->mem, GPA(LAYOUT_GENERATION_ID), &id))
+		return err_set(err, -EIO, "generation id: %s", strerror(errno));
+	return 0;
+}
+
 static int load_state(struct machine *m, struct err *err)
 {
+	int rc;
+
 	m->paused = true;
 	for (unsigned i = m->nr_devices; i-- > 0; )
 		device_quiesce(m->device[i]);
 	m->bad_input = true;
-	return snapshot_load(m->resources->from, m, err);
+	rc = snapshot_load(m->resources->from, m, err);
+	if (!rc)
+		rc = new_generation(m, err);
+	if (!rc)
+		acpi_event(m->acpi, ACPI_EVENT_GENERATION);
+	return rc;
 }
 
 /* The loader knows which of the files is wrong, but not its path. */
@@ -425,6 +444,8 @@ static int build(struct machine *m, struct err *err)
 	m->boot.pci_ecam_len = PCI_ECAM_LEN;
 	if (!rc && !from)
 		rc = load(m, &start, err);
+	if (!rc && !from)
+		rc = new_generation(m, err);
 	if (!rc)
 		rc = add_vcpus(m, from ? NULL : &start, err);
 	return !rc && from ? load_state(m, err) : rc;

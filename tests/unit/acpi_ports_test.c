@@ -80,7 +80,7 @@ static void test_power_button(void **state)
 {
 	(void)state;
 	assert_int_equal(get(EVENTS, 1), 0);
-	acpi_press_power_button(dev);
+	acpi_event(dev, ACPI_EVENT_POWER_BUTTON);
 	assert_int_equal(raises(), 1);
 	assert_int_equal(get(CONTROL, 1), 0);	/* takes nothing */
 	assert_int_equal(get(STATUS, 1), 0);
@@ -88,8 +88,8 @@ static void test_power_button(void **state)
 	assert_int_equal(get(EVENTS, 1), 1);
 	assert_int_equal(get(EVENTS, 1), 0);
 	/* Twice before the guest looks: one event, and an edge each. */
-	acpi_press_power_button(dev);
-	acpi_press_power_button(dev);
+	acpi_event(dev, ACPI_EVENT_POWER_BUTTON);
+	acpi_event(dev, ACPI_EVENT_POWER_BUTTON);
 	assert_int_equal(raises(), 3);
 	assert_int_equal(get(EVENTS, 1), 1);
 	assert_int_equal(get(EVENTS, 1), 0);
@@ -103,7 +103,7 @@ static void test_odd_sizes(void **state)
 	static const unsigned size[] = { 2, 4, 8 };
 
 	(void)state;
-	acpi_press_power_button(dev);
+	acpi_event(dev, ACPI_EVENT_POWER_BUTTON);
 	for (unsigned i = 0; i < ARRAY_SIZE(size); i++) {
 		u64 ones = ~0ULL >> (64 - 8 * size[i]);
 
@@ -141,7 +141,7 @@ static void test_event_before_interrupt(void **state)
 {
 	(void)state;
 	fake_line(&fake, FAKE_EDGE, GSI)->irq.set = look;
-	acpi_press_power_button(dev);
+	acpi_event(dev, ACPI_EVENT_POWER_BUTTON);
 	assert_int_equal(seen, 1);
 }
 
@@ -152,7 +152,7 @@ static void *press(void *arg)
 	for (int i = 1; i <= PRESSES; i++) {
 		while (load_acquire(&asked) < i)
 			sched_yield();
-		acpi_press_power_button(arg);
+		acpi_event(arg, ACPI_EVENT_POWER_BUTTON);
 	}
 	return NULL;
 }
@@ -192,7 +192,7 @@ static void test_without_wire_or_ports(void **state)
 	assert_int_equal(err.code, -ENOSPC);
 	assert_null(second);
 	assert_int_equal(fake.chip.nr_live, 1);
-	acpi_press_power_button(dev);		/* the first one lives on */
+	acpi_event(dev, ACPI_EVENT_POWER_BUTTON);		/* the first one lives on */
 	assert_int_equal(get(EVENTS, 1), 1);
 }
 

@@ -390,7 +390,7 @@ static void use(struct machine *m)
 	bus_write(pio, PORT_COM1 + 7, 1, 0x5a);
 	bus_write(pio, PORT_RTC, 1, 0x20);
 	bus_write(pio, PORT_RTC + 1, 1, 0x77);
-	acpi_press_power_button(m->dev[2]);
+	acpi_event(m->dev[2], ACPI_EVENT_POWER_BUTTON);
 	bus_write(pio, 0xcf8, 4, 0x80000800);
 	/* MSI-X of rng0, slot 1: an address, and enabled. */
 	bus_write(mmio, 0xc0004000, 4, 0xfee00000);
