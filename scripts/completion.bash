@@ -141,7 +141,7 @@ _vmm_disk_command() { # the word's index
 _vmm() {
 	local cur prev cut='' option
 	local run='--kernel --initrd --append --cmdline --mem --hugepages --cpus --disk --net --serial --transport
-		--aio --name --pidfile --no-reboot --log-level --config --help --version'
+		--aio --name --pidfile --no-reboot --track-dirty-pages --log-level --config --help --version'
 	local i=$COMP_CWORD
 	COMPREPLY=()
 	cur=${COMP_WORDS[i]}

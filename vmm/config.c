@@ -353,6 +353,7 @@ STRING_OPTION(pidfile)
 	}
 SWITCH_OPTION(hugepages, "hugepages")
 SWITCH_OPTION(no_reboot, "no-reboot")
+SWITCH_OPTION(track_dirty_pages, "track-dirty-pages")
 
 static int set_cmdline(struct config *c, const char *v, struct err *err)
 {
@@ -471,6 +472,8 @@ const struct option config_options[] = {
 	{ "pidfile", "FILE", "write the process id there, and remove it at the end", false,
 	  set_pidfile },
 	{ "no-reboot", NULL, "when the guest reboots, exit with status 0", false, set_no_reboot },
+	{ "track-dirty-pages", NULL, "remember what the guest writes to, for diff snapshots", false,
+	  set_track_dirty_pages },
 	{ "log-level", "LEVEL", "err, warn, info (default) or debug", false, set_log_level },
 };
 const unsigned config_nr_options = ARRAY_SIZE(config_options);

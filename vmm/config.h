@@ -35,7 +35,7 @@ struct config {
 	char *kernel, *initrd, *append, *cmdline, *serial, *name, *pidfile;
 	u64 mem;			/* bytes */
 	unsigned cpus;
-	bool hugepages, no_reboot;
+	bool hugepages, no_reboot, track_dirty_pages;
 	enum transport transport;
 	enum aio_engine aio;
 	enum log_level log_level;

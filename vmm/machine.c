@@ -46,6 +46,7 @@ struct machine {
 	struct task end;
 	struct task io_error;
 	bool paused, paused_by_error, vcpus_run;
+	u8 snapshot_id[SNAPSHOT_ID_LEN];
 };
 
 /* Pins that nothing else uses, for virtio over MMIO. */
@@ -343,6 +344,16 @@ struct mem *machine_mem(struct machine *m)
 	return m->mem;
 }
 
+u8 *machine_snapshot_id(struct machine *m)
+{
+	return m->snapshot_id;
+}
+
+int machine_fetch_dirty(struct machine *m, struct err *err)
+{
+	return kvm_fetch_dirty(&m->kvm, m->mem, err);
+}
+
 const struct config *machine_config(const struct machine *m)
 {
 	return m->resources->config;
@@ -379,6 +390,7 @@ static int load_state(struct machine *m, struct err *err)
 		device_quiesce(m->device[i]);
 	m->bad_input = true;
 	rc = snapshot_load(m->resources->from, m, err);
+	memcpy(m->snapshot_id, snapshot_info(m->resources->from).id, sizeof(m->snapshot_id));
 	if (!rc)
 		rc = new_generation(m, err);
 	if (!rc)
@@ -414,6 +426,8 @@ static int build(struct machine *m, struct err *err)
 	if (!rc)
 		rc = from ? mem_new_from_file(&m->mem, c->mem, snapshot_mem_fd(from), err) :
 			    mem_new(&m->mem, c->mem, c->hugepages, err);
+	if (!rc && c->track_dirty_pages)
+		rc = mem_track_dirty(m->mem, err);
 	if (!rc)
 		rc = kvm_set_memory(&m->kvm, m->mem, err);
 	if (!rc)

@@ -52,6 +52,10 @@ void machine_retry(struct machine *);
 struct state;
 void machine_state(struct machine *, struct state *);
 struct mem *machine_mem(struct machine *);
+/* For snapshot.c: what the last one, or the one it was made from, has as id. */
+u8 *machine_snapshot_id(struct machine *);
+/* What the guest wrote to is among mem's dirty pages now. */
+int  machine_fetch_dirty(struct machine *, struct err *) must_check;
 const struct config *machine_config(const struct machine *);
 
 /* While the guest runs, or is paused.  All other programs find the snapshot as

@@ -11,9 +11,9 @@
 #include <unistd.h>
 #include "vmm/core/state.h"
 
-enum { VERSION = 1, ID_LEN = 16, STATE_MAX = 64 << 20 };
+enum { VERSION = 1, ID_LEN = SNAPSHOT_ID_LEN, STATE_MAX = 64 << 20, COPY = 1 << 20 };
 
-static const char magic[8] = "VMMSTATE", mem_magic[8] = "VMM-RAM";
+static const char magic[8] = "VMMSTATE", mem_magic[8] = "VMM-RAM", diff_magic[8] = "VMM-DIFF";
 
 struct trailer {
 	char magic[8];
@@ -24,9 +24,11 @@ struct trailer {
 };
 _Static_assert(sizeof(struct trailer) == 64, "trailer");
 
+/* The last bytes of a memory file. */
 struct mem_trailer {
 	char magic[8];
-	u8 id[ID_LEN];
+	u64 size, map_len;		/* of RAM, of a diff's map after it; little-endian */
+	u8 id[ID_LEN], base[ID_LEN];
 };
 
 struct snapshot {
@@ -35,6 +37,7 @@ struct snapshot {
 	size_t tree_len;
 	int mem_fd;
 	struct trailer trailer;
+	struct mem_trailer mem_trailer;
 };
 
 /* CRC-32C, the bytes of a state at most: a table of 16 is quick enough. */
@@ -138,16 +141,24 @@ static int write_whole(int fd, const void *data, size_t len)
 	return 0;
 }
 
-static int save_memory(struct machine *m, struct new_file *f, const struct trailer *t,
+static int save_memory(struct machine *m, struct new_file *f, const struct trailer *t, bool diff,
 		       struct err *err)
 {
-	struct mem_trailer mt;
-	int rc = mem_save(machine_mem(m), f->fd);
+	struct mem *mem = machine_mem(m);
+	struct mem_trailer mt = { .size = t->mem_size, .map_len = htole64(diff ? mem_dirty_len(mem) : 0) };
+	const u64 *pages = diff ? mem_dirty_pages(mem, 0) : NULL;
+	int rc = mem_tracks_dirty(mem) ? machine_fetch_dirty(m, err) : 0;
 
-	memcpy(mt.magic, mem_magic, sizeof(mt.magic));
+	if (rc)
+		return rc;
+	memcpy(mt.magic, diff ? diff_magic : mem_magic, sizeof(mt.magic));
 	memcpy(mt.id, t->id, ID_LEN);
+	memcpy(mt.base, machine_snapshot_id(m), ID_LEN);
+	rc = mem_save(mem, f->fd, pages);
 	if (!rc && lseek(f->fd, le64toh(t->mem_size), SEEK_SET) < 0)
 		rc = -errno;
+	if (!rc && diff)
+		rc = write_whole(f->fd, pages, mem_dirty_len(mem));
 	if (!rc)
 		rc = write_whole(f->fd, &mt, sizeof(mt));
 	return rc ? err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc)) : 0;
@@ -180,14 +191,28 @@ static int save_state(struct machine *m, const struct config *c, struct new_file
 	return rc;
 }
 
-int snapshot_save(struct machine *m, const char *state_path, const char *memory_path,
+static int may_diff(struct machine *m, struct err *err)
+{
+	static const u8 none[ID_LEN];
+
+	if (!mem_tracks_dirty(machine_mem(m)))
+		return err_set(err, -EINVAL, "snapshot: a diff needs a VM that was started with "
+			       "--track-dirty-pages");
+	if (!memcmp(machine_snapshot_id(m), none, ID_LEN))
+		return err_set(err, -EINVAL, "snapshot: a diff needs a full snapshot before it");
+	return 0;
+}
+
+int snapshot_save(struct machine *m, const char *state_path, const char *memory_path, bool diff,
 		  struct err *err)
 {
 	struct trailer t = { .version = htole32(VERSION),
 			     .mem_size = htole64(mem_size(machine_mem(m))) };
 	struct new_file state, memory = { .fd = -1 };
-	int rc = new_file(&state, state_path, err);
+	int rc = diff ? may_diff(m, err) : 0;
 
+	if (!rc)
+		rc = new_file(&state, state_path, err);
 	if (rc)
 		return rc;
 	memcpy(t.magic, magic, sizeof(t.magic));
@@ -198,11 +223,16 @@ int snapshot_save(struct machine *m, const char *state_path, const char *memory_
 	if (!rc)
 		rc = save_state(m, machine_config(m), &state, &t, err);
 	if (!rc)
-		rc = save_memory(m, &memory, &t, err);
+		rc = save_memory(m, &memory, &t, diff, err);
 	if (!rc)
 		rc = keep_file(&memory, err);
 	if (!rc)
 		rc = keep_file(&state, err);
+	if (!rc) {
+		memcpy(machine_snapshot_id(m), t.id, ID_LEN);
+		if (mem_tracks_dirty(machine_mem(m)))
+			mem_forget_dirty(machine_mem(m));
+	}
 	drop_file(&memory);
 	drop_file(&state);
 	return rc;
@@ -258,25 +288,30 @@ static int check_tree(struct snapshot *s, struct err *err)
 	return 0;
 }
 
-static int open_memory(struct snapshot *s, struct err *err)
+/* What it is, and whether it has the size for that. */
+static int open_memory(const char *path, int *out, struct mem_trailer *mt, struct err *err)
 {
-	u64 size = le64toh(s->trailer.mem_size);
-	struct mem_trailer mt;
 	struct stat st;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	u64 have, size, map;
 
-	s->mem_fd = open(s->mem_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (s->mem_fd < 0)
-		return err_set(err, -errno, "%s", strerror(errno));
-	if (fstat(s->mem_fd, &st) || !S_ISREG(st.st_mode))
-		return err_set(err, -EINVAL, "not a regular file");
-	if (size > INT64_MAX - sizeof(mt) || (u64)st.st_size != size + sizeof(mt))
-		return err_set(err, -EINVAL, "%lld bytes, not the %llu of this machine's memory",
-			       (long long)st.st_size, (unsigned long long)(size + sizeof(mt)));
-	if (pread(s->mem_fd, &mt, sizeof(mt), size) != sizeof(mt) ||
-	    memcmp(mt.magic, mem_magic, sizeof(mt.magic)))
-		return err_set(err, -EINVAL, "not a machine's memory");
-	if (memcmp(mt.id, s->trailer.id, ID_LEN))
-		return err_set(err, -EINVAL, "the memory of another snapshot");
+	*out = fd;
+	if (fd < 0)
+		return err_set(err, -errno, "snapshot %s: %s", path, strerror(errno));
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
+		return err_set(err, -EINVAL, "snapshot %s: not a regular file", path);
+	have = st.st_size;
+	if (have < sizeof(*mt) || pread(fd, mt, sizeof(*mt), have - sizeof(*mt)) != sizeof(*mt) ||
+	    (memcmp(mt->magic, mem_magic, sizeof(mt->magic)) &&
+	     memcmp(mt->magic, diff_magic, sizeof(mt->magic))))
+		return err_set(err, -EINVAL, "snapshot %s: not a machine's memory, or not all of it",
+			       path);
+	size = le64toh(mt->size);
+	map = memcmp(mt->magic, diff_magic, sizeof(mt->magic)) ? 0 : size / MEM_PAGE / 8;
+	if (size > INT64_MAX / 2 || size % MIB || le64toh(mt->map_len) != map ||
+	    have != size + map + sizeof(*mt))
+		return err_set(err, -EINVAL, "snapshot %s: damaged: %llu bytes do not fit what it says "
+			       "of itself", path, (unsigned long long)have);
 	return 0;
 }
 
@@ -294,13 +329,13 @@ int snapshot_open(struct snapshot **out, const char *state_path, const char *mem
 	rc = s->state_path && s->mem_path ? read_tree(s, err) : err_set(err, -ENOMEM, "out of memory");
 	if (!rc)
 		rc = check_tree(s, err);
-	if (rc) {
+	if (rc)
 		err_prefix(err, "snapshot %s: ", state_path);
-	} else {
-		rc = open_memory(s, err);
-		if (rc)
-			err_prefix(err, "snapshot %s: ", memory_path);
-	}
+	else
+		rc = open_memory(memory_path, &s->mem_fd, &s->mem_trailer, err);
+	if (!rc && (memcmp(s->mem_trailer.id, s->trailer.id, ID_LEN) ||
+		    s->mem_trailer.size != s->trailer.mem_size))
+		rc = err_set(err, -EINVAL, "snapshot %s: the memory of another snapshot", memory_path);
 	if (rc) {
 		snapshot_close(s);
 		return rc;
@@ -319,6 +354,17 @@ void snapshot_close(struct snapshot *s)
 	free(s->state_path);
 	free(s->mem_path);
 	free(s);
+}
+
+struct snapshot_info snapshot_info(const struct snapshot *s)
+{
+	struct snapshot_info i = {
+		.mem_size = le64toh(s->trailer.mem_size), .diff = s->mem_trailer.map_len,
+	};
+
+	memcpy(i.id, s->mem_trailer.id, ID_LEN);
+	memcpy(i.base, s->mem_trailer.base, ID_LEN);
+	return i;
 }
 
 int snapshot_mem_fd(const struct snapshot *s)
@@ -347,6 +393,9 @@ int snapshot_config(struct snapshot *s, struct config *c, struct err *err)
 {
 	int rc = load(s, c, NULL, err);
 
+	if (!rc && s->mem_trailer.map_len)
+		rc = err_set(err, -EINVAL, "snapshot %s: only what changed since the snapshot before; "
+			     "'vmm snapshot merge' makes a whole one of both", s->mem_path);
 	if (!rc && c->mem != le64toh(s->trailer.mem_size))
 		rc = err_set(err, -EINVAL, "snapshot %s: memory of %llu bytes, but of %llu in its files",
 			     s->state_path, (unsigned long long)c->mem,
@@ -362,5 +411,103 @@ int snapshot_load(struct snapshot *s, struct machine *m, struct err *err)
 	config_init(&scratch);
 	rc = load(s, &scratch, m, err);
 	config_fini(&scratch);
+	return rc;
+}
+
+/* --- merge ------------------------------------------------------------------------------------------ */
+
+static int copy_range(int from, int to, u64 at, u64 len, u8 *buf)
+{
+	while (len) {
+		ssize_t n = pread(from, buf, MIN(len, (u64)COPY), at);
+		ssize_t w = n > 0 ? pwrite(to, buf, n, at) : 0;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0 || w != n)
+			return n < 0 || w < 0 ? -errno : -EIO;
+		at += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* Holes stay holes where the file system tells them. */
+static int copy_base(int from, int to, u64 size, u8 *buf)
+{
+	int rc = ftruncate(to, size) ? -errno : 0;
+
+	for (u64 at = 0; at < size && !rc; ) {
+		off_t data = lseek(from, at, SEEK_DATA), end;
+
+		if (data < 0 && errno == ENXIO)
+			break;
+		if (data < 0)
+			data = at;
+		end = lseek(from, data, SEEK_HOLE);
+		if (end < 0 || (u64)end > size)
+			end = size;
+		if ((u64)data < size)
+			rc = copy_range(from, to, data, end - data, buf);
+		at = MAX((u64)end, at + 1);
+	}
+	return rc;
+}
+
+static int copy_diff(int from, int to, u64 size, u8 *buf)
+{
+	u64 len = size / MEM_PAGE / 8;
+	u64 *map = malloc(len);
+	int rc = map ? 0 : -ENOMEM;
+
+	if (!rc && pread(from, map, len, size) != (ssize_t)len)
+		rc = -EIO;
+	for (u64 n = 0; n < size / MEM_PAGE && !rc; n++)
+		if (map[n / 64] >> n % 64 & 1)
+			rc = copy_range(from, to, n * MEM_PAGE, MEM_PAGE, buf);
+	free(map);
+	return rc;
+}
+
+int snapshot_merge_memory(const char *base, const char *diff, const char *out, struct err *err)
+{
+	struct new_file f = { .fd = -1 };
+	struct mem_trailer bt, dt, t;
+	int base_fd = -1, diff_fd = -1;
+	u8 *buf = malloc(COPY);
+	u64 size = 0;
+	int rc = buf ? open_memory(base, &base_fd, &bt, err) :
+		       err_set(err, -ENOMEM, "out of memory");
+
+	if (!rc)
+		rc = open_memory(diff, &diff_fd, &dt, err);
+	if (!rc && (bt.map_len || !dt.map_len))
+		rc = err_set(err, -EINVAL, "snapshot %s: %s", bt.map_len ? base : diff, bt.map_len ?
+			     "a diff itself; merge it with its own base first" :
+			     "whole; there is nothing to merge");
+	if (!rc && (bt.size != dt.size || memcmp(dt.base, bt.id, ID_LEN)))
+		rc = err_set(err, -EINVAL, "snapshot %s: what changed since another snapshot than %s",
+			     diff, base);
+	if (!rc)
+		rc = new_file(&f, out, err);
+	if (!rc) {
+		size = le64toh(bt.size);
+		t = dt;
+		memcpy(t.magic, mem_magic, sizeof(t.magic));
+		t.map_len = 0;
+		rc = copy_base(base_fd, f.fd, size, buf);
+		if (!rc)
+			rc = copy_diff(diff_fd, f.fd, size, buf);
+		if (!rc && pwrite(f.fd, &t, sizeof(t), size) != sizeof(t))
+			rc = -errno;
+		rc = rc ? err_set(err, rc, "snapshot %s: %s", out, strerror(-rc)) :
+			  keep_file(&f, err);
+	}
+	drop_file(&f);
+	if (base_fd >= 0)
+		close(base_fd);
+	if (diff_fd >= 0)
+		close(diff_fd);
+	free(buf);
 	return rc;
 }

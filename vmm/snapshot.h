@@ -5,8 +5,11 @@
 /*
  * The state file is a device tree (core/state.h) with a trailer of 64 bytes: magic,
  * version, the snapshot's id and a checksum.  The memory file is RAM, page by page,
- * with holes for zeroes, and the id after it.
+ * with holes for zeroes, and a trailer with the id.  That of a diff has only the pages
+ * that were written to since the snapshot before, of which it has the id, and a map of
+ * them in front of its trailer; merged with that one it is a whole memory file.
  */
+enum { SNAPSHOT_ID_LEN = 16 };
 struct snapshot;
 
 /*
@@ -14,12 +17,22 @@ struct snapshot;
  * the disk, the state last; what was there is replaced.
  */
 int  snapshot_save(struct machine *, const char *state_path, const char *memory_path,
-		   struct err *) must_check;
+		   bool diff, struct err *) must_check;
+/* base with diff's pages, as a new file out. */
+int  snapshot_merge_memory(const char *base, const char *diff, const char *out,
+			   struct err *) must_check;
 
 /* Both files are checked as far as that can be without reading all of memory. */
 int  snapshot_open(struct snapshot **, const char *state_path, const char *memory_path,
 		   struct err *) must_check;
 void snapshot_close(struct snapshot *);			/* NULL is allowed */
+struct snapshot_info {
+	u8 id[SNAPSHOT_ID_LEN];
+	u64 mem_size;
+	bool diff;		/* memory is a diff: it cannot be run */
+	u8 base[SNAPSHOT_ID_LEN];
+};
+struct snapshot_info snapshot_info(const struct snapshot *);
 /* How its machine was made, into a config after config_init. */
 int  snapshot_config(struct snapshot *, struct config *, struct err *) must_check;
 /* For machine.c. */

@@ -53,6 +53,9 @@ static int take(struct virtq *q, struct chain *c, int *n, const struct vring_des
 	got = mem_iov(q->mem, GPA(d->addr), d->len, &c->iov[*n], CHAIN_MAX - *n);
 	if (got < 0)
 		return -EPROTO;
+	/* Whoever saves the memory has had it answered before. */
+	if (in)
+		mem_dirty(q->mem, GPA(d->addr), d->len);
 	if (!sg->nr)
 		sg->iov = &c->iov[*n];
 	sg->nr += got;
@@ -109,9 +112,12 @@ static u16 waiting(struct virtq *q)
 static void set_kicks(struct virtq *q, bool on)
 {
 	if (q->event_idx) {
-		if (on)
-			store_release(avail_event(q), q->next_avail);
+		if (!on)
+			return;
+		store_release(avail_event(q), q->next_avail);
+		mem_dirty(q->mem, q->used, 6 + 8UL * q->size);
 	} else {
+		mem_dirty(q->mem, q->used, 2);
 		store_release(&q->used_ring->flags, on ? 0 : VRING_USED_F_NO_NOTIFY);
 	}
 }
@@ -191,6 +197,7 @@ void virtq_flush(struct virtq *q)
 	if (!q->used_ring || old == new)
 		return;
 	store_release(&q->used_ring->idx, new);
+	mem_dirty(q->mem, q->used, 6 + 8UL * q->size);
 	/* Pairs with the driver's barrier after it asked for an interrupt. */
 	full_barrier();
 	if (q->event_idx)

@@ -13,6 +13,7 @@ struct mem {
 	struct mem_region region[2];
 	int nr;
 	bool anonymous;
+	u64 *dirty;		/* atomic words; NULL: not tracked */
 };
 
 /*
@@ -126,12 +127,13 @@ void mem_free(struct mem *m)
 		return;
 	for (int i = 0; i < m->nr; i++)
 		munmap(m->region[i].host, m->region[i].size);
+	free(m->dirty);
 	free(m);
 }
 
 /* --- to a file ------------------------------------------------------------------------------ */
 
-enum { PAGE = 4096, PAGES_AT_ONCE = 512 };
+enum { PAGE = MEM_PAGE, PAGES_AT_ONCE = 512 };
 
 /* Which pages of a stretch were ever touched: the kernel's word, or all of them. */
 static void find_touched(int pagemap, const u8 *host, u64 nr, u64 entry[PAGES_AT_ONCE])
@@ -163,7 +165,14 @@ static int write_all(int fd, const u8 *p, u64 len, u64 offset)
 	return 0;
 }
 
-static int save_region(const struct mem_region *r, int fd, u64 offset, int pagemap)
+static bool has_bit(const u64 *bits, u64 n)
+{
+	return bits[n / 64] >> n % 64 & 1;
+}
+
+/* first: the number of the region's first page in pages. */
+static int save_region(const struct mem_region *r, int fd, u64 offset, int pagemap,
+		       const u64 *pages, u64 first)
 {
 	u64 present = 3ULL << 62;	/* in memory, or swapped out */
 	u64 entry[PAGES_AT_ONCE];
@@ -173,9 +182,11 @@ static int save_region(const struct mem_region *r, int fd, u64 offset, int pagem
 	for (u64 at = 0; at < r->size && !rc; at += PAGES_AT_ONCE * PAGE) {
 		u64 nr = MIN((u64)PAGES_AT_ONCE, (r->size - at) / PAGE), from = 0;
 
-		find_touched(pagemap, host + at, nr, entry);
+		if (!pages)
+			find_touched(pagemap, host + at, nr, entry);
 		for (u64 i = 0; i <= nr && !rc; i++) {
-			if (i < nr && entry[i] & present && !is_zero(host + at + i * PAGE))
+			if (i < nr && (pages ? has_bit(pages, first + at / PAGE + i) :
+				       entry[i] & present && !is_zero(host + at + i * PAGE)))
 				continue;
 			if (i > from)
 				rc = write_all(fd, host + at + from * PAGE, (i - from) * PAGE,
@@ -186,7 +197,7 @@ static int save_region(const struct mem_region *r, int fd, u64 offset, int pagem
 	return rc;
 }
 
-int mem_save(struct mem *m, int fd)
+int mem_save(struct mem *m, int fd, const u64 *pages)
 {
 	/* What of a file is not present is not zeroes for that. */
 	int pagemap = !m->anonymous ? -1 : open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -194,12 +205,64 @@ int mem_save(struct mem *m, int fd)
 	u64 offset = 0;
 
 	for (int i = 0; i < m->nr && !rc; i++) {
-		rc = save_region(&m->region[i], fd, offset, pagemap);
+		rc = save_region(&m->region[i], fd, offset, pagemap, pages, offset / PAGE);
 		offset += m->region[i].size;
 	}
 	if (pagemap >= 0)
 		close(pagemap);
 	return rc;
+}
+
+/* --- what was written to ----------------------------------------------------------------- */
+
+size_t mem_dirty_len(const struct mem *m)
+{
+	/* Regions are whole MiB, so each begins with a word of its own. */
+	return mem_size(m) / PAGE / 8;
+}
+
+int mem_track_dirty(struct mem *m, struct err *err)
+{
+	m->dirty = calloc(1, mem_dirty_len(m));
+	return m->dirty ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+bool mem_tracks_dirty(const struct mem *m)
+{
+	return m->dirty;
+}
+
+u64 *mem_dirty_pages(struct mem *m, int i)
+{
+	return m->dirty + (i ? m->region[0].size / PAGE / 64 : 0);
+}
+
+void mem_forget_dirty(struct mem *m)
+{
+	memset(m->dirty, 0, mem_dirty_len(m));
+}
+
+static void mark(struct mem *m, u64 page)
+{
+	u64 *word = &m->dirty[page / 64], bit = 1ULL << page % 64;
+
+	if (!(load_once(word) & bit))
+		__atomic_or_fetch(word, bit, __ATOMIC_RELAXED);
+}
+
+void mem_dirty(struct mem *m, gpa_t gpa, u64 len)
+{
+	u64 first = 0;
+
+	if (!m->dirty || !len)
+		return;
+	for (int i = 0; i < m->nr; first += m->region[i++].size / PAGE) {
+		const struct mem_region *r = &m->region[i];
+		u64 from = MAX(gpa.addr, r->base), to = MIN(gpa.addr + len, r->base + r->size);
+
+		for (u64 at = ALIGN_DOWN(from, PAGE); from < to && at < to; at += PAGE)
+			mark(m, first + (at - r->base) / PAGE);
+	}
 }
 
 u64 mem_size(const struct mem *m)
@@ -275,6 +338,7 @@ int mem_write(struct mem *m, gpa_t gpa, const void *src, size_t len)
 {
 	if (!all_ram(m, gpa.addr, len))
 		return -EFAULT;
+	mem_dirty(m, gpa, len);
 	for (u64 done = 0; done < len;) {
 		struct span s = find(m, gpa.addr + done, len - done);
 
@@ -288,6 +352,7 @@ int mem_fill(struct mem *m, gpa_t gpa, u8 byte, size_t len)
 {
 	if (!all_ram(m, gpa.addr, len))
 		return -EFAULT;
+	mem_dirty(m, gpa, len);
 	for (u64 done = 0; done < len;) {
 		struct span s = find(m, gpa.addr + done, len - done);
 

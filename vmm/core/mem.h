@@ -48,9 +48,26 @@ int mem_fill(struct mem *, gpa_t, u8 byte, size_t len) must_check;
 #define mem_read_obj(m, gpa, obj)	mem_read((m), (gpa), (obj), sizeof(*(obj)))
 #define mem_write_obj(m, gpa, obj)	mem_write((m), (gpa), (obj), sizeof(*(obj)))
 
-/* All of it into a file, where mem_new_from_file finds it; zeroes become holes.
- * Nobody writes to it meanwhile. */
-int mem_save(struct mem *, int fd) must_check;
+/*
+ * All of it into a file, where mem_new_from_file finds it; zeroes become holes.
+ * Nobody writes to it meanwhile.  pages not NULL: only these, zeroes among them, at
+ * the same places; a bit for each page of 4 KiB, of all regions one after the other.
+ */
+int mem_save(struct mem *, int fd, const u64 *pages) must_check;
+
+/*
+ * Which pages were written to, from now on: by this program, where mem_dirty says
+ * so, and by the guest, which KVM knows (vmm/kvm).  Before the machine runs.
+ */
+enum { MEM_PAGE = 4096 };
+int  mem_track_dirty(struct mem *, struct err *) must_check;
+bool mem_tracks_dirty(const struct mem *);
+/* Any thread; before or after the write, but before the machine is quiesced. */
+void mem_dirty(struct mem *, gpa_t, u64 len);
+/* Of region i: as many words as its pages need. */
+u64 *mem_dirty_pages(struct mem *, int i);
+size_t mem_dirty_len(const struct mem *);		/* bytes of all, one after the other */
+void mem_forget_dirty(struct mem *);
 
 /*
  * Zero copy: describe [gpa, gpa+len) as host iovecs, for a syscall to fill or

@@ -123,6 +123,7 @@ int kvm_set_memory(struct kvm *k, struct mem *m, struct err *err)
 		struct kvm_userspace_memory_region slot = {
 			.slot = i, .guest_phys_addr = r.base, .memory_size = r.size,
 			.userspace_addr = (uintptr_t)r.host,
+			.flags = mem_tracks_dirty(m) ? KVM_MEM_LOG_DIRTY_PAGES : 0,
 		};
 
 		if (ioctl(k->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot))
@@ -131,6 +132,25 @@ int kvm_set_memory(struct kvm *k, struct mem *m, struct err *err)
 				       (unsigned long long)r.base, strerror(errno));
 	}
 	return 0;
+}
+
+int kvm_fetch_dirty(struct kvm *k, struct mem *m, struct err *err)
+{
+	u64 *pages = malloc(mem_dirty_len(m));
+	int rc = pages ? 0 : -ENOMEM;
+
+	for (int i = 0; i < mem_nr_regions(m) && !rc; i++) {
+		struct kvm_dirty_log log = { .slot = i, .dirty_bitmap = pages };
+		u64 *to = mem_dirty_pages(m, i);
+
+		if (ioctl(k->vm_fd, KVM_GET_DIRTY_LOG, &log))
+			rc = -errno;
+		for (u64 n = 0; n < mem_region(m, i).size / MEM_PAGE / 64 && !rc; n++)
+			if (pages[n])
+				__atomic_or_fetch(&to[n], pages[n], __ATOMIC_RELAXED);
+	}
+	free(pages);
+	return rc ? err_set(err, rc, "kvm: which pages were written to: %s", strerror(-rc)) : 0;
 }
 
 int kvm_create_irqchip(struct kvm *k, struct err *err)

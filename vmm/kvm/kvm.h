@@ -18,9 +18,11 @@ struct kvm {
 int  kvm_open(struct kvm *, struct err *) must_check;
 void kvm_close(struct kvm *);			/* idempotent */
 
-/* Guest RAM as memory slots.  Before kvm_create_irqchip: the other way round
+/* Guest RAM as memory slots; where its dirty pages are tracked, KVM tracks the guest's.  Before kvm_create_irqchip: the other way round
  * costs milliseconds (a grace period in the kernel for every slot). */
 int  kvm_set_memory(struct kvm *, struct mem *, struct err *) must_check;
+/* Adds what the guest wrote to since the last time to mem's dirty pages. */
+int  kvm_fetch_dirty(struct kvm *, struct mem *, struct err *) must_check;
 /* PIC, I/O APIC and local APICs in the kernel, and the timer of a PC. */
 int  kvm_create_irqchip(struct kvm *, struct err *) must_check;
 /* Make the bus ring doorbells in the kernel.  mmio or port I/O. */
