@@ -2,12 +2,14 @@
 #include "vmm/client.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
+#include "vmm/core/loop.h"
 #include "vmm/core/socket.h"
 
 enum { ANSWER_MAX = 16 << 20 };
@@ -15,8 +17,12 @@ enum { ANSWER_MAX = 16 << 20 };
 static int open_connection(const char *path, unsigned patience_s, int *fd, struct err *err)
 {
 	struct timeval patience = { .tv_sec = patience_s };
-	int rc = socket_connect(path, fd, err);
+	u64 end = now_ns() + patience_s * 1000000000ULL;
+	int rc;
 
+	do	/* others queue there */
+		rc = socket_connect(path, fd, err);
+	while (rc == -EAGAIN && now_ns() < end && !poll(NULL, 0, 1));
 	if (rc)
 		return rc;
 	fcntl(*fd, F_SETFL, 0);
