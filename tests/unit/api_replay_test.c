@@ -115,7 +115,7 @@ static void test_go_sdk(void **state)
 	assert_int_equal(f.config.mem, 256 * MIB);
 	assert_string_equal(f.config.disk[0].path, "/root.img");
 	assert_string_equal(f.config.disk[1].path, "/other.img");
-	assert_int_equal(f.config.disk[1].limits.bytes.size, 1000000);
+	assert_int_equal(f.config.disk[1].limit.bytes.rate, 1000000);
 	assert_string_equal(f.config.net[0].tap, "tap0");
 }
 
@@ -154,7 +154,7 @@ static void test_kata(void **state)
 		replay(&drive, 1);
 	}
 	replay(start, ARRAY_SIZE(start));
-	assert_string_equal(f.asked, "disk_limit 2 4096/1000+0 0/0+0");
+	assert_string_equal(f.asked, "disk_limit 2 4096/4096+0 0/0+0");
 	assert_string_equal(f.config.disk[1].path, "/c.img");
 	assert_string_equal(f.config.disk[2].path, "/d.img");
 	/* root= is theirs. */

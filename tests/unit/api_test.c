@@ -466,16 +466,16 @@ static void test_drive_limits(void **state)
 	(void)state;
 	ok("PUT", "/drives/a", DRIVE("a", NO_ROOT ",\"rate_limiter\":{\"bandwidth\":{\"size\":1000,"
 	   "\"refill_time\":100,\"one_time_burst\":5000},\"ops\":{\"size\":10,\"refill_time\":0}}"));
-	assert_int_equal(f.config.disk[0].limits.bytes.size, 1000);
-	assert_int_equal(f.config.disk[0].limits.bytes.refill_ms, 100);
-	assert_int_equal(f.config.disk[0].limits.bytes.once, 5000);
-	assert_int_equal(f.config.disk[0].limits.ops.size, 0);
+	assert_int_equal(f.config.disk[0].limit.bytes.rate, 10000);
+	assert_int_equal(f.config.disk[0].limit.bytes.burst, 1000);
+	assert_int_equal(f.config.disk[0].limit.bytes.extra, 5000);
+	assert_int_equal(f.config.disk[0].limit.ops.rate, 0);
 	ok("PUT", "/drives/b", DRIVE("b", NO_ROOT ",\"rate_limiter\":{\"bandwidth\":null}"));
-	assert_int_equal(f.config.disk[1].limits.bytes.size, 0);
+	assert_int_equal(f.config.disk[1].limit.bytes.rate, 0);
 	f.state = API_RUNNING;
 	ok("PATCH", "/drives/a", "{\"drive_id\":\"a\",\"rate_limiter\":{\"ops\":{\"size\":7,"
 	   "\"refill_time\":1000}}}");
-	assert_string_equal(f.asked, "disk_limit 0 1000/100+5000 7/1000+0");
+	assert_string_equal(f.asked, "disk_limit 0 10000/1000+5000 7/7+0");
 	ok("GET", "/vm/config", NULL);
 	assert_says(fake_vm_answer, "\"rate_limiter\":{\"bandwidth\":{\"size\":1000,"
 		    "\"one_time_burst\":5000,\"refill_time\":100},\"ops\":{\"size\":7,"
@@ -483,11 +483,11 @@ static void test_drive_limits(void **state)
 	/* An empty bucket takes the limit away. */
 	ok("PATCH", "/drives/a", "{\"drive_id\":\"a\",\"rate_limiter\":{\"bandwidth\":{\"size\":0,"
 	   "\"refill_time\":0}}}");
-	assert_string_equal(f.asked, "disk_limit 0 0/0+0 7/1000+0");
+	assert_string_equal(f.asked, "disk_limit 0 0/0+0 7/7+0");
 	f.fail = -EIO;
 	refused(400, "Drive config error: told to fail", "PATCH", "/drives/a",
 		"{\"drive_id\":\"a\",\"rate_limiter\":{\"ops\":{\"size\":8,\"refill_time\":1}}}");
-	assert_int_equal(f.config.disk[0].limits.ops.size, 7);
+	assert_int_equal(f.config.disk[0].limit.ops.rate, 7);
 	f.ops.disk_limit = NULL;
 	refused(400, "cannot limit", "PATCH", "/drives/a",
 		"{\"drive_id\":\"a\",\"rate_limiter\":{}}");
@@ -552,7 +552,7 @@ static void test_nets(void **state)
 	f.state = API_RUNNING;
 	ok("PATCH", "/network-interfaces/eth1", "{\"iface_id\":\"eth1\",\"rx_rate_limiter\":"
 	   "{\"bandwidth\":{\"size\":9,\"refill_time\":1}}}");
-	assert_string_equal(f.asked, "net_limit 1 9 0");
+	assert_string_equal(f.asked, "net_limit 1 9000 0");
 	refused(400, "no network interface 'eth9'", "PATCH", "/network-interfaces/eth9",
 		"{\"iface_id\":\"eth9\"}");
 	refused(400, "unplugged", "DELETE", "/network-interfaces/eth1", NULL);
