@@ -17,7 +17,8 @@ BASE := -std=gnu11 -D_GNU_SOURCE -I. -MMD -MP $(WARN)
 # liburing, jansson: static where Debian has them so, for one small binary that starts fast.
 LIBS := -Wl,-Bstatic -luring -ljansson -lfdt -Wl,-Bdynamic -lpthread
 
-CORE := $(wildcard vmm/core/*.c devices/*.c devices/*/*.c firmware/*.c) vmm/config.c vmm/config_state.c
+CORE := $(wildcard vmm/core/*.c vmm/api/*.c devices/*.c devices/*/*.c firmware/*.c) \
+	vmm/config.c vmm/config_state.c
 SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
@@ -62,7 +63,8 @@ $(BUILD)/unit/image_fault_test: WRAPPED += malloc calloc realloc reallocarray st
 $(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(SAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcmocka -luring -ljansson -lfdt -lpthread
+	$(Q)$(CC) $(SAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcmocka -luring -ljansson -lfdt -lpthread $(TEST_LIBS)
+$(BUILD)/unit/api_definition_test: TEST_LIBS := -lyaml
 
 # What tests/block/interop has of ours.
 $(BUILD)/image-io: $(BUILD)/san/tests/block/io.o \

@@ -11,10 +11,10 @@
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <termios.h>
 #include <unistd.h>
 #include "vmm/core/log.h"
+#include "vmm/core/socket.h"
 
 enum {
 	CHUNK = 4096,
@@ -37,6 +37,7 @@ struct chardev {
 	bool discard;			/* "none", or nobody is connected */
 	bool is_pty, is_terminal;
 	bool out_is_socket;
+	char pty[64];			/* the name of its other end */
 	char *unlink_path;
 	int attached;			/* pty: how many have it open */
 
@@ -429,26 +430,25 @@ static void count_openers(struct watch *w, u32 events)
 
 static int open_pty(struct chardev *c, struct err *err)
 {
-	char path[64];
 	struct termios t;
 
 	c->is_pty = true;
 	c->in_fd = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	if (c->in_fd < 0 || grantpt(c->in_fd) || unlockpt(c->in_fd) ||
-	    ptsname_r(c->in_fd, path, sizeof(path)))
+	    ptsname_r(c->in_fd, c->pty, sizeof(c->pty)))
 		return err_set(err, -errno, "pty: %s", strerror(errno));
 	c->out_fd = dup(c->in_fd);	/* two watches want two of them */
 	/* Kept open: without a slave the master says "hung up", again and again. */
-	c->slave_fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	c->slave_fd = open(c->pty, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (c->slave_fd < 0 || tcgetattr(c->slave_fd, &t))
-		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+		return err_set(err, -errno, "%s: %s", c->pty, strerror(errno));
 	cfmakeraw(&t);
 	tcsetattr(c->slave_fd, TCSANOW, &t);
 	c->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (c->inotify_fd < 0 || inotify_add_watch(c->inotify_fd, path, IN_OPEN | IN_CLOSE) < 0)
-		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	if (c->inotify_fd < 0 || inotify_add_watch(c->inotify_fd, c->pty, IN_OPEN | IN_CLOSE) < 0)
+		return err_set(err, -errno, "%s: %s", c->pty, strerror(errno));
 	c->aux_watch.ready = count_openers;
-	log_info("serial on %s", path);
+	log_info("serial on %s", c->pty);
 	return watch_start(&c->aux_watch, c->loop, c->inotify_fd, EPOLLIN);
 }
 
@@ -489,31 +489,12 @@ static void accept_client(struct watch *w, u32 events)
 
 static int open_socket(struct chardev *c, const char *path, struct err *err)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	struct stat st;
+	int rc = socket_listen(path, &c->listen_fd, err);
 
 	c->out_is_socket = true;
 	c->discard = true;
-	if (strlen(path) >= sizeof(a.sun_path))
-		return err_set(err, -ENAMETOOLONG, "%s: a socket's path has at most %zu bytes", path,
-			       sizeof(a.sun_path) - 1);
-	memcpy(a.sun_path, path, strlen(path));
-	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (c->listen_fd < 0)
-		return err_set(err, -errno, "socket: %s", strerror(errno));
-	if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
-		/* Left over by one that was killed; one that answers is in use. */
-		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		bool alive = !connect(fd, (struct sockaddr *)&a, sizeof(a)) || errno == EAGAIN;
-
-		close(fd);
-		if (alive)
-			return err_set(err, -EADDRINUSE, "%s: another program listens there", path);
-		unlink(path);
-	}
-	if (bind(c->listen_fd, (struct sockaddr *)&a, sizeof(a)) || listen(c->listen_fd, 8))
-		return err_set(err, -errno, "%s: %s", path, errno == EADDRINUSE ?
-			       "there is a file of that name that is no socket" : strerror(errno));
+	if (rc)
+		return rc;
 	c->unlink_path = strdup(path);
 	c->aux_watch.ready = accept_client;
 	return watch_start(&c->aux_watch, c->loop, c->listen_fd, EPOLLIN);
@@ -556,6 +537,11 @@ int chardev_open(struct chardev **out, const char *spec, struct loop *loop, void
 	rearm(&c->rearm);
 	*out = c;
 	return 0;
+}
+
+const char *chardev_pty(const struct chardev *c)
+{
+	return c && c->is_pty ? c->pty : NULL;
 }
 
 void chardev_leave(struct chardev *c)

@@ -22,6 +22,8 @@ int  chardev_open(struct chardev **, const char *spec, struct loop *, void (*qui
 /* Give back what others see, the terminal and a socket's name; NULL is allowed. */
 void chardev_leave(struct chardev *);
 void chardev_close(struct chardev *);	/* the same, and waits until all is written */
+/* The name of the pty's other end; NULL: it is none.  NULL is allowed. */
+const char *chardev_pty(const struct chardev *);
 /* On the loop, after a stop: take the terminal again when it is ours. */
 void chardev_resume(struct chardev *);
 

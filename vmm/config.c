@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MEM_MIN_MIB = 16, NAME_MAX_LEN = 64 };
-#define MEM_MAX_MIB	(1023ULL << 10)	/* with the hole below 4 GiB, what 40 address bits hold */
+enum { NAME_MAX_LEN = 64 };
 
 /* --- values ------------------------------------------------------------------------------ */
 
@@ -20,6 +19,15 @@ static int set_string(char **field, const char *value, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	free(*field);
 	*field = copy;
+	return 0;
+}
+
+int config_set_text(char **field, const char *value, struct err *err)
+{
+	if (value)
+		return set_string(field, value, err);
+	free(*field);
+	*field = NULL;
 	return 0;
 }
 
@@ -239,7 +247,7 @@ static int check_disk(const struct disk_config *d, struct err *err)
 	return 0;
 }
 
-static int parse_mac(const char *text, u8 mac[6])
+int config_parse_mac(const char *text, u8 mac[6])
 {
 	unsigned b[6];
 	int end = 0;
@@ -266,7 +274,7 @@ static int set_net_key(struct net_config *n, const char *key, const char *value,
 		return set_string(&n->tap, value, err);
 	}
 	if (!strcmp(key, "mac")) {
-		if (parse_mac(value, n->mac))
+		if (config_parse_mac(value, n->mac))
 			return err_set(err, -EINVAL, "net: mac '%s' is not a station's address; write "
 				       "six bytes like 02:00:00:12:34:56, the first of them even",
 				       value);
@@ -335,15 +343,16 @@ out:
 
 /* --- the options ---------------------------------------------------------------------------------- */
 
-#define STRING_OPTION(field) \
+#define STRING_OPTION(field, text) \
 	static int set_##field(struct config *c, const char *v, struct err *err) \
 	{ \
 		return *v ? set_string(&c->field, v, err) : \
-			    err_set(err, -EINVAL, #field ": the value is empty"); \
+			    err_set(err, -EINVAL, text ": the value is empty"); \
 	}
-STRING_OPTION(kernel)
-STRING_OPTION(initrd)
-STRING_OPTION(pidfile)
+STRING_OPTION(kernel, "kernel")
+STRING_OPTION(initrd, "initrd")
+STRING_OPTION(pidfile, "pidfile")
+STRING_OPTION(api_sock, "api-sock")
 
 #define SWITCH_OPTION(field, text) \
 	static int set_##field(struct config *c, const char *v, struct err *err) \
@@ -380,9 +389,9 @@ static int set_mem(struct config *c, const char *v, struct err *err)
 
 	if (rc)
 		return err_prefix(err, "mem: ");
-	if (size % MIB || size / MIB < MEM_MIN_MIB || size / MIB > MEM_MAX_MIB)
+	if (size % MIB || size / MIB < CONFIG_MEM_MIN_MIB || size / MIB > CONFIG_MEM_MAX_MIB)
 		return err_set(err, -EINVAL, "mem: '%s' is not between %dM and %lluG in whole MiB", v,
-			       MEM_MIN_MIB, MEM_MAX_MIB >> 10);
+			       CONFIG_MEM_MIN_MIB, CONFIG_MEM_MAX_MIB >> 10);
 	c->mem = size;
 	return 0;
 }
@@ -469,6 +478,8 @@ const struct option config_options[] = {
 	  set_transport },
 	{ "aio", "ENGINE", "disk I/O by io_uring, by threads, or auto (default)", false, set_aio },
 	{ "name", "NAME", "the VM's name; network addresses are derived from it", false, set_name },
+	{ "api-sock", "PATH", "answer the HTTP API on this unix socket; without --kernel, it\n"
+	  "starts the VM", false, set_api_sock },
 	{ "pidfile", "FILE", "write the process id there, and remove it at the end", false,
 	  set_pidfile },
 	{ "no-reboot", NULL, "when the guest reboots, exit with status 0", false, set_no_reboot },
@@ -681,19 +692,30 @@ static struct argument next_argument(int argc, char **argv, char *name, size_t r
 	return (struct argument){ name, argc > 1 ? argv[1] : NULL, 2 };
 }
 
+void config_drop_disk(struct disk_config *d)
+{
+	free(d->path);
+	free(d->format);
+	free(d->id);
+	free(d->partuuid);
+	*d = (struct disk_config){ 0 };
+}
+
+void config_drop_net(struct net_config *n)
+{
+	free(n->tap);
+	free(n->id);
+	*n = (struct net_config){ 0 };
+}
+
 static void clear_list(struct config *c, const struct option *o)
 {
-	if (o->set == parse_disk) {
-		while (c->nr_disks) {
-			struct disk_config *d = &c->disk[--c->nr_disks];
-
-			free(d->path);
-			free(d->format);
-		}
-	} else {
+	if (o->set == parse_disk)
+		while (c->nr_disks)
+			config_drop_disk(&c->disk[--c->nr_disks]);
+	else
 		while (c->nr_nets)
-			free(c->net[--c->nr_nets].tap);
-	}
+			config_drop_net(&c->net[--c->nr_nets]);
 }
 
 static int unknown_option(const char *arg, const char *name, struct err *err)
@@ -775,13 +797,10 @@ int config_check(const struct config *c, struct err *err)
 	/* PCI: a bus's slots but the host bridge's and the entropy source's. */
 	unsigned most = c->transport == TRANSPORT_MMIO ? 16 : 30, threads = 0;
 
-	if (!c->kernel)
-		return err_set(err, -EINVAL, "no kernel: give one with --kernel FILE ('vmm --help' shows "
-			       "the options)");
 	if (c->cmdline && c->append)
 		return err_set(err, -EINVAL, "--cmdline replaces the default that --append adds to; use "
 			       "one of them");
-	if (c->mem % MIB || c->mem / MIB < MEM_MIN_MIB || c->mem / MIB > MEM_MAX_MIB || !c->cpus)
+	if (c->mem % MIB || c->mem / MIB < CONFIG_MEM_MIN_MIB || c->mem / MIB > CONFIG_MEM_MAX_MIB || !c->cpus)
 		return err_set(err, -EINVAL, "%llu bytes of memory and %u processors are no machine",
 			       (unsigned long long)c->mem, c->cpus);
 	for (unsigned i = 0; i < c->nr_disks; i++)
@@ -814,6 +833,9 @@ int config_parse(struct config *c, int argc, char **argv, bool *help, bool *vers
 	if (rc || *help || *version)
 		return rc;
 	rc = parse_args(c, argc, argv, 1, help, version, err);
+	if (!rc && !c->kernel && !c->api_sock)
+		rc = err_set(err, -EINVAL, "no kernel: give one with --kernel FILE ('vmm --help' shows "
+			     "the options)");
 	return rc ? rc : config_check(c, err);
 }
 
@@ -837,4 +859,5 @@ void config_fini(struct config *c)
 	free(c->serial);
 	free(c->name);
 	free(c->pidfile);
+	free(c->api_sock);
 }

@@ -7,6 +7,9 @@
 #include "vmm/core/log.h"
 
 enum { CONFIG_MAX_QUEUES = 16, CONFIG_MAX_IOTHREADS = 64 };	/* of a disk; in all */
+/* With the hole below 4 GiB, what 40 address bits hold. */
+#define CONFIG_MEM_MAX_MIB	(1023ULL << 10)
+enum { CONFIG_MEM_MIN_MIB = 16 };
 enum { CONFIG_MAX_DISKS = 30, CONFIG_MAX_NETS = 30, CONFIG_MAX_CPUS = 64, CONFIG_SERIAL_LEN = 20 };
 
 enum transport { TRANSPORT_PCI, TRANSPORT_MMIO };
@@ -23,16 +26,25 @@ struct disk_config {
 	unsigned queues;		/* 0: by the number of CPUs */
 	unsigned iothreads;		/* of its own; 0: the common one */
 	struct limit_config limit;
+	/* By the API only: */
+	char *id, *partuuid;
+	bool is_root;			/* the kernel's command line is told */
+	bool no_flush;			/* what the guest flushes need not be on the host's disk */
+	bool async;			/* told again, no more: aio below decides */
 };
 
 struct net_config {
 	char *tap;
 	bool has_mac;
 	u8 mac[6];
+	u16 mtu;			/* 0: the tap's */
+	char *id;			/* by the API */
+	struct limit_config rx, tx;
 };
 
 struct config {
 	char *kernel, *initrd, *append, *cmdline, *serial, *name, *pidfile;
+	char *api_sock;			/* without a kernel: wait for the API to start the VM */
 	u64 mem;			/* bytes */
 	unsigned cpus;
 	bool hugepages, no_reboot, track_dirty_pages;
@@ -43,6 +55,7 @@ struct config {
 	unsigned nr_disks;
 	struct net_config net[CONFIG_MAX_NETS];
 	unsigned nr_nets;
+	bool signals_stop;		/* at once; else they press the power button */
 };
 
 /* One row per option, the same for the command line and for JSON. */
@@ -63,7 +76,7 @@ void config_fini(struct config *);
  * values are as hostile as the stream until config_check. */
 struct state;
 void config_state(struct config *, struct state *);
-/* Options that do not go together, or are missing. */
+/* Options that do not go together.  That there is a kernel is not among it. */
 int  config_check(const struct config *, struct err *) must_check;
 
 /*
@@ -73,6 +86,14 @@ int  config_check(const struct config *, struct err *) must_check;
  */
 int config_parse(struct config *, int argc, char **argv, bool *help, bool *version,
 		 struct err *) must_check;
+
+/* Take its strings back; it is zeroed. */
+void config_drop_disk(struct disk_config *);
+void config_drop_net(struct net_config *);
+/* A new string in the place of the old one; NULL: none. */
+int config_set_text(char **field, const char *value, struct err *) must_check;
+/* "02:00:00:12:34:56", of a station. */
+int config_parse_mac(const char *text, u8 mac[6]) must_check;
 
 /* "512M", "2G"; a bare number counts in unit.  Shared with 'vmm disk'. */
 int config_parse_size(const char *text, u64 unit, u64 *size, struct err *) must_check;

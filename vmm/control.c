@@ -90,8 +90,14 @@ static void terminate(struct control *c)
 {
 	u64 now = now_ns();
 
-	if (!c->resources->machine)
+	if (!c->resources->machine) {
+		loop_stop(c->resources->main_loop);
 		return;
+	}
+	if (c->resources->config->signals_stop) {
+		machine_end(c->resources->machine, OUTCOME_STOPPED);
+		return;
+	}
 	if (c->presses && now - c->pressed_ns < AGAIN_NS) {
 		log_warn("second signal: stopped");
 		machine_end(c->resources->machine, OUTCOME_STOPPED);
@@ -117,10 +123,10 @@ static void signalled(struct watch *w, u32 events)
 	case SIGTSTP:
 		terminal_restore();
 		raise(SIGSTOP);
-		chardev_resume(c->resources->serial);
-		break;
+		/* fall through */
 	case SIGCONT:
-		chardev_resume(c->resources->serial);
+		if (c->resources->serial)
+			chardev_resume(c->resources->serial);
 		if (c->resources->machine)
 			machine_retry(c->resources->machine);
 		break;

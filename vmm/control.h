@@ -4,7 +4,8 @@
 
 /*
  * SIGTERM, SIGINT, SIGHUP press the power button, now and every 3 s; a second one
- * within 5 s, or a guest that has not powered off in 30 s, stops it.  SIGTSTP gives the terminal
+ * within 5 s, or a guest that has not powered off in 30 s, stops it; where the configuration
+ * says so, the first one does.  Before there is a machine they stop the loop.  SIGTSTP gives the terminal
  * back first.  control_block is called before any thread exists.
  */
 struct control {

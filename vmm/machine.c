@@ -491,7 +491,7 @@ int machine_new(struct machine **out, struct resources *r, bool *bad_input, stru
 	return 0;
 }
 
-int machine_run(struct machine *m, enum outcome *outcome, int *exit_code, struct err *err)
+int machine_start(struct machine *m, struct err *err)
 {
 	char name[16];
 	int rc = 0;
@@ -502,12 +502,13 @@ int machine_run(struct machine *m, enum outcome *outcome, int *exit_code, struct
 	}
 	if (!rc && !m->paused)
 		rc = start_vcpus(m, err);
-	if (rc)
-		return rc;
-	loop_run(m->resources->main_loop);
-	*outcome = load_acquire(&m->outcome);
+	return rc;
+}
+
+enum outcome machine_outcome(const struct machine *m, int *exit_code)
+{
 	*exit_code = m->exit_code;
-	return 0;
+	return load_acquire(&m->outcome);
 }
 
 static void stop_vcpus(struct machine *m)

@@ -28,14 +28,23 @@ struct resources {
 	struct snapshot *from;		/* how it begins; NULL: by booting the kernel */
 };
 
-int  resources_open(struct resources *, const struct config *, struct err *) must_check;
+/* With a loop, and nothing open. */
+int  resources_init(struct resources *, const struct config *, struct err *) must_check;
+void resources_fini(struct resources *);
+/* What the configuration names; after a failure nothing of it is open. */
+int  resources_open(struct resources *, struct err *) must_check;
 void resources_close(struct resources *);	/* idempotent */
+/* Would it open? */
+int  resources_check_file(const char *what, const char *path, struct err *) must_check;
+int  resources_disk_size(const struct disk_config *, u64 *size, struct err *) must_check;
 
 /* All on the control thread, whose loop is resources->main_loop. */
 struct machine;
 /* From resources->from it comes paused.  *bad_input: it failed for what the user gave, not for what the host lacks. */
 int  machine_new(struct machine **, struct resources *, bool *bad_input, struct err *) must_check;
-int  machine_run(struct machine *, enum outcome *, int *exit_code, struct err *) must_check;
+/* From here on it runs; at its end it stops the loop. */
+int  machine_start(struct machine *, struct err *) must_check;
+enum outcome machine_outcome(const struct machine *, int *exit_code);
 void machine_free(struct machine *);			/* NULL is allowed */
 
 /*

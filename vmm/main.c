@@ -15,6 +15,13 @@ static const struct {
 	{ "run", command_run, true },
 	{ "check", command_check, false },
 	{ "disk", command_disk, true },
+	{ "ps", command_ps, true },
+	{ "ctl", command_ctl, true },
+	{ "console", command_console, true },
+	{ "stop", command_stop, true },
+	{ "pause", command_pause, true },
+	{ "resume", command_resume, true },
+	{ "firecracker", command_firecracker, true },
 };
 
 static int unknown(const char *word)
@@ -41,9 +48,19 @@ static void fill_standard_files(void)
 		close(fd);
 }
 
+/* By a link, or by the name that a jail gave its copy. */
+static bool called_firecracker(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+
+	return !strcmp(slash ? slash + 1 : name, "firecracker");
+}
+
 int main(int argc, char **argv)
 {
 	fill_standard_files();
+	if (argc && called_firecracker(argv[0]))
+		return command_firecracker(argc - 1, argv + 1);
 	if (argc < 2 || argv[1][0] == '-')
 		return command_run(argc - 1, argv + 1);
 	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)

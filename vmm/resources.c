@@ -83,22 +83,48 @@ static int open_boot_files(struct resources *r, struct err *err)
 	return rc;
 }
 
+static int open_disk(struct blk **blk, const struct disk_config *d, struct err *err)
+{
+	struct blk_options o = { .format = d->format, .read_only = d->read_only,
+				 .direct = d->direct, .backing_anywhere = d->backing_anywhere };
+
+	return blk_open(blk, d->path, &o, err);
+}
+
 static int open_backends(struct resources *r, struct err *err)
 {
 	const struct config *c = r->config;
 	int rc = 0;
 
 	for (unsigned i = 0; i < c->nr_disks && !rc; i++) {
-		struct blk_options o = { .format = c->disk[i].format,
-					 .read_only = c->disk[i].read_only,
-					 .direct = c->disk[i].direct,
-					 .backing_anywhere = c->disk[i].backing_anywhere };
-
 		limit_set(&r->limit[i], &c->disk[i].limit);
-		rc = blk_open(&r->disk[i], c->disk[i].path, &o, err);
+		rc = open_disk(&r->disk[i], &c->disk[i], err);
 	}
-	for (unsigned i = 0; i < c->nr_nets && !rc; i++)
+	for (unsigned i = 0; i < c->nr_nets && !rc; i++) {
 		rc = net_open_tap(&r->net[i], c->net[i].tap, err);
+		if (!rc && c->net[i].mtu)
+			r->net[i]->mtu = c->net[i].mtu;
+	}
+	return rc;
+}
+
+int resources_check_file(const char *what, const char *path, struct err *err)
+{
+	int fd, rc = open_file(what, path, &fd, err);
+
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+int resources_disk_size(const struct disk_config *d, u64 *size, struct err *err)
+{
+	struct blk *blk = NULL;
+	int rc = open_disk(&blk, d, err);
+
+	if (!rc)
+		*size = blk_info(blk).size;
+	blk_close(blk);
 	return rc;
 }
 
@@ -111,28 +137,39 @@ static int open_backends(struct resources *r, struct err *err)
  */
 static char *make_cmdline(const struct config *c)
 {
-	const char *root = !c->nr_disks ? "" : c->disk[0].read_only ? " root=/dev/vda ro" :
-								     " root=/dev/vda rw";
-	char *text;
+	const struct disk_config *d = &c->disk[0];
+	char root[128] = "", *text;
+	int n;
 
+	/* The API says which disk is root; else it is the first, unless --cmdline says. */
+	if (c->nr_disks && (d->is_root || (!d->id && !c->cmdline)))
+		snprintf(root, sizeof(root), " root=%s%s %s", d->partuuid ? "PARTUUID=" : "/dev/vda",
+			 d->partuuid ?: "", d->read_only ? "ro" : "rw");
 	if (c->cmdline)
-		return strdup(c->cmdline);
-	if (asprintf(&text, "console=ttyS0%s quiet 8250.nr_uarts=1 cryptomgr.notests %s%s%s", root,
-		     c->transport == TRANSPORT_MMIO ? "pci=off" : "pci=noearly",
-		     c->append ? " " : "", c->append ? c->append : "") < 0)
-		return NULL;
-	return text;
+		n = asprintf(&text, "%s%s", c->cmdline, root);
+	else
+		n = asprintf(&text, "console=ttyS0%s quiet 8250.nr_uarts=1 cryptomgr.notests %s%s%s",
+			     root, c->transport == TRANSPORT_MMIO ? "pci=off" : "pci=noearly",
+			     c->append ? " " : "", c->append ?: "");
+	return n < 0 ? NULL : text;
 }
 
-int resources_open(struct resources *r, const struct config *c, struct err *err)
+int resources_init(struct resources *r, const struct config *c, struct err *err)
 {
-	int rc;
-
 	*r = (struct resources){ .config = c, .kernel_fd = -1, .initrd_fd = -1 };
 	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
 		limit_init(&r->limit[i], &(struct limit_config){ 0 });
+	return loop_new(&r->main_loop, err);
+}
+
+int resources_open(struct resources *r, struct err *err)
+{
+	const struct config *c = r->config;
+	int rc = 0;
+
 	r->cmdline = make_cmdline(c);
-	rc = r->cmdline ? loop_new(&r->main_loop, err) : err_set(err, -ENOMEM, "out of memory");
+	if (!r->cmdline)
+		rc = err_set(err, -ENOMEM, "out of memory");
 	if (!rc)
 		rc = open_boot_files(r, err);
 	if (!rc)
@@ -146,22 +183,38 @@ int resources_open(struct resources *r, const struct config *c, struct err *err)
 	return rc;
 }
 
-void resources_close(struct resources *r)
+static void close_backends(struct resources *r)
 {
 	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
 		blk_close(r->disk[i]);
 	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++)
 		net_close(r->net[i]);
-	/* The console's rest may wait for somebody slow; nothing else does then. */
+	memset(r->disk, 0, sizeof(r->disk));
+	memset(r->net, 0, sizeof(r->net));
 	chardev_leave(r->serial);
-	control_unblock_signals();
+}
+
+void resources_close(struct resources *r)
+{
+	close_backends(r);
 	chardev_close(r->serial);
 	if (r->kernel_fd >= 0)
 		close(r->kernel_fd);
 	if (r->initrd_fd >= 0)
 		close(r->initrd_fd);
-	loop_free(r->main_loop);
 	free(r->cmdline);
 	free(r->initrd_path);
-	*r = (struct resources){ .kernel_fd = -1, .initrd_fd = -1 };
+	r->kernel_fd = r->initrd_fd = -1;
+	r->cmdline = r->initrd_path = NULL;
+	r->serial = NULL;
+}
+
+void resources_fini(struct resources *r)
+{
+	/* The console's rest may wait for somebody slow; nothing else does then. */
+	close_backends(r);
+	control_unblock_signals();
+	resources_close(r);
+	loop_free(r->main_loop);
+	r->main_loop = NULL;
 }

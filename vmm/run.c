@@ -1,19 +1,11 @@
-/* run.c: 'vmm run': one VM from its options to its exit status. */
-#include <ctype.h>
-#include <errno.h>
-#include <fcntl.h>
+/* run.c: 'vmm run': a VM from the command line. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "vmm/commands.h"
 #include "vmm/config.h"
-#include "vmm/control.h"
 #include "vmm/core/log.h"
-#include "vmm/machine.h"
 #include "vmm/version.h"
+#include "vmm/vm.h"
 
 static void print_option(const char *name, const char *metavar, const char *help)
 {
@@ -49,121 +41,6 @@ static void print_help(void)
 	     "wrote to port 0xf4. See vmm(1).");
 }
 
-/* --- pid file ----------------------------------------------------------------------------------- */
-
-/* What a killed vmm left, or nothing: no other file is overwritten, or removed later. */
-static bool is_pidfile(int fd)
-{
-	struct stat st;
-	char text[16];
-	ssize_t n;
-
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
-		return false;
-	n = pread(fd, text, sizeof(text), 0);
-	for (ssize_t i = 0; i < n; i++)
-		if (!isdigit((unsigned char)text[i]) && text[i] != '\n')
-			return false;
-	return n >= 0 && n < (ssize_t)sizeof(text);
-}
-
-/* The lock says that its owner lives. */
-static int write_pidfile(const char *path, int *out, struct err *err)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	int rc, fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
-
-	if (fd < 0)
-		return err_set(err, -errno, "pidfile %s: %s", path, strerror(errno));
-	if (!is_pidfile(fd))
-		rc = err_set(err, -EEXIST, "pidfile %s: there is something else of that name", path);
-	else if (fcntl(fd, F_OFD_SETLK, &lock))
-		rc = err_set(err, -EBUSY, "pidfile %s: in use by another VM", path);
-	else if (ftruncate(fd, 0) || dprintf(fd, "%d\n", getpid()) < 0)
-		rc = err_set(err, -errno, "pidfile %s: %s", path, strerror(errno));
-	else
-		rc = 0;
-	if (rc) {
-		close(fd);
-		return rc;
-	}
-	control_doom(path);
-	*out = fd;
-	return 0;
-}
-
-static void remove_pidfile(const char *path, int fd)
-{
-	if (fd < 0)
-		return;
-	control_doom(NULL);
-	unlink(path);
-	close(fd);
-}
-
-/* --- the life of a VM ----------------------------------------------------------------------------- */
-
-static int status_of(enum outcome why, int code)
-{
-	switch (why) {
-	case OUTCOME_EXIT:
-		return code;
-	case OUTCOME_PANIC:
-		log_warn("the guest's kernel panicked");
-		return EXIT_GUEST_PANIC;
-	case OUTCOME_FATAL:
-	case OUTCOME_STOPPED:
-		return EXIT_RUNTIME;
-	default:
-		return EXIT_OK;
-	}
-}
-
-static int live(struct resources *r, int *status, struct err *err)
-{
-	enum outcome why = OUTCOME_RESET;
-	bool bad_input = false;
-	int code = 0, rc = 0;
-
-	while (why == OUTCOME_RESET && !rc) {
-		struct machine *m;
-
-		rc = machine_new(&m, r, &bad_input, err);
-		if (rc)
-			break;
-		rc = machine_run(m, &why, &code, err);
-		machine_free(m);
-		if (why == OUTCOME_RESET && r->config->no_reboot)
-			break;
-	}
-	*status = !rc ? status_of(why, code) : bad_input ? EXIT_USAGE : EXIT_RUNTIME;
-	return rc;
-}
-
-static int run(const struct config *c, struct err *err)
-{
-	struct resources r;
-	struct control control = { .fd = -1 };
-	int status = EXIT_RUNTIME, pidfile = -1, rc;
-
-	/* What the user named is not there, or not usable: EXIT_USAGE. */
-	control_block_signals();
-	rc = c->pidfile ? write_pidfile(c->pidfile, &pidfile, err) : 0;
-	if (!rc)
-		rc = resources_open(&r, c, err);
-	if (rc) {
-		remove_pidfile(c->pidfile, pidfile);
-		return EXIT_USAGE;
-	}
-	rc = control_start(&control, &r, err);
-	if (!rc)
-		rc = live(&r, &status, err);
-	remove_pidfile(c->pidfile, pidfile);
-	control_stop(&control);
-	resources_close(&r);
-	return status;
-}
-
 int command_run(int argc, char **argv)
 {
 	struct err err = { 0 };
@@ -188,7 +65,11 @@ int command_run(int argc, char **argv)
 	log_set_level(c.log_level);
 	if (c.name)
 		prctl(PR_SET_NAME, c.name);
-	status = run(&c, &err);
+	status = vm_run(&c, &(struct vm_options){
+		.api = { .app = "vmm", .version = VMM_VERSION, .id = c.name ?: "anonymous-instance",
+			 .max_body = API_MAX_BODY },
+		.named = true,
+	}, &err);
 	if (err.code)
 		log_err("%s", err.msg);
 	config_fini(&c);

@@ -8,12 +8,25 @@
 #include <unistd.h>
 
 static enum log_level max_level = LOG_INFO;
-static bool raw_terminal;
+static int out = STDERR_FILENO;
+static bool raw_terminal, show_level;
 static const char *const level_name[] = { "err", "warn", "info", "debug" };
 
 void log_set_level(enum log_level level)
 {
 	max_level = level;
+}
+
+void log_set_file(int fd)
+{
+	if (out != STDERR_FILENO)
+		close(out);
+	out = fd;
+}
+
+void log_show_level(bool show)
+{
+	show_level = show;
 }
 
 bool log_level_by_name(const char *name, enum log_level *level)
@@ -41,6 +54,8 @@ void log_write(enum log_level level, const char *fmt, ...)
 	if (level > max_level)
 		return;
 	n = snprintf(line, room, "vmm: ");
+	if (show_level && max_level < LOG_DEBUG)
+		n += snprintf(line + n, room - n, "%s: ", level_name[level]);
 	if (max_level >= LOG_DEBUG) {
 		struct timespec t;
 		char thread[16] = "";
@@ -57,9 +72,9 @@ void log_write(enum log_level level, const char *fmt, ...)
 	for (int i = 0; i < n; i++)	/* of what a user or a guest wrote */
 		if ((u8)line[i] < ' ' || line[i] == 0x7f)
 			line[i] = '?';
-	if (load_once(&raw_terminal))
+	if (load_once(&raw_terminal) && out == STDERR_FILENO)
 		line[n++] = '\r';
 	line[n++] = '\n';
-	rc = write(STDERR_FILENO, line, n);
+	rc = write(out, line, n);
 	(void)rc;		/* nowhere left to complain */
 }

@@ -1,8 +1,8 @@
-/* log.h: lines for people, on stderr. */
+/* log.h: lines for people, on stderr or in a file. */
 #pragma once
 #include "vmm/core/base.h"
 
-enum log_level { LOG_ERR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+enum log_level { LOG_OFF = -1, LOG_ERR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /*
  * Any thread.  One call is one line; the format has no newline.  A line is
@@ -17,6 +17,9 @@ void log_write(enum log_level, const char *fmt, ...) printf_like(2, 3);
 
 /* Before threads exist. */
 void log_set_level(enum log_level);
+/* fd is the log's from now on, and need not take everything. */
+void log_set_file(int fd);
+void log_show_level(bool);	/* in every line, as at the level debug */
 /* The names are "err", "warn", "info", "debug".  False: no such level. */
 bool log_level_by_name(const char *name, enum log_level *);
 /* The terminal is raw: a line must bring its own carriage return. */

@@ -1,0 +1,69 @@
+/* api.h: the HTTP API: Firecracker's, by its published definition, and our own below /vmm/v1. */
+#pragma once
+#include <jansson.h>
+#include "vmm/config.h"
+#include "vmm/core/loop.h"
+
+enum api_state { API_NOT_STARTED, API_RUNNING, API_PAUSED };
+
+struct api_disk {
+	u64 size;			/* bytes */
+	const char *format;		/* NULL: not known before the start */
+};
+
+/*
+ * What the API can ask of a VM; all on the control thread, and of a VM in the state
+ * that the name suggests: the API checks.  0, or -errno with a message for the client.
+ * Members that are NULL are refused: this VM cannot do that.
+ */
+struct api_vm;
+struct api_vm_ops {
+	enum api_state (*state)(struct api_vm *);
+	u64  (*uptime_ms)(struct api_vm *);		/* since it was started */
+	int  (*check_file)(struct api_vm *, const char *what, const char *path, struct err *);
+	int  (*check_disk)(struct api_vm *, const struct disk_config *, struct err *);
+	/* As *config says.  After a failure it can be tried again. */
+	int  (*start)(struct api_vm *, struct err *);
+	int  (*pause)(struct api_vm *, struct err *);	/* all of these three: idempotent */
+	int  (*resume)(struct api_vm *, struct err *);
+	int  (*stop)(struct api_vm *, struct err *);	/* at once; also before the start */
+	int  (*power_button)(struct api_vm *, struct err *);
+	int  (*console)(struct api_vm *, char *text, size_t room);	/* where it is */
+	int  (*disk)(struct api_vm *, unsigned index, struct api_disk *, struct err *);
+	int  (*disk_snapshot)(struct api_vm *, unsigned index, const char *name, struct err *);
+	int  (*disk_resize)(struct api_vm *, unsigned index, u64 size, struct err *);
+	int  (*disk_replace)(struct api_vm *, unsigned index, const char *path, struct err *);
+	int  (*disk_limit)(struct api_vm *, unsigned index, const struct limit_config *,
+			   struct err *);
+	int  (*net_limit)(struct api_vm *, unsigned index, const struct limit_config *rx,
+			  const struct limit_config *tx, struct err *);
+};
+struct api_vm {
+	const struct api_vm_ops *ops;
+	struct config *config;		/* changed by requests, until the start */
+};
+
+struct api_options {
+	const char *app, *version;	/* what a client is told that it speaks to */
+	const char *id;
+	u64 max_body;			/* bytes */
+	u64 start_time_us, start_time_cpu_us, parent_cpu_time_us;	/* for the metrics; 0: not known */
+};
+
+enum { API_MAX_BODY = 51200 };
+/* Of the published definition that this follows. */
+#define API_VERSION	"1.17.0"
+
+struct api;
+/* Text in options is copied. */
+int  api_new(struct api **, struct loop *, struct api_vm *, const struct api_options *,
+	     struct err *) must_check;
+void api_free(struct api *);		/* not from within a request; NULL is allowed */
+/* now: the HTTP library is loaded at once, else for the first client. */
+int  api_listen(struct api *, const char *path, bool now, struct err *) must_check;
+
+/* One request, without a socket: its status.  *answer is new, NULL: none. */
+int  api_request(struct api *, const char *method, const char *path, const char *body, size_t len,
+		 json_t **answer);
+/* A file of the published definition's FullVmConfiguration; the VM is not started. */
+int  api_read_file(struct api *, const char *path, struct err *) must_check;

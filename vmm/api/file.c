@@ -1,0 +1,92 @@
+/* file.c: a whole configuration in one file, as Firecracker's --config-file has it. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "vmm/api/route.h"
+
+/* A section is a request, in this order; of a list each item is one. */
+static const struct {
+	const char *name, *path;
+} sections[] = {
+	{ "logger", "/logger" }, { "metrics", "/metrics" },
+	{ "machine-config", "/machine-config" }, { "cpu-config", "/cpu-config" },
+	{ "boot-source", "/boot-source" }, { "drives", "/drives/{drive_id}" },
+	{ "network-interfaces", "/network-interfaces/{iface_id}" }, { "vsock", "/vsock" },
+	{ "balloon", "/balloon" }, { "mmds-config", "/mmds/config" }, { "entropy", "/entropy" },
+	{ "serial", "/serial" }, { "pmem", "/pmem/{id}" }, { "memory-hotplug", "/hotplug/memory" },
+};
+
+static const struct route *find_put(const char *path)
+{
+	for (unsigned i = 0; i < api_nr_routes; i++)
+		if (!strcmp(api_routes[i].path, path) && !strcmp(api_routes[i].method, "PUT"))
+			return &api_routes[i];
+	return NULL;
+}
+
+static int put(struct api *a, const struct route *r, const json_t *body, struct err *err)
+{
+	struct call call = { .route = r, .body = body };
+	struct seen seen = { 0 };
+	int rc = json_read(r->body, body, NULL, &seen, err);
+
+	if (rc)
+		return rc;
+	if (r->lacks)
+		return err_set(err, -ENOTSUP, "this version of vmm does not have %s", r->lacks);
+	if (r->id)
+		snprintf(call.id, sizeof(call.id), "%s",
+			 json_string_value(json_object_get(body, r->id)));
+	rc = r->handle(a, &call);
+	return rc ? err_set(err, rc, "%s", call.err.msg) : 0;
+}
+
+static int put_section(struct api *a, unsigned s, const json_t *body, struct err *err)
+{
+	const struct route *r = find_put(sections[s].path);
+	const json_t *item;
+	size_t i;
+	int rc = 0;
+
+	if (!r->id) {
+		rc = put(a, r, body, err);
+		return rc ? err_prefix(err, "%s: ", sections[s].name) : 0;
+	}
+	if (!json_is_array(body))
+		return err_set(err, -EINVAL, "%s: must be a list", sections[s].name);
+	json_array_foreach(body, i, item) {
+		rc = put(a, r, item, err);
+		if (rc)
+			return err_prefix(err, "%s[%zu]: ", sections[s].name, i);
+	}
+	return 0;
+}
+
+static int apply(struct api *a, const json_t *root, struct err *err)
+{
+	struct seen seen = { 0 };
+	int rc = json_read(&api_file_schema, root, NULL, &seen, err);
+
+	for (unsigned s = 0; s < ARRAY_SIZE(sections) && !rc; s++) {
+		const json_t *body = json_object_get(root, sections[s].name);
+
+		if (body && !json_is_null(body))
+			rc = put_section(a, s, body, err);
+	}
+	return rc;
+}
+
+int api_read_file(struct api *a, const char *path, struct err *err)
+{
+	json_error_t why;
+	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
+	int rc;
+
+	if (!root && why.line > 0)
+		return err_set(err, -EINVAL, "%s: line %d: %s", path, why.line, why.text);
+	if (!root)
+		return err_set(err, -ENOENT, "%s", why.text);
+	rc = apply(a, root, err);
+	json_decref(root);
+	return rc ? err_prefix(err, "%s: ", path) : 0;
+}

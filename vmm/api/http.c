@@ -1,0 +1,316 @@
+/* http.c: HTTP/1.1 over a unix socket (RFC 9112), by libmicrohttpd in the loop's epoll. */
+#include "vmm/api/http.h"
+#include <dlfcn.h>
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "vmm/core/log.h"
+#include "vmm/core/socket.h"
+
+/* A body that is too long is read to its end, so that its sender gets to read the answer;
+ * but not for ever. */
+#define DRAIN_MAX	(8 * MIB)
+
+/* Loaded, not linked: it brings a TLS library along, which few starts should pay for. */
+#define FUNCTIONS(X) \
+	X(start_daemon) X(stop_daemon) X(run) X(get_timeout) X(get_daemon_info) \
+	X(get_connection_info) X(lookup_connection_value) X(create_response_from_buffer) \
+	X(add_response_header) X(queue_response) X(destroy_response)
+#define MEMBER(name)	__typeof__(&MHD_##name) name;
+static struct { FUNCTIONS(MEMBER) } mhd;
+
+struct connection {
+	int fd;				/* -1: free */
+	u64 used;			/* when it last asked for something, by http->clock */
+};
+
+struct http {
+	struct http_user user;
+	struct loop *loop;
+	struct watch watch;		/* of listen_fd, later of the library's epoll */
+	struct task again;
+	int listen_fd;			/* the library's, once there is a daemon */
+	char *path;
+	struct MHD_Daemon *daemon;
+	/* Those that are told to go are still there for a while. */
+	struct connection connection[2 * HTTP_CONNECTIONS];
+	u64 clock;
+};
+
+/* What has come of a request so far. */
+struct upload {
+	char *data;
+	size_t len;
+	u64 dropped;
+};
+
+/* --- connections ---------------------------------------------------------------------- */
+
+/* The fd is the library's, which closes it when it finds it shut. */
+static void make_room(struct http *h)
+{
+	struct connection *oldest = NULL;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(h->connection); i++) {
+		struct connection *c = &h->connection[i];
+
+		if (c->fd < 0 || !c->used)
+			continue;
+		n++;
+		if (!oldest || c->used < oldest->used)
+			oldest = c;
+	}
+	if (n > HTTP_CONNECTIONS) {
+		shutdown(oldest->fd, SHUT_RDWR);
+		oldest->used = 0;
+	}
+}
+
+static void connected(void *arg, struct MHD_Connection *mc, void **context,
+		      enum MHD_ConnectionNotificationCode what)
+{
+	struct http *h = arg;
+	struct connection *c = *context;
+
+	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+		if (c)
+			c->fd = -1;
+		return;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(h->connection) && !c; i++)
+		if (h->connection[i].fd < 0)
+			c = &h->connection[i];
+	if (!c)
+		return;
+	c->fd = mhd.get_connection_info(mc, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	c->used = ++h->clock;
+	*context = c;
+	make_room(h);
+}
+
+/* --- requests -------------------------------------------------------------------------- */
+
+static enum MHD_Result take(struct http *h, struct upload *u, const char *data, size_t len)
+{
+	char *more;
+
+	if (u->dropped || u->len + len > h->user.max_body) {
+		u->dropped += len;
+		return u->dropped <= DRAIN_MAX ? MHD_YES : MHD_NO;
+	}
+	more = realloc(u->data, u->len + len + 1);
+	if (!more)
+		return MHD_NO;
+	memcpy(more + u->len, data, len);
+	u->data = more;
+	u->len += len;
+	u->data[u->len] = 0;
+	return MHD_YES;
+}
+
+static enum MHD_Result reply(struct MHD_Connection *mc, struct http_answer *a)
+{
+	struct MHD_Response *r;
+	enum MHD_Result rc;
+
+	r = mhd.create_response_from_buffer(a->body ? strlen(a->body) : 0, a->body,
+					    a->body ? MHD_RESPMEM_MUST_FREE :
+						      MHD_RESPMEM_PERSISTENT);
+	if (!r) {
+		free(a->body);
+		return MHD_NO;
+	}
+	mhd.add_response_header(r, "Server", "vmm");
+	if (a->body)
+		mhd.add_response_header(r, "Content-Type", "application/json");
+	if (a->deprecated)
+		mhd.add_response_header(r, "Deprecation", "true");
+	rc = mhd.queue_response(mc, a->status, r);
+	mhd.destroy_response(r);
+	return rc;
+}
+
+/* "http://host/path", as proxies are asked: the same as "/path". */
+static const char *path_of(const char *url)
+{
+	const char *slash;
+
+	if (strncasecmp(url, "http://", 7))
+		return url;
+	slash = strchr(url + 7, '/');
+	return slash ? slash : "/";
+}
+
+/* Called with the headers, with each piece of the body, and when all is there. */
+static enum MHD_Result handle(void *arg, struct MHD_Connection *mc, const char *url,
+			      const char *method, const char *version, const char *data,
+			      size_t *len, void **context)
+{
+	struct http *h = arg;
+	struct upload *u = *context;
+	struct http_answer answer = { .status = MHD_HTTP_INTERNAL_SERVER_ERROR };
+	const union MHD_ConnectionInfo *info;
+	struct connection *c;
+
+	(void)version;
+	if (!u) {
+		*context = calloc(1, sizeof(*u));
+		return *context ? MHD_YES : MHD_NO;
+	}
+	if (*len) {
+		size_t n = *len;
+
+		*len = 0;
+		return take(h, u, data, n);
+	}
+	h->user.serve(h->user.arg, &(struct http_request){
+		.method = method, .path = path_of(url), .body = u->data ?: "",
+		.len = u->len, .too_long = u->dropped,
+	}, &answer);
+	info = mhd.get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	c = info ? info->socket_context : NULL;
+	if (c && c->used)
+		c->used = ++h->clock;
+	return reply(mc, &answer);
+}
+
+/* Also of one whose client died in the middle of it. */
+static void completed(void *arg, struct MHD_Connection *mc, void **context,
+		      enum MHD_RequestTerminationCode how)
+{
+	struct upload *u = *context;
+
+	(void)arg;
+	(void)mc;
+	(void)how;
+	if (u)
+		free(u->data);
+	free(u);
+	*context = NULL;
+}
+
+/* --- the library ------------------------------------------------------------------------- */
+
+static int load(struct err *err)
+{
+	void *lib;
+
+	if (mhd.start_daemon)
+		return 0;
+	lib = dlopen("libmicrohttpd.so.12", RTLD_NOW | RTLD_LOCAL);
+	if (!lib)
+		return err_set(err, -ENOENT, "the API needs the library libmicrohttpd.so.12: install "
+			       "libmicrohttpd12");
+#define LOAD(name) \
+	mhd.name = (__typeof__(mhd.name))dlsym(lib, "MHD_" #name); \
+	if (!mhd.name) { \
+		mhd.start_daemon = NULL; \
+		return err_set(err, -ENOENT, "libmicrohttpd.so.12 has no MHD_" #name); \
+	}
+	FUNCTIONS(LOAD)
+	return 0;
+}
+
+static void run(struct http *h)
+{
+	MHD_UNSIGNED_LONG_LONG wait;
+
+	mhd.run(h->daemon);
+	/* What it has read already, no descriptor tells of any more. */
+	if (mhd.get_timeout(h->daemon, &wait) == MHD_YES && !wait)
+		loop_post(h->loop, &h->again);
+}
+
+static void run_again(struct task *t)
+{
+	struct http *h = container_of(t, struct http, again);
+
+	run(h);
+}
+
+static void ready(struct watch *w, u32 events)
+{
+	struct http *h = container_of(w, struct http, watch);
+	struct err err;
+
+	(void)events;
+	if (h->daemon) {
+		run(h);
+	} else if (http_load(h, &err)) {
+		log_err("api: %s", err.msg);
+		watch_stop(w);
+	} else {
+		run(h);
+	}
+}
+
+int http_load(struct http *h, struct err *err)
+{
+	const union MHD_DaemonInfo *info;
+	int rc = h->daemon ? 0 : load(err);
+
+	if (rc || h->daemon)
+		return rc;
+	h->daemon = mhd.start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, handle, h,
+				     MHD_OPTION_LISTEN_SOCKET, h->listen_fd,
+				     MHD_OPTION_CONNECTION_LIMIT, ARRAY_SIZE(h->connection),
+				     MHD_OPTION_NOTIFY_CONNECTION, connected, h,
+				     MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
+				     MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+	info = h->daemon ? mhd.get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+	if (!info)
+		return err_set(err, -EIO, "the library libmicrohttpd could not start");
+	watch_stop(&h->watch);
+	rc = watch_start(&h->watch, h->loop, info->epoll_fd, EPOLLIN);
+	return rc ? err_set(err, rc, "the library libmicrohttpd: %s", strerror(-rc)) : 0;
+}
+
+int http_listen(struct http **out, struct loop *loop, const char *path,
+		const struct http_user *user, struct err *err)
+{
+	struct http *h = calloc(1, sizeof(*h));
+	int rc;
+
+	if (!h || !(h->path = strdup(path))) {
+		free(h);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	h->user = *user;
+	h->loop = loop;
+	h->watch.ready = ready;
+	h->again.run = run_again;
+	for (unsigned i = 0; i < ARRAY_SIZE(h->connection); i++)
+		h->connection[i] = (struct connection){ .fd = -1 };
+	rc = socket_listen(path, &h->listen_fd, err);
+	if (rc) {
+		free(h->path);
+		free(h);
+		return rc;
+	}
+	rc = watch_start(&h->watch, loop, h->listen_fd, EPOLLIN);
+	if (rc) {
+		http_close(h);
+		return err_set(err, rc, "%s: %s", path, strerror(-rc));
+	}
+	*out = h;
+	return 0;
+}
+
+void http_close(struct http *h)
+{
+	if (!h)
+		return;
+	watch_stop(&h->watch);
+	unlink(h->path);
+	if (h->daemon)
+		mhd.stop_daemon(h->daemon);
+	else
+		close(h->listen_fd);
+	free(h->path);
+	free(h);
+}

@@ -1,0 +1,231 @@
+/* json.c: JSON objects into structs and back, by tables. */
+#include "vmm/api/json.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "vmm/config.h"
+
+/* --- what is wrong ------------------------------------------------------------------------ */
+
+static int unknown_field(const struct schema *s, const char *name, struct err *err)
+{
+	const char *names[32], *near;
+	unsigned n = MIN(s->nr, ARRAY_SIZE(names));
+	char list[256] = "";
+
+	for (unsigned i = 0; i < n; i++) {
+		names[i] = s->fields[i].name;
+		snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", i ? ", " : "",
+			 names[i]);
+	}
+	near = config_nearest(name, names, n);
+	if (near)
+		return err_set(err, -EINVAL, "unknown field '%s'; did you mean '%s'?", name, near);
+	return err_set(err, -EINVAL, "unknown field '%s'; known: %s", name, list);
+}
+
+static int wrong_kind(const struct field *f, const char *kind, struct err *err)
+{
+	return err_set(err, -EINVAL, "field '%s' must be %s", f->name, kind);
+}
+
+static int wrong_word(const struct field *f, const char *word, struct err *err)
+{
+	char list[256] = "";
+
+	for (unsigned i = 0; f->words[i]; i++)
+		snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", i ? ", " : "",
+			 f->words[i]);
+	return err_set(err, -EINVAL, "field '%s': '%s' is none of %s", f->name, word, list);
+}
+
+/* --- reading ---------------------------------------------------------------------------------- */
+
+static int read_number(const struct field *f, const json_t *v, u64 *into, struct err *err)
+{
+	u64 max = f->max ? f->max : INT64_MAX;
+	json_int_t n = json_integer_value(v);
+
+	if (!json_is_integer(v))
+		return wrong_kind(f, "a whole number", err);
+	if (n < 0 || (u64)n < f->min || (u64)n > max)
+		return err_set(err, -EINVAL, f->max ? "field '%s': %lld is not between %llu and %llu" :
+			       "field '%s': %lld is less than %llu", f->name, (long long)n,
+			       (unsigned long long)f->min, (unsigned long long)f->max);
+	if (into)
+		*into = n;
+	return 0;
+}
+
+static int read_word(const struct field *f, const json_t *v, unsigned *into, struct err *err)
+{
+	const char *word = json_string_value(v);
+
+	if (!word)
+		return wrong_kind(f, "text", err);
+	for (unsigned i = 0; f->words[i]; i++)
+		if (!(f->any_case ? strcasecmp : strcmp)(word, f->words[i])) {
+			if (into)
+				*into = i;
+			return 0;
+		}
+	return wrong_word(f, word, err);
+}
+
+static int read_texts(const struct field *f, const json_t *v, struct err *err)
+{
+	const json_t *item;
+	const char *key;
+	size_t i;
+
+	if (f->kind == FIELD_TEXTS ? !json_is_array(v) : !json_is_object(v))
+		return wrong_kind(f, f->kind == FIELD_TEXTS ? "a list of text" :
+				  "an object with text in it", err);
+	json_array_foreach(v, i, item)
+		if (!json_is_string(item))
+			return wrong_kind(f, "a list of text", err);
+	json_object_foreach((json_t *)(uintptr_t)v, key, item)
+		if (!json_is_string(item))
+			return wrong_kind(f, "an object with text in it", err);
+	return 0;
+}
+
+static int read_objects(const struct field *f, const json_t *v, struct seen *seen, struct err *err)
+{
+	const json_t *item;
+	size_t i;
+	int rc = 0;
+
+	if (!json_is_array(v))
+		return wrong_kind(f, "a list of objects", err);
+	json_array_foreach(v, i, item) {
+		rc = json_read(f->object, item, NULL, seen, err);
+		if (rc)
+			return err_prefix(err, "%s[%zu]: ", f->name, i);
+	}
+	return 0;
+}
+
+static int read_object(const struct field *f, const json_t *v, void *into, struct seen *seen,
+		       struct err *err)
+{
+	struct seen inside = { 0 };
+	int rc = json_read(f->object, v, into, &inside, err);
+
+	if (rc)
+		return err_prefix(err, "%s: ", f->name);
+	seen->deprecated |= inside.deprecated;
+	if (into)
+		*(bool *)into = true;
+	return 0;
+}
+
+static int read_field(const struct field *f, const json_t *v, void *into, struct seen *seen,
+		      struct err *err)
+{
+	int rc = 0;
+
+	switch (f->kind) {
+	case FIELD_BOOL:
+		if (!json_is_boolean(v))
+			return wrong_kind(f, "true or false", err);
+		if (into)
+			*(bool *)into = json_is_true(v);
+		return 0;
+	case FIELD_NUMBER:
+		return read_number(f, v, into, err);
+	case FIELD_TEXT:
+		if (!json_is_string(v))
+			return wrong_kind(f, "text", err);
+		if (into)
+			*(const char **)into = json_string_value(v);
+		return 0;
+	case FIELD_WORD:
+		return read_word(f, v, into, err);
+	case FIELD_OBJECT:
+		return read_object(f, v, into, seen, err);
+	case FIELD_OBJECTS:
+		rc = read_objects(f, v, seen, err);
+		break;
+	case FIELD_TEXTS:
+	case FIELD_TEXT_MAP:
+		rc = read_texts(f, v, err);
+		break;
+	case FIELD_ANY:
+		break;
+	}
+	if (!rc && into)
+		*(const json_t **)into = v;
+	return rc;
+}
+
+static const struct field *find_field(const struct schema *s, const char *name)
+{
+	for (unsigned i = 0; i < s->nr; i++)
+		if (!strcmp(s->fields[i].name, name))
+			return &s->fields[i];
+	return NULL;
+}
+
+int json_read(const struct schema *s, const json_t *from, void *into, struct seen *seen,
+	      struct err *err)
+{
+	const char *name;
+	json_t *v;
+
+	if (!json_is_object(from))
+		return err_set(err, -EINVAL, "not an object: {...}");
+	if (!s->nr)
+		return 0;
+	json_object_foreach((json_t *)(uintptr_t)from, name, v) {
+		const struct field *f = find_field(s, name);
+		int rc;
+
+		if (!f)
+			return unknown_field(s, name, err);
+		if (json_is_null(v) && f->nullable)
+			continue;
+		rc = read_field(f, v, into ? (char *)into + f->offset : NULL, seen, err);
+		if (rc)
+			return rc;
+		seen->given++;
+		seen->deprecated |= f->deprecated;
+	}
+	for (unsigned i = 0; i < s->nr; i++)
+		if (s->fields[i].required && !json_object_get(from, s->fields[i].name))
+			return err_set(err, -EINVAL, "missing field '%s'", s->fields[i].name);
+	return 0;
+}
+
+/* --- writing ------------------------------------------------------------------------------------ */
+
+static json_t *write_field(const struct field *f, const void *from)
+{
+	switch (f->kind) {
+	case FIELD_BOOL:
+		return json_boolean(*(const bool *)from);
+	case FIELD_NUMBER:
+		return json_integer(*(const u64 *)from);
+	case FIELD_TEXT:
+		return *(const char *const *)from ? json_string(*(const char *const *)from) : NULL;
+	case FIELD_WORD:
+		return json_string(f->words[*(const unsigned *)from]);
+	case FIELD_OBJECT:
+		return *(const bool *)from ? json_write(f->object, from) : NULL;
+	default:
+		return json_incref(*(json_t *const *)from);
+	}
+}
+
+json_t *json_write(const struct schema *s, const void *from)
+{
+	json_t *o = json_object();
+
+	for (unsigned i = 0; i < s->nr && o; i++) {
+		json_t *v = write_field(&s->fields[i], (const char *)from + s->fields[i].offset);
+
+		if (v)
+			json_object_set_new(o, s->fields[i].name, v);
+	}
+	return o;
+}

@@ -1,0 +1,109 @@
+/* route.h: the table of requests, for those who answer them and for the tests. */
+#pragma once
+#include "vmm/api/api.h"
+#include "vmm/api/model.h"
+
+struct call;
+struct http;
+
+enum when { ANY_TIME, BEFORE_START, AFTER_START };
+
+struct route {
+	const char *method, *path;	/* "/drives/{drive_id}" */
+	enum when when;
+	const struct schema *body;	/* NULL: it may have none */
+	bool body_optional;
+	const char *id;			/* the field of the body that repeats what is in {} */
+	const struct schema *answer;	/* NULL: none, status 204 */
+	int (*handle)(struct api *, struct call *);
+	const char *lacks;		/* instead of handle: what there is not */
+	const char *metric;		/* under which name it is counted; NULL: it is not */
+};
+extern const struct route api_routes[];
+extern const unsigned api_nr_routes;
+
+struct call {
+	const struct route *route;
+	char id[80];			/* what stands for {...} in the path */
+	const json_t *body;
+	json_t *answer;			/* set by the handler, who passes it on */
+	bool deprecated;
+	struct err err;
+};
+
+enum { API_MAX_ROUTES = 80 };
+struct metrics {
+	int fd;				/* -1: nowhere */
+	char *path;
+	u64 count[API_MAX_ROUTES], fails[API_MAX_ROUTES];	/* since the last line, by route */
+	u64 deprecated;
+	struct timer timer;
+	bool emit_id;
+	json_t *properties;
+};
+
+struct api {
+	struct api_vm *vm;
+	struct api_options options;
+	char *app, *version, *id;	/* options' text */
+	struct loop *loop;
+	struct http *http;		/* NULL: no socket */
+	struct metrics metrics;
+	u64 started_us, started_cpu_us;	/* CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID */
+	/* What no machine needs to know, to be told again. */
+	struct api_machine machine;	/* but for vcpu_count, mem_size_mib */
+	struct api_logger logger;	/* log_path is ours */
+	bool has_logger, has_entropy;
+};
+
+/* The body, which was checked, into the struct of its schema. */
+void api_take(const struct call *, void *into);
+
+/* Handlers.  0, or -errno with a message: status 400, of -ENOENT below /vmm/v1: 404. */
+int api_get_instance(struct api *, struct call *);
+int api_get_version(struct api *, struct call *);
+int api_get_config(struct api *, struct call *);
+int api_put_action(struct api *, struct call *);
+int api_patch_vm(struct api *, struct call *);
+int api_get_machine(struct api *, struct call *);
+int api_put_machine(struct api *, struct call *);
+int api_patch_machine(struct api *, struct call *);
+int api_put_boot_source(struct api *, struct call *);
+int api_put_cpu_config(struct api *, struct call *);
+int api_put_drive(struct api *, struct call *);
+int api_patch_drive(struct api *, struct call *);
+int api_put_net(struct api *, struct call *);
+int api_patch_net(struct api *, struct call *);
+int api_put_logger(struct api *, struct call *);
+int api_put_metrics(struct api *, struct call *);
+int api_put_serial(struct api *, struct call *);
+int api_put_entropy(struct api *, struct call *);
+
+int api_own_get_vm(struct api *, struct call *);
+int api_own_start(struct api *, struct call *);
+int api_own_pause(struct api *, struct call *);
+int api_own_resume(struct api *, struct call *);
+int api_own_stop(struct api *, struct call *);
+int api_own_power_button(struct api *, struct call *);
+int api_own_get_disks(struct api *, struct call *);
+int api_own_snapshot(struct api *, struct call *);
+int api_own_resize(struct api *, struct call *);
+
+/* "this VM cannot be paused" */
+int api_cannot(struct call *, const char *what);
+
+/* --- logs.c --------------------------------------------------------------------------- */
+
+void    api_logs_open(struct api *);
+int     api_metrics_flush(struct api *, struct err *) must_check;	/* a line, now */
+void    api_logs_close(struct api *);		/* with a last line of metrics */
+json_t *api_metrics_json(const struct api *);	/* how it was configured; null */
+
+/* --- devices.c -------------------------------------------------------------------------- */
+
+/* What a disk is called: its id, or "disk0", ...  -1: there is none of that name. */
+struct disk_name { char text[80]; };
+struct disk_name api_disk_name(const struct config *, unsigned index);
+int     api_find_disk(const struct config *, const char *name);
+json_t *api_drives_json(const struct config *);
+json_t *api_nets_json(const struct config *);

@@ -1,0 +1,14 @@
+/* client.h: a request to the API of a VM. */
+#pragma once
+#include <jansson.h>
+#include "vmm/core/err.h"
+
+enum { CLIENT_PATIENCE_S = 60 };	/* a snapshot may take its time */
+
+/*
+ * body: JSON, NULL: none.  *answer: JSON that is the caller's, NULL: there was none.
+ * -EREMOTEIO: the VM refused, and says why in err; others: it was not reached, or is
+ * no such API.
+ */
+int client_call(const char *socket, const char *method, const char *path, const char *body,
+		unsigned patience_s, json_t **answer, struct err *) must_check;

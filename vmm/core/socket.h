@@ -1,0 +1,12 @@
+/* socket.h: unix stream sockets by their path. */
+#pragma once
+#include "vmm/core/base.h"
+#include "vmm/core/err.h"
+
+/* Both give a non-blocking descriptor, closed on exec.  The path is in every message. */
+
+/* One that nobody listens on any more is replaced: -EADDRINUSE if somebody does, or if
+ * there is a file of that name that is no socket. */
+int socket_listen(const char *path, int *fd, struct err *) must_check;
+/* -ENOENT, -ECONNREFUSED: nobody is there. */
+int socket_connect(const char *path, int *fd, struct err *) must_check;

@@ -1,0 +1,426 @@
+/* ctl.c: 'vmm ctl', 'ps', 'stop', 'pause', 'resume': what to do with VMs that run. */
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "vmm/client.h"
+#include "vmm/commands.h"
+#include "vmm/config.h"
+#include "vmm/core/log.h"
+#include "vmm/disk.h"
+#include "vmm/pidfile.h"
+#include "vmm/registry.h"
+
+enum { LOOK_PATIENCE_S = 2 };
+
+static int misused(const char *command, const char *fmt, ...)
+{
+	char text[400];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	log_err("%s: %s", command, text);
+	return EXIT_USAGE;
+}
+
+/* Nobody of that name or at that socket, or a request that makes no sense. */
+static int failed(const struct err *err)
+{
+	log_err("%s", err->msg);
+	return err->code == -ENOENT || err->code == -ECONNREFUSED || err->code == -EREMOTEIO ?
+		EXIT_USAGE : EXIT_RUNTIME;
+}
+
+static int print_json(const json_t *root)
+{
+	json_dumpf(root, stdout, JSON_INDENT(2));
+	putchar('\n');
+	return EXIT_OK;
+}
+
+static const char *text_of(const json_t *o, const char *key)
+{
+	return json_string_value(json_object_get(o, key)) ?: "-";
+}
+
+static u64 number_of(const json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+struct span_text { char text[16]; };
+static struct span_text span_text(u64 ms)
+{
+	u64 s = ms / 1000;
+	struct span_text t;
+
+	if (s < 60)
+		snprintf(t.text, sizeof(t.text), "%us", (unsigned)s);
+	else if (s < 3600)
+		snprintf(t.text, sizeof(t.text), "%um%02us", (unsigned)(s / 60), (unsigned)(s % 60));
+	else if (s < 86400)
+		snprintf(t.text, sizeof(t.text), "%uh%02um", (unsigned)(s / 3600),
+			 (unsigned)(s / 60 % 60));
+	else
+		snprintf(t.text, sizeof(t.text), "%ud%02uh", (unsigned)(s / 86400),
+			 (unsigned)(s / 3600 % 24));
+	return t;
+}
+
+/* --- vmm ps ---------------------------------------------------------------------------------- */
+
+/* One that does not answer is there all the same. */
+static json_t *ask(const struct registered *r)
+{
+	json_t *info;
+
+	if (!client_call(r->socket, "GET", "/vmm/v1/vm", NULL, LOOK_PATIENCE_S, &info, NULL) && info)
+		return info;
+	return json_pack("{s:s, s:i, s:s}", "name", r->name, "pid", (int)r->pid, "state", "unknown");
+}
+
+static void print_vm(const json_t *vm)
+{
+	bool known = json_object_get(vm, "cpus");
+
+	printf("%-20s %8d  %-12s", text_of(vm, "name"), (int)number_of(vm, "pid"),
+	       text_of(vm, "state"));
+	if (known)
+		printf(" %4d %8s %8s  %s", (int)number_of(vm, "cpus"),
+		       disk_size_text(number_of(vm, "memory_bytes")).text,
+		       span_text(number_of(vm, "uptime_ms")).text, text_of(vm, "console"));
+	putchar('\n');
+}
+
+int command_ps(int argc, char **argv)
+{
+	bool json = argc == 1 && !strcmp(argv[0], "--json");
+	struct registered *list;
+	json_t *all, *vm;
+	struct err err;
+	unsigned nr;
+	size_t i;
+
+	if (argc == 1 && (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))) {
+		puts("usage: vmm ps [--json]\nlist the VMs that run under a name (--name)\n\noptions:\n"
+		     "  --json                 for programs\n  --help                 also -h");
+		return EXIT_OK;
+	}
+	if (argc && !json)
+		return misused("ps", "'%s' is not an option; usage: vmm ps [--json]", argv[0]);
+	if (registry_list(&list, &nr, &err))
+		return failed(&err);
+	all = json_array();
+	for (i = 0; i < nr; i++)
+		json_array_append_new(all, ask(&list[i]));
+	free(list);
+	if (json) {
+		print_json(all);
+	} else {
+		printf("%-20s %8s  %-12s %4s %8s %8s  %s\n", "NAME", "PID", "STATE", "CPUS", "MEMORY",
+		       "UPTIME", "CONSOLE");
+		json_array_foreach(all, i, vm)
+			print_vm(vm);
+	}
+	json_decref(all);
+	return EXIT_OK;
+}
+
+/* --- vmm stop, pause, resume ------------------------------------------------------------------- */
+
+static int request(const char *socket, const char *method, const char *path, const char *body)
+{
+	json_t *answer;
+	struct err err;
+
+	if (client_call(socket, method, path, body, CLIENT_PATIENCE_S, &answer, &err))
+		return failed(&err);
+	json_decref(answer);
+	return EXIT_OK;
+}
+
+static int find(const char *name, struct registered *r)
+{
+	struct err err;
+
+	return registry_find(r, name, &err) ? failed(&err) : EXIT_OK;
+}
+
+/* NAME, and of stop --force. */
+static int one_name(const char *command, int argc, char **argv, const char *what, bool *force,
+		    struct registered *r)
+{
+	const char *name = NULL;
+
+	for (int i = 0; i < argc; i++) {
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+			printf("usage: vmm %s%s NAME\n%s\n\noptions:\n", command,
+			       force ? " [--force]" : "", what);
+			if (force)
+				puts("  --force                do not ask the guest");
+			puts("  --help                 also -h");
+			return -1;
+		}
+		if (force && !strcmp(argv[i], "--force"))
+			*force = true;
+		else if (argv[i][0] == '-')
+			return misused(command, "unknown option '%s'; 'vmm %s --help' lists all",
+				       argv[i], command);
+		else if (name)
+			return misused(command, "one word too many: '%s'", argv[i]);
+		else
+			name = argv[i];
+	}
+	return name ? find(name, r) : misused(command, "no NAME; 'vmm ps' lists them");
+}
+
+int command_pause(int argc, char **argv)
+{
+	struct registered r;
+	int status = one_name("pause", argc, argv, "stop the VM's processors and devices, for a while",
+			      NULL, &r);
+
+	return status ? MAX(status, 0) : request(r.socket, "POST", "/vmm/v1/vm/pause", NULL);
+}
+
+int command_resume(int argc, char **argv)
+{
+	struct registered r;
+	int status = one_name("resume", argc, argv, "let a paused VM go on", NULL, &r);
+
+	return status ? MAX(status, 0) : request(r.socket, "POST", "/vmm/v1/vm/resume", NULL);
+}
+
+/* SIGTERM is the power button, pressed until the guest listens or 30 s are over. */
+int command_stop(int argc, char **argv)
+{
+	struct registered r;
+	char pid[PATH_MAX], *end;
+	bool force = false;
+	int status = one_name("stop", argc, argv, "switch the VM off, and wait until it is; without "
+			      "--force\nby its power button, for 30 s", &force, &r);
+
+	if (status)
+		return MAX(status, 0);
+	if (force)
+		status = request(r.socket, "POST", "/vmm/v1/vm/stop", NULL);
+	else if (kill(r.pid, SIGTERM) && errno != ESRCH)
+		status = misused("stop", "process %d: %s", (int)r.pid, strerror(errno));
+	snprintf(pid, sizeof(pid), "%s", r.socket);
+	end = strrchr(pid, '/');
+	if (!status && end && (size_t)(end - pid) + sizeof("/pid") <= sizeof(pid)) {
+		strcpy(end, "/pid");
+		pidfile_wait(pid);
+	}
+	return status;
+}
+
+/* --- vmm ctl ------------------------------------------------------------------------------------ */
+
+struct ctl {
+	const char *socket;
+	const char *word[2];
+	bool json;
+};
+
+static int call(const struct ctl *c, const char *method, const char *path, const char *body,
+		json_t **answer)
+{
+	struct err err;
+
+	return client_call(c->socket, method, path, body, CLIENT_PATIENCE_S, answer, &err) ?
+		failed(&err) : EXIT_OK;
+}
+
+static int show_info(const struct ctl *c)
+{
+	json_t *info;
+	int status = call(c, "GET", "/vmm/v1/vm", NULL, &info);
+	const char *key;
+	json_t *v;
+
+	if (status)
+		return status;
+	if (c->json)
+		print_json(info);
+	else
+		json_object_foreach(info, key, v) {
+			if (json_is_string(v))
+				printf("%-14s %s\n", key, json_string_value(v));
+			else
+				printf("%-14s %lld\n", key, (long long)json_integer_value(v));
+		}
+	json_decref(info);
+	return EXIT_OK;
+}
+
+static int show_disks(const struct ctl *c)
+{
+	json_t *root, *disk;
+	int status = call(c, "GET", "/vmm/v1/disks", NULL, &root);
+	size_t i;
+
+	if (status)
+		return status;
+	if (c->json) {
+		print_json(root);
+	} else {
+		printf("%-20s %8s  %-4s %s\n", "DISK", "SIZE", "", "FILE");
+		json_array_foreach(json_object_get(root, "disks"), i, disk)
+			printf("%-20s %8s  %-4s %s\n", text_of(disk, "disk"),
+			       disk_size_text(number_of(disk, "size")).text,
+			       json_is_true(json_object_get(disk, "read_only")) ? "ro" : "rw",
+			       text_of(disk, "path"));
+	}
+	json_decref(root);
+	return EXIT_OK;
+}
+
+static int of_disk(const struct ctl *c, const char *method, const char *format, json_t *body)
+{
+	char *path = NULL, *text = json_dumps(body, 0);
+	int status = EXIT_RUNTIME;
+
+	if (text && asprintf(&path, format, c->word[0]) >= 0)
+		status = request(c->socket, method, path, text);
+	free(path);
+	free(text);
+	json_decref(body);
+	return status;
+}
+
+static int take_snapshot(const struct ctl *c)
+{
+	return of_disk(c, "POST", "/vmm/v1/disks/%s/snapshots",
+		       json_pack("{s:s}", "name", c->word[1]));
+}
+
+static int resize(const struct ctl *c)
+{
+	struct err err;
+	u64 size;
+
+	if (config_parse_size(c->word[1], 1, &size, &err))
+		return misused("ctl resize", "%s", err.msg);
+	return of_disk(c, "PATCH", "/vmm/v1/disks/%s", json_pack("{s:I}", "size", (json_int_t)size));
+}
+
+static const struct verb {
+	const char *name, *words;
+	int min, max;			/* of words */
+	const char *help;
+	const char *method, *path;	/* path NULL: the first word, with the second as body */
+	int (*run)(const struct ctl *);	/* instead */
+} verbs[] = {
+	{ "info", "", 0, 0, "what it is, and how it is", .run = show_info },
+	{ "start", "", 0, 0, "start one that waits for this",
+	  .method = "POST", .path = "/vmm/v1/vm/start" },
+	{ "pause", "", 0, 0, "stop its processors and devices, for a while",
+	  .method = "POST", .path = "/vmm/v1/vm/pause" },
+	{ "resume", "", 0, 0, "let it go on", .method = "POST", .path = "/vmm/v1/vm/resume" },
+	{ "power-button", "", 0, 0, "ask the guest to switch off",
+	  .method = "POST", .path = "/vmm/v1/vm/power-button" },
+	{ "stop", "", 0, 0, "end it at once", .method = "POST", .path = "/vmm/v1/vm/stop" },
+	{ "disks", "", 0, 0, "list its disks", .run = show_disks },
+	{ "snapshot", "DISK NAME", 2, 2, "keep a disk as it is now, and go on in a delta",
+	  .run = take_snapshot },
+	{ "resize", "DISK SIZE", 2, 2, "make a disk larger", .run = resize },
+	{ "get", "PATH", 1, 1, "any request of the API: print what is there", .method = "GET" },
+	{ "put", "PATH JSON", 1, 2, "the same, with a body", .method = "PUT" },
+	{ "patch", "PATH JSON", 1, 2, "", .method = "PATCH" },
+	{ "post", "PATH [JSON]", 1, 2, "", .method = "POST" },
+	{ "delete", "PATH", 1, 1, "", .method = "DELETE" },
+};
+
+static int run_verb(const struct verb *v, const struct ctl *c)
+{
+	json_t *answer;
+	int status;
+
+	if (v->run)
+		return v->run(c);
+	status = call(c, v->method, v->path ?: c->word[0], v->path ? NULL : c->word[1], &answer);
+	if (!status && answer)
+		print_json(answer);
+	if (!status)
+		json_decref(answer);
+	return status;
+}
+
+static int print_verbs(void)
+{
+	char left[40];
+
+	puts("vmm ctl speaks to a VM that runs, by the socket that --api-sock or its name gave it.\n\n"
+	     "usage: vmm ctl SOCKET|NAME VERB ...\n");
+	for (unsigned i = 0; i < ARRAY_SIZE(verbs); i++) {
+		snprintf(left, sizeof(left), "%s %s", verbs[i].name, verbs[i].words);
+		printf("  %-24s %s\n", left, verbs[i].help);
+	}
+	puts("\noptions:\n"
+	     "  --json                 for programs; of info and disks\n"
+	     "  --help                 also -h\n\n"
+	     "A word with a slash in it is a socket. See vmm(1).");
+	return EXIT_OK;
+}
+
+static const struct verb *find_verb(const char *name)
+{
+	const char *names[ARRAY_SIZE(verbs)], *near;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(verbs); i++) {
+		names[i] = verbs[i].name;
+		if (!strcmp(name, names[i]))
+			return &verbs[i];
+	}
+	near = config_nearest(name, names, ARRAY_SIZE(verbs));
+	misused("ctl", near ? "unknown verb '%s'; did you mean '%s'?" :
+		"unknown verb '%s'; 'vmm ctl --help' lists all", name, near);
+	return NULL;
+}
+
+int command_ctl(int argc, char **argv)
+{
+	struct ctl c = { 0 };
+	const struct verb *v;
+	struct registered r;
+	const char *word[4] = { NULL };
+	int n = 0, status;
+
+	for (int i = 0; i < argc; i++) {
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+			return print_verbs();
+		if (!strcmp(argv[i], "--json"))
+			c.json = true;
+		else if (!strncmp(argv[i], "--", 2))
+			return misused("ctl", "unknown option '%s'; 'vmm ctl --help' lists all",
+				       argv[i]);
+		else if (n == 4)
+			return misused("ctl", "one word too many: '%s'", argv[i]);
+		else
+			word[n++] = argv[i];
+	}
+	if (n < 2)
+		return misused("ctl", "no %s; usage: vmm ctl SOCKET|NAME VERB ...",
+			       n ? "VERB" : "SOCKET");
+	v = find_verb(word[1]);
+	if (!v)
+		return EXIT_USAGE;
+	if (n - 2 < v->min || n - 2 > v->max)
+		return misused("ctl", "usage: vmm ctl SOCKET|NAME %s %s", v->name, v->words);
+	c.word[0] = word[2];
+	c.word[1] = word[3];
+	if (strchr(word[0], '/')) {
+		c.socket = word[0];
+	} else {
+		status = find(word[0], &r);
+		if (status)
+			return status;
+		c.socket = r.socket;
+	}
+	return run_verb(v, &c);
+}

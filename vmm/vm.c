@@ -1,0 +1,305 @@
+/* vm.c: a VM's states: not started, running, paused, ended. */
+#include "vmm/vm.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "devices/block/blk.h"
+#include "devices/chardev.h"
+#include "vmm/commands.h"
+#include "vmm/control.h"
+#include "vmm/core/log.h"
+#include "vmm/machine.h"
+#include "vmm/pidfile.h"
+#include "vmm/registry.h"
+
+struct vm {
+	struct api_vm api_vm;
+	struct config *config;
+	struct resources r;
+	struct control control;
+	struct registry registry;
+	int pidfile;
+	struct api *api;		/* NULL: nobody asked for it */
+	bool bad_input;			/* it did not start for what the user gave */
+	u64 started_ns;
+};
+
+static struct vm *vm_of(struct api_vm *v)
+{
+	return container_of(v, struct vm, api_vm);
+}
+
+/* --- starting ---------------------------------------------------------------------------- */
+
+static int boot(struct vm *v, struct err *err)
+{
+	struct machine *m;
+	int rc = machine_new(&m, &v->r, &v->bad_input, err);
+
+	if (rc)
+		return rc;
+	rc = machine_start(m, err);
+	if (rc)
+		machine_free(m);
+	return rc;
+}
+
+/* After a failure nothing is open: it can be configured better, and tried again. */
+static int start(struct vm *v, struct err *err)
+{
+	int rc = resources_open(&v->r, err);
+
+	v->bad_input = rc;
+	if (rc)
+		return rc;
+	v->started_ns = now_ns();
+	rc = boot(v, err);
+	if (rc)
+		resources_close(&v->r);
+	return rc;
+}
+
+/* --- what the API asks -------------------------------------------------------------------- */
+
+static enum api_state state(struct api_vm *a)
+{
+	struct vm *v = vm_of(a);
+
+	return !v->r.machine ? API_NOT_STARTED : machine_is_paused(v->r.machine) ? API_PAUSED :
+	       API_RUNNING;
+}
+
+static u64 uptime_ms(struct api_vm *a)
+{
+	struct vm *v = vm_of(a);
+
+	return v->r.machine ? (now_ns() - v->started_ns) / 1000000 : 0;
+}
+
+static int check_file(struct api_vm *a, const char *what, const char *path, struct err *err)
+{
+	(void)a;
+	return resources_check_file(what, path, err);
+}
+
+static int check_disk(struct api_vm *a, const struct disk_config *d, struct err *err)
+{
+	u64 size;
+
+	(void)a;
+	return resources_disk_size(d, &size, err);
+}
+
+static int start_asked(struct api_vm *a, struct err *err)
+{
+	struct vm *v = vm_of(a);
+	int rc = 0;
+
+	if (!v->config->kernel)
+		rc = err_set(err, -EINVAL, "there is no kernel: PUT /boot-source names one");
+	if (!rc)
+		rc = config_check(v->config, err);
+	return rc ? rc : start(v, err);
+}
+
+static int pause_vm(struct api_vm *a, struct err *err)
+{
+	(void)err;
+	machine_pause(vm_of(a)->r.machine);
+	return 0;
+}
+
+static int resume(struct api_vm *a, struct err *err)
+{
+	(void)err;
+	machine_resume(vm_of(a)->r.machine);
+	return 0;
+}
+
+static int stop(struct api_vm *a, struct err *err)
+{
+	struct vm *v = vm_of(a);
+
+	(void)err;
+	if (v->r.machine)
+		machine_end(v->r.machine, OUTCOME_QUIT);
+	else
+		loop_stop(v->r.main_loop);
+	return 0;
+}
+
+static int power_button(struct api_vm *a, struct err *err)
+{
+	(void)err;
+	machine_press_power_button(vm_of(a)->r.machine);
+	return 0;
+}
+
+/* As --serial has it; what is relative there is not here. */
+static int console(struct api_vm *a, char *text, size_t room)
+{
+	struct vm *v = vm_of(a);
+	const char *where = v->config->serial ?: "stdio", *pty = chardev_pty(v->r.serial);
+	char *whole = strncmp(where, "unix:", 5) ? NULL : realpath(where + 5, NULL);
+
+	if (pty)
+		snprintf(text, room, "pty:%s", pty);
+	else
+		snprintf(text, room, "%s%s", whole ? "unix:" : "", whole ?: where);
+	free(whole);
+	return 0;
+}
+
+static int disk(struct api_vm *a, unsigned i, struct api_disk *d, struct err *err)
+{
+	struct vm *v = vm_of(a);
+
+	d->format = v->config->disk[i].format;
+	if (v->r.disk[i]) {
+		d->size = blk_info(v->r.disk[i]).size;
+		return 0;
+	}
+	return resources_disk_size(&v->config->disk[i], &d->size, err);
+}
+
+static int disk_snapshot(struct api_vm *a, unsigned i, const char *name, struct err *err)
+{
+	return machine_snapshot_disk(vm_of(a)->r.machine, i, name, err);
+}
+
+static int disk_resize(struct api_vm *a, unsigned i, u64 size, struct err *err)
+{
+	return machine_resize_disk(vm_of(a)->r.machine, i, size, err);
+}
+
+static int disk_limit(struct api_vm *a, unsigned i, const struct limit_config *l, struct err *err)
+{
+	(void)err;
+	limit_set(&vm_of(a)->r.limit[i], l);
+	return 0;
+}
+
+static const struct api_vm_ops ops = {
+	.state = state, .uptime_ms = uptime_ms, .check_file = check_file, .check_disk = check_disk,
+	.start = start_asked, .pause = pause_vm, .resume = resume, .stop = stop,
+	.power_button = power_button, .console = console, .disk = disk,
+	.disk_snapshot = disk_snapshot, .disk_resize = disk_resize, .disk_limit = disk_limit,
+};
+
+/* --- its whole life ------------------------------------------------------------------------ */
+
+static int status_of(enum outcome why, int code)
+{
+	switch (why) {
+	case OUTCOME_EXIT:
+		return code;
+	case OUTCOME_PANIC:
+		log_warn("the guest's kernel panicked");
+		return EXIT_GUEST_PANIC;
+	case OUTCOME_FATAL:
+	case OUTCOME_STOPPED:
+		return EXIT_RUNTIME;
+	default:
+		return EXIT_OK;
+	}
+}
+
+static int live(struct vm *v, struct err *err)
+{
+	int code, rc = v->config->kernel ? start(v, err) : 0;
+
+	while (!rc) {
+		enum outcome why;
+
+		loop_run(v->r.main_loop);
+		if (!v->r.machine)
+			return EXIT_OK;		/* told to go before it was started */
+		why = machine_outcome(v->r.machine, &code);
+		machine_free(v->r.machine);
+		if (why != OUTCOME_RESET || v->config->no_reboot)
+			return status_of(why, code);
+		rc = boot(v, err);
+	}
+	return v->bad_input ? EXIT_USAGE : EXIT_RUNTIME;
+}
+
+/* Without a place to write it down, a name is a name all the same. */
+static int enter(struct vm *v, struct err *err)
+{
+	int rc = registry_enter(&v->registry, v->config->name, err);
+
+	if (!rc || rc == -EBUSY)
+		return rc;
+	log_debug("%s", err->msg);
+	*err = (struct err){ 0 };
+	return 0;
+}
+
+static int open_api(struct vm *v, const struct vm_options *o, struct err *err)
+{
+	const char *path = v->config->api_sock;
+	bool named = v->registry.fd >= 0, waits;
+	char own[PATH_MAX];
+	int rc;
+
+	if (!path && !named && !o->prepare)
+		return 0;
+	rc = api_new(&v->api, v->r.main_loop, &v->api_vm, &o->api, err);
+	if (!rc && o->prepare)
+		rc = o->prepare(v->api, o->arg, err);
+	if (rc)
+		return rc;
+	waits = !v->config->kernel;
+	if (path) {
+		rc = api_listen(v->api, path, waits, err);
+		if (!rc && named)
+			registry_link_socket(&v->registry, path);
+	} else if (named) {
+		registry_socket(&v->registry, own);
+		rc = api_listen(v->api, own, false, err);
+	}
+	return rc ? err_prefix(err, "api-sock: ") : 0;
+}
+
+static int open_all(struct vm *v, const struct vm_options *o, struct err *err)
+{
+	const struct config *c = v->config;
+	int rc;
+
+	rc = c->pidfile ? pidfile_open(c->pidfile, &v->pidfile, err) : 0;
+	if (!rc && c->pidfile)
+		control_doom(c->pidfile);
+	if (!rc && o->named && c->name)
+		rc = enter(v, err);
+	if (!rc)
+		rc = resources_init(&v->r, c, err);
+	if (!rc)
+		rc = control_start(&v->control, &v->r, err);
+	return rc ? rc : open_api(v, o, err);
+}
+
+static void close_all(struct vm *v)
+{
+	control_doom(NULL);
+	pidfile_close(v->config->pidfile, v->pidfile);
+	control_stop(&v->control);
+	api_free(v->api);
+	registry_leave(&v->registry);
+	resources_fini(&v->r);
+}
+
+int vm_run(struct config *c, const struct vm_options *o, struct err *err)
+{
+	struct vm v = {
+		.api_vm = { .ops = &ops, .config = c }, .config = c, .control.fd = -1,
+		.registry.fd = -1, .pidfile = -1,
+	};
+	int status;
+
+	control_block_signals();
+	/* What the user named is not there, or not usable: EXIT_USAGE. */
+	status = open_all(&v, o, err) ? EXIT_USAGE : live(&v, err);
+	close_all(&v);
+	return status;
+}
