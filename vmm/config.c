@@ -847,6 +847,18 @@ void config_init(struct config *c)
 	c->log_level = LOG_INFO;
 }
 
+void config_forget_machine(struct config *c)
+{
+	for (unsigned i = 0; i < config_nr_options; i++)
+		if (config_options[i].is_list)
+			clear_list(c, &config_options[i]);
+	free(c->kernel);
+	free(c->initrd);
+	free(c->append);
+	free(c->cmdline);
+	c->kernel = c->initrd = c->append = c->cmdline = NULL;
+}
+
 void config_fini(struct config *c)
 {
 	for (unsigned i = 0; i < config_nr_options; i++)

@@ -29,6 +29,7 @@ struct disk_config {
 	/* By the API only: */
 	char *id, *partuuid;
 	bool is_root;			/* the kernel's command line is told */
+	bool is_base;			/* of a saved VM: a delta of it is to be made */
 	bool no_flush;			/* what the guest flushes need not be on the host's disk */
 	bool async;			/* told again, no more: aio below decides */
 };
@@ -72,6 +73,8 @@ extern const unsigned config_nr_options;
 
 void config_init(struct config *);		/* the defaults */
 void config_fini(struct config *);
+/* As before any kernel, disk or network was named. */
+void config_forget_machine(struct config *);
 /* What the guest's machine depends on; loading wants a config after config_init, whose
  * values are as hostile as the stream until config_check. */
 struct state;

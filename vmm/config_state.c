@@ -30,6 +30,12 @@ static void disk_state(struct state *s, struct disk_config *d)
 	state_bool(s, "stop-on-error", &d->stop_on_error);
 	state_u32(s, "queues", &d->queues);
 	state_u32(s, "iothreads", &d->iothreads);
+	state_string(s, "id", &d->id);
+	state_string(s, "partuuid", &d->partuuid);
+	state_bool(s, "is-root", &d->is_root);
+	state_bool(s, "is-base", &d->is_base);
+	state_bool(s, "no-flush", &d->no_flush);
+	state_bool(s, "async", &d->async);
 	limit_rate_state(s, "bytes-limit", &d->limit.bytes);
 	limit_rate_state(s, "ops-limit", &d->limit.ops);
 	if (state_loading(s) && !state_failed(s) && !d->path)
@@ -43,6 +49,14 @@ static void net_state(struct state *s, struct net_config *n)
 	state_string(s, "tap", &n->tap);
 	state_bool(s, "has-mac", &n->has_mac);
 	state_bytes(s, "mac", n->mac, sizeof(n->mac));
+	state_u16(s, "mtu", &n->mtu);
+	state_string(s, "id", &n->id);
+	limit_rate_state(s, "rx-bytes-limit", &n->rx.bytes);
+	limit_rate_state(s, "rx-ops-limit", &n->rx.ops);
+	limit_rate_state(s, "tx-bytes-limit", &n->tx.bytes);
+	limit_rate_state(s, "tx-ops-limit", &n->tx.ops);
+	if (state_loading(s) && !state_failed(s) && !n->tap)
+		state_fail(s, "tap is missing");
 }
 
 static void number(struct state *s, const char *name, unsigned *value, unsigned max)

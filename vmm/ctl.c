@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "vmm/client.h"
 #include "vmm/commands.h"
 #include "vmm/config.h"
@@ -222,7 +223,7 @@ int command_stop(int argc, char **argv)
 /* --- vmm ctl ------------------------------------------------------------------------------------ */
 
 struct ctl {
-	const char *socket;
+	const char *socket, *verb;
 	const char *word[2];
 	bool json;
 };
@@ -299,6 +300,27 @@ static int take_snapshot(const struct ctl *c)
 		       json_pack("{s:s}", "name", c->word[1]));
 }
 
+/* The VM's directory is not ours: it is told a whole path. */
+static int save(const struct ctl *c)
+{
+	char *cwd = *c->word[0] == '/' ? strdup("") : getcwd(NULL, 0), *path = NULL, *text = NULL;
+	int status = EXIT_RUNTIME;
+	json_t *body = NULL;
+
+	if (cwd && asprintf(&path, "%s%s%s", cwd, *cwd ? "/" : "", c->word[0]) >= 0)
+		body = json_pack("{s:s, s:s}", "directory", path, "type",
+				 strcmp(c->verb, "save") ? "Diff" : "Full");
+	if (body)
+		text = json_dumps(body, 0);
+	if (text)
+		status = request(c->socket, "POST", "/vmm/v1/vm/snapshots", text);
+	json_decref(body);
+	free(text);
+	free(path);
+	free(cwd);
+	return status;
+}
+
 static int resize(const struct ctl *c)
 {
 	struct err err;
@@ -328,6 +350,10 @@ static const struct verb {
 	{ "disks", "", 0, 0, "list its disks", .run = show_disks },
 	{ "snapshot", "DISK NAME", 2, 2, "keep a disk as it is now, and go on in a delta",
 	  .run = take_snapshot },
+	{ "save", "DIR", 1, 1, "save the VM into a new directory, for 'vmm restore' and 'clone'",
+	  .run = save },
+	{ "save-diff", "DIR", 1, 1, "the same, but of its memory only what changed since",
+	  .run = save },
 	{ "resize", "DISK SIZE", 2, 2, "make a disk larger", .run = resize },
 	{ "get", "PATH", 1, 1, "any request of the API: print what is there", .method = "GET" },
 	{ "put", "PATH JSON", 1, 2, "the same, with a body", .method = "PUT" },
@@ -412,6 +438,7 @@ int command_ctl(int argc, char **argv)
 		return EXIT_USAGE;
 	if (n - 2 < v->min || n - 2 > v->max)
 		return misused("ctl", "usage: vmm ctl SOCKET|NAME %s %s", v->name, v->words);
+	c.verb = v->name;
 	c.word[0] = word[2];
 	c.word[1] = word[3];
 	if (strchr(word[0], '/')) {

@@ -227,7 +227,7 @@ static int attach(struct machine *m, struct virtio *v, struct err *err)
 }
 
 /* Locally administered, the same for the same VM every time. */
-static void derive_mac(const struct config *c, unsigned i, u8 mac[6])
+void machine_derive_mac(const struct config *c, unsigned i, u8 mac[6])
 {
 	u64 hash = 0xcbf29ce484222325;		/* FNV-1a */
 	char text[128];
@@ -290,7 +290,7 @@ static int add_virtio(struct machine *m, struct err *err)
 
 		memcpy(mac, c->net[i].mac, sizeof(mac));
 		if (!c->net[i].has_mac)
-			derive_mac(c, i, mac);
+			machine_derive_mac(c, i, mac);
 		snprintf(name, sizeof(name), "net%u", i);
 		rc = virtio_net_new(p, name, m->resources->net[i], mac, &v, err);
 		if (!rc)
@@ -352,6 +352,11 @@ u8 *machine_snapshot_id(struct machine *m)
 int machine_fetch_dirty(struct machine *m, struct err *err)
 {
 	return kvm_fetch_dirty(&m->kvm, m->mem, err);
+}
+
+const struct resources *machine_resources(const struct machine *m)
+{
+	return m->resources;
 }
 
 const struct config *machine_config(const struct machine *m)

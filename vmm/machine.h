@@ -34,6 +34,8 @@ void resources_fini(struct resources *);
 /* What the configuration names; after a failure nothing of it is open. */
 int  resources_open(struct resources *, struct err *) must_check;
 void resources_close(struct resources *);	/* idempotent */
+/* What open leaves out where the machine is to come from a snapshot. */
+int  resources_open_kernel(struct resources *, struct err *) must_check;
 /* Would it open? */
 int  resources_check_file(const char *what, const char *path, struct err *) must_check;
 int  resources_disk_size(const struct disk_config *, u64 *size, struct err *) must_check;
@@ -65,6 +67,9 @@ struct mem *machine_mem(struct machine *);
 u8 *machine_snapshot_id(struct machine *);
 /* What the guest wrote to is among mem's dirty pages now. */
 int  machine_fetch_dirty(struct machine *, struct err *) must_check;
+/* What a card has whose address nobody gave: always the same for the same VM. */
+void machine_derive_mac(const struct config *, unsigned net, u8 mac[6]);
+const struct resources *machine_resources(const struct machine *);
 const struct config *machine_config(const struct machine *);
 
 /* While the guest runs, or is paused.  All other programs find the snapshot as

@@ -59,7 +59,7 @@ static char *find_initrd(const char *kernel)
 	return found;
 }
 
-static int open_boot_files(struct resources *r, struct err *err)
+int resources_open_kernel(struct resources *r, struct err *err)
 {
 	const struct config *c = r->config;
 	char *found = NULL;
@@ -170,8 +170,8 @@ int resources_open(struct resources *r, struct err *err)
 	r->cmdline = make_cmdline(c);
 	if (!r->cmdline)
 		rc = err_set(err, -ENOMEM, "out of memory");
-	if (!rc)
-		rc = open_boot_files(r, err);
+	if (!rc && !r->from)
+		rc = resources_open_kernel(r, err);
 	if (!rc)
 		rc = open_backends(r, err);
 	/* The terminal is last: until here, errors go to one that is not raw. */

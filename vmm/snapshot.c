@@ -9,6 +9,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "devices/block/blk.h"
 #include "vmm/core/state.h"
 
 enum { VERSION = 1, ID_LEN = SNAPSHOT_ID_LEN, STATE_MAX = 64 << 20, COPY = 1 << 20 };
@@ -164,17 +165,50 @@ static int save_memory(struct machine *m, struct new_file *f, const struct trail
 	return rc ? err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc)) : 0;
 }
 
-static int save_state(struct machine *m, const struct config *c, struct new_file *f,
-		      struct trailer *t, struct err *err)
+/* The machine's, as another process has to know it: whole paths, addresses of cards.
+ * What is in path is the caller's to free. */
+static int portable_config(struct machine *m, bool bases, struct config *c,
+			   char *path[CONFIG_MAX_DISKS], struct err *err)
 {
-	struct state *s;
+	const struct resources *r = machine_resources(m);
+
+	*c = *machine_config(m);
+	for (unsigned i = 0; i < c->nr_disks; i++) {
+		const char *format = c->disk[i].format, *file = blk_path(r->disk[i]);
+
+		if (bases && !c->disk[i].read_only) {
+			file = blk_base_path(r->disk[i], &format);
+			c->disk[i].is_base = true;
+			c->disk[i].format = (char *)(uintptr_t)format;
+		}
+		path[i] = realpath(file, NULL);
+		if (!path[i])
+			return err_set(err, -errno, "snapshot: disk %s: %s", file, strerror(errno));
+		c->disk[i].path = path[i];
+	}
+	for (unsigned i = 0; i < c->nr_nets; i++) {
+		if (!c->net[i].has_mac)
+			machine_derive_mac(c, i, c->net[i].mac);
+		c->net[i].has_mac = true;
+	}
+	return 0;
+}
+
+static int save_state(struct machine *m, bool bases, struct new_file *f, struct trailer *t,
+		      struct err *err)
+{
+	char *path[CONFIG_MAX_DISKS] = { NULL };
+	struct state *s = NULL;
+	struct config c;
 	const void *tree;
 	size_t len;
-	int rc = state_new_save(&s, err);
+	int rc = portable_config(m, bases, &c, path, err);
 
+	if (!rc)
+		rc = state_new_save(&s, err);
 	if (rc)
-		return rc;
-	config_state((struct config *)(uintptr_t)c, s);
+		goto out;
+	config_state(&c, s);
 	machine_state(m, s);
 	rc = state_finish_save(s, &tree, &len, err);
 	if (rc) {
@@ -187,7 +221,10 @@ static int save_state(struct machine *m, const struct config *c, struct new_file
 		if (rc)
 			err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc));
 	}
+out:
 	state_free(s);
+	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
+		free(path[i]);
 	return rc;
 }
 
@@ -204,7 +241,7 @@ static int may_diff(struct machine *m, struct err *err)
 }
 
 int snapshot_save(struct machine *m, const char *state_path, const char *memory_path, bool diff,
-		  struct err *err)
+		  bool bases, struct err *err)
 {
 	struct trailer t = { .version = htole32(VERSION),
 			     .mem_size = htole64(mem_size(machine_mem(m))) };
@@ -221,7 +258,7 @@ int snapshot_save(struct machine *m, const char *state_path, const char *memory_
 	if (!rc)
 		rc = new_file(&memory, memory_path, err);
 	if (!rc)
-		rc = save_state(m, machine_config(m), &state, &t, err);
+		rc = save_state(m, bases, &state, &t, err);
 	if (!rc)
 		rc = save_memory(m, &memory, &t, diff, err);
 	if (!rc)
@@ -509,5 +546,40 @@ int snapshot_merge_memory(const char *base, const char *diff, const char *out, s
 	if (diff_fd >= 0)
 		close(diff_fd);
 	free(buf);
+	return rc;
+}
+
+/* --- a directory -------------------------------------------------------------------------------------- */
+
+static const char *last_part(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+int snapshot_save_directory(struct machine *m, const char *dir, bool diff, struct err *err)
+{
+	const struct config *c = machine_config(m);
+	char *state = NULL, *memory = NULL;
+	int rc = diff ? may_diff(m, err) : 0;
+
+	if (!rc && (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0))
+		rc = err_set(err, -ENOMEM, "out of memory");
+	if (!rc && mkdir(dir, 0777) && errno != EEXIST)
+		rc = err_set(err, -errno, "snapshot %s: %s", dir, strerror(errno));
+	if (!rc && !access(state, F_OK))
+		rc = err_set(err, -EEXIST, "snapshot %s: there is one already; choose another directory",
+			     dir);
+	for (unsigned i = 0; i < c->nr_disks && !rc; i++)
+		if (!c->disk[i].read_only)
+			rc = machine_snapshot_disk(m, i, last_part(dir), err);
+	if (!rc)
+		rc = snapshot_save(m, state, memory, diff, true, err);
+	/* Only an empty one goes. */
+	if (rc)
+		rmdir(dir);
+	free(state);
+	free(memory);
 	return rc;
 }

@@ -14,10 +14,17 @@ struct snapshot;
 
 /*
  * Of a paused machine.  Each file appears under its name only when it is whole and on
- * the disk, the state last; what was there is replaced.
+ * the disk, the state last; what was there is replaced.  bases: each disk has just had a
+ * snapshot taken, which is what the saved machine goes on from.
  */
 int  snapshot_save(struct machine *, const char *state_path, const char *memory_path,
-		   bool diff, struct err *) must_check;
+		   bool diff, bool bases, struct err *) must_check;
+/*
+ * The same into a directory, which is made: state, memory, and a snapshot of each disk
+ * that can be written to, named after the directory.  Whoever is made from it gets
+ * deltas of these.
+ */
+int  snapshot_save_directory(struct machine *, const char *dir, bool diff, struct err *) must_check;
 /* base with diff's pages, as a new file out. */
 int  snapshot_merge_memory(const char *base, const char *diff, const char *out,
 			   struct err *) must_check;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "devices/block/blk.h"
 #include "devices/chardev.h"
 #include "vmm/commands.h"
@@ -12,6 +13,8 @@
 #include "vmm/machine.h"
 #include "vmm/pidfile.h"
 #include "vmm/registry.h"
+#include "vmm/restore.h"
+#include "vmm/snapshot.h"
 
 struct vm {
 	struct api_vm api_vm;
@@ -22,6 +25,7 @@ struct vm {
 	int pidfile;
 	struct api *api;		/* NULL: nobody asked for it */
 	bool bad_input;			/* it did not start for what the user gave */
+	bool stay_paused;
 	u64 started_ns;
 };
 
@@ -42,7 +46,19 @@ static int boot(struct vm *v, struct err *err)
 	rc = machine_start(m, err);
 	if (rc)
 		machine_free(m);
+	else if (!v->stay_paused)
+		machine_resume(m);
 	return rc;
+}
+
+/* Of a reboot: what a saved VM was once booted from may not be here. */
+static int boot_again(struct vm *v, struct err *err)
+{
+	int rc = v->r.kernel_fd < 0 ? resources_open_kernel(&v->r, err) : 0;
+
+	if (rc)
+		err_prefix(err, "the guest reboots, but ");
+	return rc ? rc : boot(v, err);
 }
 
 /* After a failure nothing is open: it can be configured better, and tried again. */
@@ -53,8 +69,11 @@ static int start(struct vm *v, struct err *err)
 	v->bad_input = rc;
 	if (rc)
 		return rc;
+	restore_unlink(v->config);
 	v->started_ns = now_ns();
 	rc = boot(v, err);
+	snapshot_close(v->r.from);
+	v->r.from = NULL;
 	if (rc)
 		resources_close(&v->r);
 	return rc;
@@ -115,6 +134,79 @@ static int resume(struct api_vm *a, struct err *err)
 	(void)err;
 	machine_resume(vm_of(a)->r.machine);
 	return 0;
+}
+
+static int save(struct api_vm *a, const char *state_path, const char *memory_path, bool diff,
+		struct err *err)
+{
+	return snapshot_save(vm_of(a)->r.machine, state_path, memory_path, diff, false, err);
+}
+
+static int save_directory(struct api_vm *a, const char *dir, bool diff, struct err *err)
+{
+	struct machine *m = vm_of(a)->r.machine;
+	bool was_paused = machine_is_paused(m);
+	int rc;
+
+	machine_pause(m);
+	rc = snapshot_save_directory(m, dir, diff, err);
+	if (!was_paused)
+		machine_resume(m);
+	return rc;
+}
+
+static int set_taps(struct config *c, const json_t *taps, struct err *err)
+{
+	const json_t *one;
+	size_t n;
+
+	json_array_foreach(taps, n, one) {
+		const char *id = json_string_value(json_object_get(one, "iface_id"));
+		const char *tap = json_string_value(json_object_get(one, "host_dev_name"));
+		unsigned i = 0;
+
+		while (i < c->nr_nets && (!c->net[i].id || strcmp(c->net[i].id, id)))
+			i++;
+		if (i == c->nr_nets)
+			return err_set(err, -ENOENT, "the saved microVM has no network interface '%s'",
+				       id);
+		free(c->net[i].tap);
+		c->net[i].tap = strdup(tap);
+		if (!c->net[i].tap)
+			return err_set(err, -ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
+static int load(struct api_vm *a, const struct api_load *l, struct err *err)
+{
+	struct vm *v = vm_of(a);
+	struct config *c = v->config;
+	char *name = c->name;
+	int rc = snapshot_open(&v->r.from, l->state, l->memory, err);
+
+	if (rc)
+		return rc;
+	c->name = NULL;
+	rc = snapshot_config(v->r.from, c, err);
+	free(c->name);
+	c->name = name;
+	c->track_dirty_pages = l->track_dirty_pages;
+	if (!rc)
+		rc = set_taps(c, l->taps, err);
+	if (!rc)
+		rc = restore_disks(c, NULL, c->name ?: "vm", err);
+	v->stay_paused = !l->resume;
+	if (!rc)
+		rc = start(v, err);
+	v->stay_paused = false;
+	if (rc) {
+		snapshot_close(v->r.from);
+		v->r.from = NULL;
+		restore_unlink(c);
+		config_forget_machine(c);
+	}
+	return rc;
 }
 
 static int stop(struct api_vm *a, struct err *err)
@@ -184,6 +276,7 @@ static const struct api_vm_ops ops = {
 	.state = state, .uptime_ms = uptime_ms, .check_file = check_file, .check_disk = check_disk,
 	.start = start_asked, .pause = pause_vm, .resume = resume, .stop = stop,
 	.power_button = power_button, .console = console, .disk = disk,
+	.save = save, .save_directory = save_directory, .load = load,
 	.disk_snapshot = disk_snapshot, .disk_resize = disk_resize, .disk_limit = disk_limit,
 };
 
@@ -205,9 +298,12 @@ static int status_of(enum outcome why, int code)
 	}
 }
 
-static int live(struct vm *v, struct err *err)
+static int live(struct vm *v, int ready, struct err *err)
 {
-	int code, rc = v->config->kernel ? start(v, err) : 0;
+	int code, rc = v->config->kernel || v->r.from ? start(v, err) : 0;
+
+	if (!rc && ready > 0)
+		(void)!write(ready, "", 1);
 
 	while (!rc) {
 		enum outcome why;
@@ -219,7 +315,7 @@ static int live(struct vm *v, struct err *err)
 		machine_free(v->r.machine);
 		if (why != OUTCOME_RESET || v->config->no_reboot)
 			return status_of(why, code);
-		rc = boot(v, err);
+		rc = boot_again(v, err);
 	}
 	return v->bad_input ? EXIT_USAGE : EXIT_RUNTIME;
 }
@@ -276,6 +372,7 @@ static int open_all(struct vm *v, const struct vm_options *o, struct err *err)
 		rc = resources_init(&v->r, c, err);
 	if (!rc)
 		rc = control_start(&v->control, &v->r, err);
+	v->r.from = o->from;
 	return rc ? rc : open_api(v, o, err);
 }
 
@@ -299,7 +396,8 @@ int vm_run(struct config *c, const struct vm_options *o, struct err *err)
 
 	control_block_signals();
 	/* What the user named is not there, or not usable: EXIT_USAGE. */
-	status = open_all(&v, o, err) ? EXIT_USAGE : live(&v, err);
+	status = open_all(&v, o, err) ? EXIT_USAGE : live(&v, o->ready, err);
+	snapshot_close(v.r.from);
 	close_all(&v);
 	return status;
 }

@@ -9,6 +9,8 @@ struct vm_options {
 	int (*prepare)(struct api *, void *arg, struct err *);
 	void *arg;
 	bool named;		/* 'vmm ps' and its kin find it by its name */
+	struct snapshot *from;	/* what it goes on from, ours from now on; NULL: it boots */
+	int ready;		/* a byte is written there when it runs, if that is above 0 */
 };
 
 /*

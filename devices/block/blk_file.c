@@ -103,6 +103,19 @@ struct blk_info blk_info(const struct blk *b)
 	return b->info;
 }
 
+const char *blk_path(const struct blk *b)
+{
+	return b->image->path;
+}
+
+const char *blk_base_path(const struct blk *b, const char **format)
+{
+	const struct image *i = b->image->backing;
+
+	*format = i ? i->ops->format : NULL;
+	return i ? i->path : NULL;
+}
+
 /* --- while it is in use ---------------------------------------------------------------------- */
 
 /* A device, or a file that somebody else made larger, is as large as it is. */

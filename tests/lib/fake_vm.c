@@ -117,6 +117,24 @@ static int disk_snapshot(struct api_vm *v, unsigned i, const char *name, struct 
 	return done(v, err, "disk_snapshot %u %s", i, name);
 }
 
+static int save(struct api_vm *v, const char *state, const char *memory, bool diff,
+		struct err *err)
+{
+	return done(v, err, "save %s %s %s", state, memory, diff ? "diff" : "full");
+}
+
+static int save_directory(struct api_vm *v, const char *dir, bool diff, struct err *err)
+{
+	return done(v, err, "save_directory %s %s", dir, diff ? "diff" : "full");
+}
+
+static int load(struct api_vm *v, const struct api_load *l, struct err *err)
+{
+	return done(v, err, "load %s %s%s%s taps %zu", l->state, l->memory,
+		    l->track_dirty_pages ? " track" : "", l->resume ? " resume" : "",
+		    json_array_size(l->taps));
+}
+
 static int disk_resize(struct api_vm *v, unsigned i, u64 size, struct err *err)
 {
 	return done(v, err, "disk_resize %u %llu", i, (unsigned long long)size);
@@ -156,6 +174,7 @@ void fake_vm_init(struct fake_vm *f)
 			.check_disk = check_disk, .start = start, .pause = pause_vm,
 			.resume = resume, .stop = stop, .power_button = power_button,
 			.console = console, .disk = disk, .disk_snapshot = disk_snapshot,
+			.save = save, .save_directory = save_directory, .load = load,
 			.disk_resize = disk_resize, .disk_replace = disk_replace,
 			.disk_limit = disk_limit, .net_limit = net_limit,
 		},

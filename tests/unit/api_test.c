@@ -193,6 +193,7 @@ static bool is_choosy(const struct route *r)
 	static const char *const choosy[] = {
 		"PUT /actions", "PATCH /machine-config", "PUT /drives/{drive_id}",
 		"PATCH /drives/{drive_id}", "PUT /network-interfaces/{iface_id}", "PUT /metrics",
+		"PUT /snapshot/create", "PUT /snapshot/load",
 	};
 	char name[100];
 
@@ -778,6 +779,41 @@ static void test_own_disks(void **state)
 		"{\"name\":\"x\"}");
 }
 
+static void test_snapshots(void **state)
+{
+	(void)state;
+	refused(400, "either mem_file_path or mem_backend", "PUT", "/snapshot/load",
+		"{\"snapshot_path\":\"/s\"}");
+	refused(400, "either mem_file_path or mem_backend", "PUT", "/snapshot/load",
+		"{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\",\"mem_backend\":"
+		"{\"backend_type\":\"File\",\"backend_path\":\"/m\"}}");
+	refused(400, "backends other than File", "PUT", "/snapshot/load",
+		"{\"snapshot_path\":\"/s\",\"mem_backend\":{\"backend_type\":\"Uffd\","
+		"\"backend_path\":\"/m\"}}");
+	ok("PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\"}");
+	assert_string_equal(f.asked, "load /s /m taps 0");
+	ok("PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\",\"mem_backend\":{\"backend_type\":"
+	   "\"File\",\"backend_path\":\"/n\"},\"track_dirty_pages\":true,\"resume_vm\":true,"
+	   "\"network_overrides\":[{\"iface_id\":\"1\",\"host_dev_name\":\"t1\"}]}");
+	assert_string_equal(f.asked, "load /s /n track resume taps 1");
+	ok("PUT", "/drives/a", DRIVE("a", ROOT));
+	refused(400, "after the microVM was configured", "PUT", "/snapshot/load",
+		"{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\"}");
+	f.state = API_RUNNING;
+	refused(400, "only a paused microVM", "PUT", "/snapshot/create",
+		"{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\"}");
+	ok("POST", "/vmm/v1/vm/snapshots", "{\"directory\":\"/d\"}");
+	assert_string_equal(f.asked, "save_directory /d full");
+	ok("POST", "/vmm/v1/vm/snapshots", "{\"directory\":\"/d\",\"type\":\"Diff\"}");
+	assert_string_equal(f.asked, "save_directory /d diff");
+	f.state = API_PAUSED;
+	ok("PUT", "/snapshot/create", "{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\"}");
+	assert_string_equal(f.asked, "save /s /m full");
+	ok("PUT", "/snapshot/create", "{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\","
+	   "\"snapshot_type\":\"Diff\"}");
+	assert_string_equal(f.asked, "save /s /m diff");
+}
+
 /* Disks of the command line have names, too. */
 static void test_own_names(void **state)
 {
@@ -871,6 +907,7 @@ int main(void)
 		T(test_drive_limits), T(test_patch_drive), T(test_nets), T(test_no_net_limits),
 		T(test_actions), T(test_pause), T(test_small_ones), T(test_metrics),
 		T(test_logger), T(test_own_vm), T(test_own_disks), T(test_own_names), T(test_file),
+		T(test_snapshots),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,12 @@ struct api_disk {
 	const char *format;		/* NULL: not known before the start */
 };
 
+struct api_load {
+	const char *state, *memory;	/* files */
+	bool track_dirty_pages, resume;
+	const json_t *taps;		/* of cards by id: [{"iface_id", "host_dev_name"}]; NULL: none */
+};
+
 /*
  * What the API can ask of a VM; all on the control thread, and of a VM in the state
  * that the name suggests: the API checks.  0, or -errno with a message for the client.
@@ -32,6 +38,12 @@ struct api_vm_ops {
 	int  (*disk)(struct api_vm *, unsigned index, struct api_disk *, struct err *);
 	int  (*disk_snapshot)(struct api_vm *, unsigned index, const char *name, struct err *);
 	int  (*disk_resize)(struct api_vm *, unsigned index, u64 size, struct err *);
+	/* Of a paused VM. */
+	int  (*save)(struct api_vm *, const char *state, const char *memory, bool diff, struct err *);
+	/* Of one that runs, too: a directory with both files, and a snapshot of each disk. */
+	int  (*save_directory)(struct api_vm *, const char *dir, bool diff, struct err *);
+	/* Before the start, with nothing configured but the VM's name. */
+	int  (*load)(struct api_vm *, const struct api_load *, struct err *);
 	int  (*disk_replace)(struct api_vm *, unsigned index, const char *path, struct err *);
 	int  (*disk_limit)(struct api_vm *, unsigned index, const struct limit_config *,
 			   struct err *);

@@ -228,15 +228,19 @@ static const struct field memory_patch_fields[] = {
 SCHEMA(memory_patch, MemoryHotplugSizeUpdate);
 
 static const char *const snapshot_types[] = { "Full", "Diff", NULL };
+#define STRUCT api_snapshot_create
 static const struct field snapshot_create_fields[] = {
-	CHECK(TEXT, mem_file_path, MUST), CHECK(TEXT, snapshot_path, MUST),
-	CHECK(WORD, snapshot_type, .words = snapshot_types),
+	IN(TEXT, mem_file_path, MUST), IN(TEXT, snapshot_path, MUST),
+	IN(WORD, snapshot_type, .words = snapshot_types),
 };
 SCHEMA(snapshot_create, SnapshotCreateParams);
+#undef STRUCT
 static const char *const backend_types[] = { "File", "Uffd", NULL };
+#define STRUCT api_backend
 static const struct field backend_fields[] = {
-	CHECK(WORD, backend_type, MUST, .words = backend_types), CHECK(TEXT, backend_path, MUST),
+	IN(WORD, backend_type, MUST, .words = backend_types), IN(TEXT, backend_path, MUST),
 };
+#undef STRUCT
 static const struct schema backend = { "MemoryBackend", backend_fields,
 				       ARRAY_SIZE(backend_fields) };
 static const struct field net_override_fields[] = {
@@ -248,15 +252,17 @@ static const struct field vsock_override_fields[] = { CHECK(TEXT, uds_path, MUST
 static const struct schema vsock_override = { "VsockOverride", vsock_override_fields,
 					      ARRAY_SIZE(vsock_override_fields) };
 static const char *const load_huge_pages[] = { "Snapshot", "None", "Transparent", "2M", NULL };
+#define STRUCT api_snapshot_load
 static const struct field snapshot_load_fields[] = {
-	CHECK(TEXT, snapshot_path, MUST), CHECK(TEXT, mem_file_path, OLD),
-	CHECK(OBJECT, mem_backend, MAYBE, .object = &backend),
-	CHECK(BOOL, enable_diff_snapshots, .deprecated = true), CHECK(BOOL, track_dirty_pages),
-	CHECK(BOOL, resume_vm), CHECK(OBJECTS, network_overrides, .object = &net_override),
-	CHECK(OBJECT, vsock_override, MAYBE, .object = &vsock_override), CHECK(BOOL, clock_realtime),
-	CHECK(WORD, huge_pages, .words = load_huge_pages),
+	IN(TEXT, snapshot_path, MUST), IN(TEXT, mem_file_path, OLD),
+	IN(OBJECT, mem_backend, MAYBE, .object = &backend),
+	IN(BOOL, enable_diff_snapshots, .deprecated = true), IN(BOOL, track_dirty_pages),
+	IN(BOOL, resume_vm), IN(OBJECTS, network_overrides, .object = &net_override),
+	CHECK(OBJECT, vsock_override, MAYBE, .object = &vsock_override), IN(BOOL, clock_realtime),
+	IN(WORD, huge_pages, .words = load_huge_pages),
 };
 SCHEMA(snapshot_load, SnapshotLoadParams);
+#undef STRUCT
 
 /* --- a configuration file ---------------------------------------------------------------------------- */
 
@@ -317,6 +323,13 @@ SCHEMA(disk_list, DiskList);
 #define STRUCT api_snapshot_request
 static const struct field snapshot_fields[] = { IN(TEXT, name, MUST) };
 SCHEMA(snapshot, DiskSnapshot);
+#undef STRUCT
+
+#define STRUCT api_save_request
+static const struct field save_fields[] = {
+	IN(TEXT, directory, MUST), IN(WORD, type, .words = snapshot_types),
+};
+SCHEMA(save, VmSnapshot);
 #undef STRUCT
 
 #define STRUCT api_size_request

@@ -88,6 +88,26 @@ struct api_cpu_config {
 		     *vcpu_features;
 };
 
+enum api_snapshot_type { API_SNAPSHOT_FULL, API_SNAPSHOT_DIFF };
+struct api_snapshot_create {
+	const char *mem_file_path, *snapshot_path;
+	unsigned snapshot_type;
+};
+
+enum { API_BACKEND_FILE, API_BACKEND_UFFD };
+struct api_backend {
+	bool given;
+	unsigned backend_type;
+	const char *backend_path;
+};
+struct api_snapshot_load {
+	const char *snapshot_path, *mem_file_path;
+	struct api_backend mem_backend;
+	bool enable_diff_snapshots, track_dirty_pages, resume_vm, clock_realtime;
+	const json_t *network_overrides;
+	unsigned huge_pages;
+};
+
 /* --- our own, below /vmm/v1 ---------------------------------------------------------------- */
 
 struct api_vm_info {
@@ -110,6 +130,11 @@ struct api_snapshot_request {
 	const char *name;
 };
 
+struct api_save_request {
+	const char *directory;
+	unsigned type;			/* enum api_snapshot_type */
+};
+
 struct api_size_request {
 	u64 size;
 };
@@ -128,4 +153,4 @@ extern const struct schema
 	api_instance_schema, api_version_schema, api_full_schema,
 	/* our own */
 	api_vm_info_schema, api_disk_info_schema, api_disk_list_schema, api_snapshot_schema,
-	api_size_schema, api_error_schema;
+	api_save_schema, api_size_schema, api_error_schema;

@@ -79,6 +79,9 @@ int api_put_metrics(struct api *, struct call *);
 int api_put_serial(struct api *, struct call *);
 int api_put_entropy(struct api *, struct call *);
 
+int api_put_snapshot_create(struct api *, struct call *);
+int api_put_snapshot_load(struct api *, struct call *);
+
 int api_own_get_vm(struct api *, struct call *);
 int api_own_start(struct api *, struct call *);
 int api_own_pause(struct api *, struct call *);
@@ -88,6 +91,7 @@ int api_own_power_button(struct api *, struct call *);
 int api_own_get_disks(struct api *, struct call *);
 int api_own_snapshot(struct api *, struct call *);
 int api_own_resize(struct api *, struct call *);
+int api_own_save(struct api *, struct call *);
 
 /* "this VM cannot be paused" */
 int api_cannot(struct call *, const char *what);

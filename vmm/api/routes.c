@@ -5,7 +5,6 @@
 #define MMDS	"a metadata service"
 #define PMEM	"a pmem device"
 #define MEMORY	"memory that can be plugged in"
-#define SNAPSHOT "snapshots of a whole VM"
 #define PLUG	"devices that can be unplugged"
 
 const struct route api_routes[] = {
@@ -71,8 +70,10 @@ const struct route api_routes[] = {
 	  .metric = "hotplug_memory" },
 	{ "PATCH", "/hotplug/memory", AFTER_START, &api_memory_patch_schema, .lacks = MEMORY,
 	  .metric = "hotplug_memory" },
-	{ "PUT", "/snapshot/create", AFTER_START, &api_snapshot_create_schema, .lacks = SNAPSHOT },
-	{ "PUT", "/snapshot/load", BEFORE_START, &api_snapshot_load_schema, .lacks = SNAPSHOT },
+	{ "PUT", "/snapshot/create", AFTER_START, &api_snapshot_create_schema,
+	  .handle = api_put_snapshot_create },
+	{ "PUT", "/snapshot/load", BEFORE_START, &api_snapshot_load_schema,
+	  .handle = api_put_snapshot_load },
 
 	/* Ours: vmm/api/openapi.yaml. */
 	{ "GET", "/vmm/v1/vm", ANY_TIME, .handle = api_own_get_vm, .answer = &api_vm_info_schema },
@@ -81,6 +82,7 @@ const struct route api_routes[] = {
 	{ "POST", "/vmm/v1/vm/resume", AFTER_START, .handle = api_own_resume },
 	{ "POST", "/vmm/v1/vm/power-button", AFTER_START, .handle = api_own_power_button },
 	{ "POST", "/vmm/v1/vm/stop", ANY_TIME, .handle = api_own_stop },
+	{ "POST", "/vmm/v1/vm/snapshots", AFTER_START, &api_save_schema, .handle = api_own_save },
 	{ "GET", "/vmm/v1/disks", ANY_TIME, .handle = api_own_get_disks,
 	  .answer = &api_disk_list_schema },
 	{ "PATCH", "/vmm/v1/disks/{disk}", AFTER_START, &api_size_schema, .handle = api_own_resize },

@@ -1,0 +1,50 @@
+/* snapshot.c: saving a VM and starting one from what was saved. */
+#include <errno.h>
+#include "vmm/api/route.h"
+
+int api_put_snapshot_create(struct api *a, struct call *call)
+{
+	struct api_snapshot_create r = { 0 };
+
+	api_take(call, &r);
+	if (!a->vm->ops->save)
+		return api_cannot(call, "saved");
+	if (a->vm->ops->state(a->vm) != API_PAUSED)
+		return err_set(&call->err, -EBUSY, "only a paused microVM can be saved: PATCH /vm first");
+	return a->vm->ops->save(a->vm, r.snapshot_path, r.mem_file_path,
+				r.snapshot_type == API_SNAPSHOT_DIFF, &call->err);
+}
+
+int api_put_snapshot_load(struct api *a, struct call *call)
+{
+	struct api_snapshot_load r = { 0 };
+	const struct config *c = a->vm->config;
+
+	api_take(call, &r);
+	if (!a->vm->ops->load)
+		return api_cannot(call, "loaded");
+	if (!r.mem_file_path == !r.mem_backend.given)
+		return err_set(&call->err, -EINVAL, "either mem_file_path or mem_backend says where the "
+			       "memory is");
+	if (r.mem_backend.given && r.mem_backend.backend_type != API_BACKEND_FILE)
+		return err_set(&call->err, -ENOTSUP, "this version of vmm does not have memory backends "
+			       "other than File");
+	if (c->kernel || c->nr_disks || c->nr_nets)
+		return err_set(&call->err, -EBUSY, "a snapshot cannot be loaded after the microVM was "
+			       "configured");
+	return a->vm->ops->load(a->vm, &(struct api_load){
+		.state = r.snapshot_path, .memory = r.mem_file_path ?: r.mem_backend.backend_path,
+		.track_dirty_pages = r.track_dirty_pages || r.enable_diff_snapshots,
+		.resume = r.resume_vm, .taps = r.network_overrides,
+	}, &call->err);
+}
+
+int api_own_save(struct api *a, struct call *call)
+{
+	struct api_save_request r = { 0 };
+
+	api_take(call, &r);
+	return a->vm->ops->save_directory ?
+		a->vm->ops->save_directory(a->vm, r.directory, r.type == API_SNAPSHOT_DIFF,
+					   &call->err) : api_cannot(call, "saved");
+}

@@ -1,0 +1,432 @@
+/* restore.c: 'vmm restore', 'vmm clone' and 'vmm snapshot': VMs that were saved. */
+#include "vmm/restore.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "devices/block/image.h"
+#include "vmm/commands.h"
+#include "vmm/core/log.h"
+#include "vmm/snapshot.h"
+#include "vmm/version.h"
+#include "vmm/vm.h"
+
+/* --- disks -------------------------------------------------------------------------------- */
+
+static int make_delta(struct disk_config *d, const char *dir, const char *name, unsigned i,
+		      struct err *err)
+{
+	struct image_create create = { .format = "qcow2", .backing = d->path,
+				       .backing_format = d->format };
+	const char *slash = strrchr(d->path, '/');
+	char *path;
+	int rc;
+
+	if (dir)
+		rc = asprintf(&path, "%s/%s-disk%u.qcow2", dir, name, i);
+	else
+		rc = asprintf(&path, "%.*s.vmm-%d-disk%u.qcow2", (int)(slash + 1 - d->path), d->path,
+			      (int)getpid(), i);
+	if (rc < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	rc = image_create(path, &create, err);
+	if (rc) {
+		free(path);
+		return rc;
+	}
+	free(d->path);
+	free(d->format);
+	d->path = path;
+	d->format = strdup("qcow2");
+	d->is_base = !dir;		/* still to be removed */
+	d->backing_anywhere = true;
+	return d->format ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+int restore_disks(struct config *c, const char *dir, const char *name, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < c->nr_disks && !rc; i++) {
+		struct disk_config *d = &c->disk[i];
+
+		if (!d->is_base)
+			continue;
+		if (!d->format || *d->path != '/')
+			rc = err_set(err, -EINVAL, "disk %s: a snapshot names it by a whole path and "
+				     "its format", d->path);
+		else
+			rc = make_delta(d, dir, name, i, err);
+	}
+	if (rc)
+		restore_unlink(c);
+	return rc;
+}
+
+void restore_unlink(const struct config *c)
+{
+	for (unsigned i = 0; i < c->nr_disks; i++)
+		if (c->disk[i].is_base && strstr(c->disk[i].path, "/.vmm-"))
+			unlink(c->disk[i].path);
+}
+
+/* --- arguments -------------------------------------------------------------------------------- */
+
+struct words {
+	const char *dir, *disk_dir, *name;
+	unsigned nr;			/* of clones */
+	char **rest;			/* options of run */
+	int nr_rest;
+	bool help;
+};
+
+static int misused(const char *command, const char *what, const char *word)
+{
+	log_err("%s: %s%s%s%s", command, what, word ? " '" : "", word ?: "", word ? "'" : "");
+	return EXIT_USAGE;
+}
+
+/* Ours are taken out; what is left is for config_parse. */
+static int read_words(const char *command, int argc, char **argv, bool many, struct words *w)
+{
+	static const char *const ours[] = { "--disk-dir", "-n", "--name" };
+
+	*w = (struct words){ .nr = 1, .rest = argv };
+	for (int i = 0; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+		unsigned o = 0;
+
+		w->help |= !strcmp(argv[i], "--help") || !strcmp(argv[i], "-h");
+		while (o < ARRAY_SIZE(ours) && strcmp(argv[i], ours[o]))
+			o++;
+		if (o == ARRAY_SIZE(ours) || (o == 1 && !many)) {
+			if (argv[i][0] != '-' && !w->dir)
+				w->dir = argv[i];
+			else
+				w->rest[w->nr_rest++] = argv[i];
+			/* The value of an option of run is not the directory. */
+			if (argv[i][0] == '-' && !strchr(argv[i], '=') && value && value[0] != '-' &&
+			    strcmp(argv[i], "--no-reboot") && strcmp(argv[i], "--track-dirty-pages"))
+				w->rest[w->nr_rest++] = argv[++i];
+			continue;
+		}
+		if (!value)
+			return misused(command, "no value for", argv[i]);
+		if (o == 0) {
+			w->disk_dir = value;
+		} else if (o == 2) {
+			w->name = value;
+		} else {
+			char *end;
+
+			w->nr = strtoul(value, &end, 10);
+			if (*end || !*value || !w->nr || w->nr > 10000)
+				return misused(command, "-n takes a number from 1 to 10000, not", value);
+		}
+		i++;
+	}
+	return w->dir || w->help ? EXIT_OK : misused(command, "no directory of a snapshot", NULL);
+}
+
+static const char same[] = "restore: the saved VM has another %s; it cannot be changed";
+
+static int check_same(const struct config *a, const struct config *b, struct err *err)
+{
+	const char *what = a->mem != b->mem ? "memory size" : a->cpus != b->cpus ? "number of processors" :
+		a->transport != b->transport ? "transport" : a->nr_disks != b->nr_disks ?
+		"number of disks" : a->nr_nets != b->nr_nets ? "number of network cards" : NULL;
+
+	return what ? err_set(err, -EINVAL, same, what) : 0;
+}
+
+/* c: how the saved one was made, with what the command line changes. */
+static int configure(struct snapshot *s, struct words *w, struct config *c, struct err *err)
+{
+	struct config saved;
+	bool help, version;
+	int rc;
+
+	config_init(&saved);
+	config_init(c);
+	rc = snapshot_config(s, &saved, err);
+	if (!rc)
+		rc = snapshot_config(s, c, err);
+	free(c->name);
+	c->name = NULL;
+	if (!rc)
+		rc = config_parse(c, w->nr_rest, w->rest, &help, &version, err);
+	if (!rc)
+		rc = check_same(c, &saved, err);
+	if (!rc && w->name) {
+		c->name = strdup(w->name);
+		rc = c->name ? 0 : err_set(err, -ENOMEM, "out of memory");
+	}
+	config_fini(&saved);
+	return rc;
+}
+
+static int open_snapshot(const char *dir, struct snapshot **s, struct err *err)
+{
+	char *state = NULL, *memory = NULL;
+	int rc;
+
+	if (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0)
+		rc = err_set(err, -ENOMEM, "out of memory");
+	else
+		rc = snapshot_open(s, state, memory, err);
+	free(state);
+	free(memory);
+	return rc;
+}
+
+/* ready: told once it runs; -1: nobody. */
+static int run_one(struct words *w, int ready)
+{
+	struct snapshot *s = NULL;
+	struct err err = { 0 };
+	struct config c;
+	int status = EXIT_USAGE;
+
+	config_init(&c);
+	if (!open_snapshot(w->dir, &s, &err) && !configure(s, w, &c, &err) &&
+	    !restore_disks(&c, w->disk_dir, c.name ?: "vm", &err)) {
+		log_set_level(c.log_level);
+		if (c.name)
+			prctl(PR_SET_NAME, c.name);
+		status = vm_run(&c, &(struct vm_options){
+			.api = { .app = "vmm", .version = VMM_VERSION,
+				 .id = c.name ?: "anonymous-instance", .max_body = API_MAX_BODY },
+			.named = true, .from = s, .ready = ready,
+		}, &err);
+		s = NULL;
+		restore_unlink(&c);
+	}
+	if (err.code)
+		log_err("%s", err.msg);
+	snapshot_close(s);
+	config_fini(&c);
+	return status;
+}
+
+int command_restore(int argc, char **argv)
+{
+	struct words w;
+	int status = read_words("restore", argc, argv, false, &w);
+
+	if (status)
+		return status;
+	if (w.help) {
+		puts("usage: vmm restore DIR [options]\n"
+		     "go on with the VM that was saved into DIR ('vmm ctl NAME save DIR')\n\noptions:\n"
+		     "  --disk-dir D           keep what it writes to its disks, as D/NAME-diskN.qcow2;\n"
+		     "                         else it is gone when the VM ends\n"
+		     "  --name NAME            its name; by default it has none\n"
+		     "  --serial, --net, --disk, --pidfile, --api-sock, --log-level ... as of 'vmm run'\n"
+		     "  --help                 also -h");
+		return EXIT_OK;
+	}
+	return run_one(&w, -1);
+}
+
+/* --- clones ------------------------------------------------------------------------------------- */
+
+static int count_up(struct words *w, const char *prefix, unsigned n, struct words *one)
+{
+	char **rest = calloc(w->nr_rest + 2, sizeof(*rest)), *name;
+
+	if (!rest || asprintf(&name, "%s-%u", prefix, n) < 0)
+		return -ENOMEM;
+	*one = *w;
+	one->rest = rest;
+	one->name = name;
+	/* A console that nobody needs to read. */
+	rest[0] = "--serial";
+	rest[1] = "pty";
+	memcpy(rest + 2, w->rest, w->nr_rest * sizeof(*rest));
+	one->nr_rest = w->nr_rest + 2;
+	/* tap=t% is t1, t2, ... */
+	for (int i = 2; i < one->nr_rest; i++) {
+		char *at = strchr(rest[i], '%'), *text;
+
+		if (!at)
+			continue;
+		if (asprintf(&text, "%.*s%u%s", (int)(at - rest[i]), rest[i], n, at + 1) < 0)
+			return -ENOMEM;
+		rest[i] = text;
+	}
+	return 0;
+}
+
+/* Each a process of its own, that outlives this one. */
+static int start_clone(struct words *w)
+{
+	int pipe_fd[2], status, null;
+	char byte;
+	pid_t pid;
+	ssize_t n;
+
+	if (pipe2(pipe_fd, O_CLOEXEC) || (pid = fork()) < 0) {
+		log_err("clone: %s", strerror(errno));
+		return EXIT_RUNTIME;
+	}
+	if (!pid) {
+		close(pipe_fd[0]);
+		setsid();
+		null = open("/dev/null", O_RDWR);
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+		close(null);
+		exit(run_one(w, pipe_fd[1]));
+	}
+	close(pipe_fd[1]);
+	n = read(pipe_fd[0], &byte, 1);
+	close(pipe_fd[0]);
+	if (n == 1) {
+		printf("%s %d\n", w->name, (int)pid);
+		return EXIT_OK;
+	}
+	waitpid(pid, &status, 0);
+	return WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EXIT_RUNTIME;
+}
+
+int command_clone(int argc, char **argv)
+{
+	const char *prefix, *slash;
+	struct words w, one;
+	int status = read_words("clone", argc, argv, true, &w);
+
+	if (status)
+		return status;
+	if (w.help) {
+		puts("usage: vmm clone DIR [-n N] [options]\n"
+		     "start copies of the VM that was saved into DIR, in the background\n\noptions:\n"
+		     "  -n N                   how many (1)\n"
+		     "  --name NAME            they are called NAME-1, NAME-2, ... (DIR's last part)\n"
+		     "  --disk-dir D           keep what they write, as D/NAME-N-diskN.qcow2\n"
+		     "  --net tap=T%           T1, T2, ...: a % is the copy's number\n"
+		     "  --serial, --log-level ... as of 'vmm run'; the console is a pty by default\n"
+		     "  --help                 also -h\n\n"
+		     "They share the memory that none of them wrote to. 'vmm ps' lists them.");
+		return EXIT_OK;
+	}
+	slash = strrchr(w.dir, '/');
+	prefix = w.name ?: slash ? slash + 1 : w.dir;
+	for (unsigned n = 1; n <= w.nr && !status; n++)
+		status = count_up(&w, prefix, n, &one) ? EXIT_RUNTIME : start_clone(&one);
+	return status;
+}
+
+/* --- vmm snapshot --------------------------------------------------------------------------------- */
+
+static void print_id(const char *what, const u8 id[SNAPSHOT_ID_LEN])
+{
+	printf("%-14s ", what);
+	for (int i = 0; i < SNAPSHOT_ID_LEN; i++)
+		printf("%02x", id[i]);
+	putchar('\n');
+}
+
+static int show(const char *dir)
+{
+	struct snapshot *s;
+	struct err err;
+	struct config c;
+	struct snapshot_info info;
+
+	config_init(&c);
+	if (open_snapshot(dir, &s, &err)) {
+		log_err("%s", err.msg);
+		config_fini(&c);
+		return EXIT_USAGE;
+	}
+	info = snapshot_info(s);
+	print_id("id", info.id);
+	printf("%-14s %s\n", "kind", info.diff ? "diff" : "full");
+	if (info.diff)
+		print_id("base", info.base);
+	printf("%-14s %llu\n", "memory", (unsigned long long)info.mem_size);
+	if (!info.diff && !snapshot_config(s, &c, &err)) {
+		printf("%-14s %u\n%-14s %s\n", "cpus", c.cpus, "transport",
+		       c.transport == TRANSPORT_PCI ? "pci" : "mmio");
+		for (unsigned i = 0; i < c.nr_disks; i++)
+			printf("%-14s %s%s\n", "disk", c.disk[i].path,
+			       c.disk[i].is_base ? " (a delta of it)" : "");
+		for (unsigned i = 0; i < c.nr_nets; i++)
+			printf("%-14s tap=%s\n", "net", c.net[i].tap);
+	}
+	snapshot_close(s);
+	config_fini(&c);
+	return EXIT_OK;
+}
+
+static int copy_file(const char *from, const char *to, struct err *err)
+{
+	char buf[65536];
+	int in = open(from, O_RDONLY | O_CLOEXEC), out = -1, rc = 0;
+	ssize_t n = 0;
+
+	if (in >= 0)
+		out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	while (out >= 0 && !rc && (n = read(in, buf, sizeof(buf))) > 0)
+		if (write(out, buf, n) != n)
+			rc = -EIO;
+	if (in < 0 || out < 0 || n < 0 || (!rc && fsync(out)))
+		rc = -errno;
+	if (rc)
+		err_set(err, rc, "snapshot %s: %s", in < 0 ? from : to, strerror(-rc));
+	if (rc && out >= 0)
+		unlink(to);
+	if (in >= 0)
+		close(in);
+	if (out >= 0)
+		close(out);
+	return rc;
+}
+
+/* The memory first: with the state it is a snapshot. */
+static int merge(const char *base, const char *diff, const char *out)
+{
+	char path[4][PATH_MAX];
+	struct err err;
+	int rc;
+
+	if (mkdir(out, 0777)) {
+		log_err("snapshot %s: %s", out, strerror(errno));
+		return EXIT_USAGE;
+	}
+	snprintf(path[0], PATH_MAX, "%s/memory", base);
+	snprintf(path[1], PATH_MAX, "%s/memory", diff);
+	snprintf(path[2], PATH_MAX, "%s/memory", out);
+	rc = snapshot_merge_memory(path[0], path[1], path[2], &err);
+	snprintf(path[1], PATH_MAX, "%s/state", diff);
+	snprintf(path[3], PATH_MAX, "%s/state", out);
+	if (!rc)
+		rc = copy_file(path[1], path[3], &err);
+	if (!rc)
+		return EXIT_OK;
+	log_err("%s", err.msg);
+	unlink(path[2]);
+	rmdir(out);
+	return rc == -EINVAL || rc == -ENOENT ? EXIT_USAGE : EXIT_RUNTIME;
+}
+
+int command_snapshot(int argc, char **argv)
+{
+	if (argc && (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))) {
+		puts("usage: vmm snapshot info DIR              what a saved VM is\n"
+		     "       vmm snapshot merge BASE DIFF DIR   a whole one of a diff and its base\n\n"
+		     "A VM is saved by 'vmm ctl NAME save DIR' and goes on by 'vmm restore DIR'.");
+		return EXIT_OK;
+	}
+	if (argc == 2 && !strcmp(argv[0], "info"))
+		return show(argv[1]);
+	if (argc == 4 && !strcmp(argv[0], "merge"))
+		return merge(argv[1], argv[2], argv[3]);
+	return misused("snapshot", "'vmm snapshot --help' says how", NULL);
+}
