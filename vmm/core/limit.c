@@ -18,17 +18,17 @@ static void bucket_set(struct bucket *b, const struct limit_rate *r)
 static void refill(struct bucket *b, u64 now)
 {
 	u64 passed = now > b->at_ns ? now - b->at_ns : 0;
-	unsigned __int128 more = (unsigned __int128)passed * b->r.rate / SECOND;
+	unsigned __int128 more = (unsigned __int128)passed * b->r.rate + b->rest;
 	u64 room = (u64)((int64_t)b->r.burst - b->level);
 
-	if (!b->at_ns || more >= room) {
-		b->at_ns = now;
+	b->at_ns += passed;
+	if (more / SECOND >= room) {
 		b->level = (int64_t)b->r.burst;
+		b->rest = 0;
 		return;
 	}
-	/* Only as far as whole units go: fractions are not lost. */
-	b->level += (int64_t)more;
-	b->at_ns += (u64)((unsigned __int128)(u64)more * SECOND / b->r.rate);
+	b->level += (int64_t)(more / SECOND);
+	b->rest = more % SECOND;
 }
 
 /* 0: there is something; else when there will be. */
@@ -36,12 +36,13 @@ static u64 wait_for(struct bucket *b, u64 now)
 {
 	unsigned __int128 ns;
 
-	if (!b->r.rate || b->extra)
+	if (!b->r.rate)
 		return 0;
 	refill(b, now);
-	if (b->level > 0)
+	if (b->level > 0 || b->extra)
 		return 0;
-	ns = (unsigned __int128)(u64)(1 - b->level) * SECOND / b->r.rate + 1;
+	ns = (unsigned __int128)(u64)(1 - b->level) * SECOND - b->rest;
+	ns = (ns + b->r.rate - 1) / b->r.rate;
 	return ns > 3600 * SECOND ? 3600 * SECOND : (u64)ns;
 }
 

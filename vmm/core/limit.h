@@ -16,7 +16,8 @@ struct limit_config {
 struct bucket {
 	struct limit_rate r;
 	int64_t level;			/* below 0: what went before was larger than the rest */
-	u64 at_ns;			/* when level was right */
+	u64 rest;			/* of a unit, in units of 1 / 1000000000: nothing is lost */
+	u64 at_ns;			/* when both were right */
 	u64 extra;
 };
 
