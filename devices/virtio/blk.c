@@ -37,6 +37,7 @@ struct blk_queue {
 	struct kick *kick;
 	struct loop_hook hook;
 	struct timer timer;		/* the limit allows more */
+	struct limit_user turn;
 	bool staged;			/* answers wait for virtq_flush */
 	bool held_back;			/* the queue has more: when fewer bytes are in flight */
 	unsigned in_flight;
@@ -264,7 +265,7 @@ static bool limited(struct blk_queue *q, const struct chain *c)
 
 	if (!q->dev->limit)
 		return false;
-	wait = limit_take(q->dev->limit, len > own ? len - own : 0, now_ns());
+	wait = limit_take_turn(q->dev->limit, &q->turn, len > own ? len - own : 0, now_ns());
 	if (wait)
 		timer_start(&q->timer, q->kick->io.loop, wait);
 	return wait;
@@ -283,13 +284,11 @@ static void retry_failed(struct blk_queue *q)
 	}
 }
 
-static void kick(struct blk_queue *q)
+static void take_requests(struct blk_queue *q)
 {
 	struct virtio *v = &q->dev->v;
 	struct request *r;
 
-	if (q->retry)
-		retry_failed(q);
 	for (;;) {
 		int rc;
 
@@ -312,9 +311,21 @@ static void kick(struct blk_queue *q)
 	}
 }
 
+static void leave_limit(struct blk_queue *q)
+{
+	if (q->dev->limit)
+		limit_leave(q->dev->limit, &q->turn);
+}
+
 static void blk_kick(struct virtio *v, struct virtq *vq)
 {
-	kick(&container_of(v, struct virtio_blk, v)->queue[vq->index]);
+	struct blk_queue *q = &container_of(v, struct virtio_blk, v)->queue[vq->index];
+
+	if (q->retry)
+		retry_failed(q);
+	take_requests(q);
+	if (!q->timer.loop)
+		leave_limit(q);
 }
 
 static void limit_allows(struct timer *t)
@@ -341,6 +352,7 @@ static void blk_drain(struct virtio *v, struct virtq *vq)
 	struct blk_queue *q = &container_of(v, struct virtio_blk, v)->queue[vq->index];
 
 	timer_stop(&q->timer);
+	leave_limit(q);
 	if (q->in_flight)
 		aio_drain(q->kick->io.aio, &q->in_flight);
 	flush_answers(&q->hook);

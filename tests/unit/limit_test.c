@@ -257,6 +257,81 @@ static void test_shared(void **state)
 	limit_fini(&limit);
 }
 
+/* --- several who share it ------------------------------------------------------------------ */
+
+enum { USERS = 3 };
+
+/* All always want more, and are asked in the same order; each has his share. */
+static void test_turns(void **state)
+{
+	static const u64 steps[] = { SECOND / 1000, SECOND / 100, SECOND / 7, 12345678 };
+
+	(void)state;
+	for (unsigned s = 0; s < ARRAY_SIZE(steps); s++) {
+		struct limit_user user[USERS] = { 0 };
+		u64 given[USERS] = { 0 }, now = BEGIN, most = 0, least = UINT64_MAX;
+
+		start(NONE, (struct limit_rate){ .rate = 100, .burst = 10 });
+		for (int n = 0; n < 3000; n++, now += steps[s])
+			for (int i = 0; i < USERS; i++)
+				while (!limit_take_turn(&limit, &user[i], 0, now))
+					given[i]++;
+		for (int i = 0; i < USERS; i++) {
+			most = MAX(most, given[i]);
+			least = MIN(least, given[i]);
+		}
+		/* What came between two looks is one user's, be it one or two. */
+		assert_in_range(most - least, 0, 10 + least / 10);
+		/* And nothing of it is lost, but for what a full bucket cannot take. */
+		if (steps[s] <= SECOND / 100)
+			assert_int_equal(given[0] + given[1] + given[2],
+					 10 + (now - steps[s] - BEGIN) / (SECOND / 100));
+		for (int i = 0; i < USERS; i++)
+			limit_leave(&limit, &user[i]);
+		assert_null(limit.line);
+		limit_fini(&limit);
+	}
+}
+
+static void test_leave(void **state)
+{
+	struct limit_user a = { 0 }, b = { 0 }, c = { 0 };
+	u64 now = BEGIN;
+
+	(void)state;
+	start(NONE, (struct limit_rate){ .rate = 10, .burst = 2 });
+	limit_leave(&limit, &a);
+	assert_int_equal(limit_take_turn(&limit, &a, 0, now), 0);
+	assert_int_equal(limit_take_turn(&limit, &b, 0, now), 0);
+	assert_int_equal(limit_take_turn(&limit, &a, 0, now), SECOND / 10);
+	assert_int_equal(limit_take_turn(&limit, &b, 0, now), SECOND / 10);
+	assert_int_equal(limit_take_turn(&limit, &c, 0, now), SECOND / 10);
+	now += SECOND / 10;
+	/* It is a's, who is late: the others look again soon. */
+	assert_in_range(limit_take_turn(&limit, &c, 0, now), 1, SECOND / 100);
+	assert_in_range(limit_take_turn(&limit, &b, 0, now), 1, SECOND / 100);
+	assert_int_equal(limit_take_turn(&limit, &a, 0, now), 0);
+	assert_int_equal(limit_take_turn(&limit, &a, 0, now), SECOND / 10);
+	now += SECOND / 10;
+	assert_int_not_equal(limit_take_turn(&limit, &a, 0, now), 0);
+	limit_leave(&limit, &b);
+	limit_leave(&limit, &b);
+	assert_int_equal(limit_take_turn(&limit, &c, 0, now), 0);
+	limit_leave(&limit, &c);
+	now += SECOND;
+	assert_int_equal(limit_take_turn(&limit, &a, 0, now), 0);
+	assert_int_equal(limit_take_turn(&limit, &a, 0, now), 0);
+	assert_int_equal(limit_take_turn(&limit, &a, 0, now), SECOND / 10);
+	/* Without a limit there is no line either. */
+	assert_int_equal(limit_take_turn(&limit, &b, 0, now), SECOND / 10);
+	limit_set(&limit, &(struct limit_config){ 0 });
+	assert_int_equal(limit_take_turn(&limit, &b, 0, now), 0);
+	limit_leave(&limit, &b);
+	limit_leave(&limit, &a);
+	assert_null(limit.line);
+	limit_fini(&limit);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -264,6 +339,7 @@ int main(void)
 		cmocka_unit_test(test_burst), cmocka_unit_test(test_overdraft), cmocka_unit_test(test_both),
 		cmocka_unit_test(test_extra), cmocka_unit_test(test_huge),
 		cmocka_unit_test(test_clock_steps_back), cmocka_unit_test(test_shared),
+		cmocka_unit_test(test_turns), cmocka_unit_test(test_leave),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

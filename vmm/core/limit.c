@@ -4,6 +4,7 @@
 #define SECOND		1000000000ULL
 
 #define UNITS_MAX	(1ULL << 62)		/* two of them still fit */
+#define BEHIND_NS	1000000ULL		/* what comes is another's, who is about to take it */
 
 static void bucket_set(struct bucket *b, const struct limit_rate *r)
 {
@@ -68,6 +69,7 @@ void limit_set(struct limit *l, const struct limit_config *c)
 void limit_init(struct limit *l, const struct limit_config *c)
 {
 	pthread_mutex_init(&l->lock, NULL);
+	l->line = NULL;
 	limit_set(l, c);
 }
 
@@ -76,19 +78,84 @@ void limit_fini(struct limit *l)
 	pthread_mutex_destroy(&l->lock);
 }
 
+/* 0: there is something of both. */
+static u64 look(struct limit *l, u64 now)
+{
+	u64 a = wait_for(&l->bytes, now), b = wait_for(&l->ops, now);
+
+	return MAX(a, b);
+}
+
+static void take_both(struct limit *l, u64 bytes)
+{
+	take(&l->bytes, bytes);
+	take(&l->ops, 1);
+}
+
 u64 limit_take(struct limit *l, u64 bytes, u64 now)
 {
-	u64 a, b;
+	u64 wait;
 
 	if (!load_acquire(&l->on))
 		return 0;
 	pthread_mutex_lock(&l->lock);
-	a = wait_for(&l->bytes, now);
-	b = wait_for(&l->ops, now);
-	if (!a && !b) {
-		take(&l->bytes, bytes);
-		take(&l->ops, 1);
+	wait = look(l, now);
+	if (!wait)
+		take_both(l, bytes);
+	pthread_mutex_unlock(&l->lock);
+	return wait;
+}
+
+static void leave_line(struct limit *l, struct limit_user *u)
+{
+	struct limit_user **at = &l->line;
+
+	while (*at != u)
+		at = &(*at)->next;
+	*at = u->next;
+	u->waits = u->took = false;
+}
+
+static void stand_in_line(struct limit *l, struct limit_user *u)
+{
+	struct limit_user **at = &l->line;
+
+	if (u->waits && !u->took)
+		return;
+	if (u->waits)
+		leave_line(l, u);
+	while (*at)
+		at = &(*at)->next;
+	*at = u;
+	u->next = NULL;
+	u->waits = true;
+}
+
+u64 limit_take_turn(struct limit *l, struct limit_user *u, u64 bytes, u64 now)
+{
+	u64 wait;
+
+	if (!load_acquire(&l->on))
+		return 0;
+	pthread_mutex_lock(&l->lock);
+	wait = look(l, now);
+	if (!wait && l->line && l->line != u)
+		wait = BEHIND_NS;
+	if (wait) {
+		stand_in_line(l, u);
+	} else {
+		take_both(l, bytes);
+		u->took = u->waits;
 	}
 	pthread_mutex_unlock(&l->lock);
-	return MAX(a, b);
+	return wait;
+}
+
+void limit_leave(struct limit *l, struct limit_user *u)
+{
+	if (!u->waits)
+		return;
+	pthread_mutex_lock(&l->lock);
+	leave_line(l, u);
+	pthread_mutex_unlock(&l->lock);
 }
