@@ -59,6 +59,7 @@ $(BUILD)/san/%.o: %.c
 WRAPPED := $(addprefix file_,read write sync truncate allocate zero) preadv pwritev fdatasync fallocate \
 	open link rename unlink fsync
 $(BUILD)/unit/image_fault_test: WRAPPED += malloc calloc realloc reallocarray strdup
+$(BUILD)/unit/virtio_blk_options_test: WRAPPED += clock_gettime
 
 $(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o
 	@mkdir -p $(@D)

@@ -191,11 +191,21 @@ static void read_or_write(struct request *r, u64 sector, enum blk_op op)
 	submit(r, op);
 }
 
+/* What the user switched off a driver cannot have by just asking. */
+static bool is_offered(const struct request *r, unsigned feature)
+{
+	return r->queue->dev->v.offered >> feature & 1;
+}
+
 static void discard_or_zero(struct request *r, enum blk_op op)
 {
 	struct virtio_blk_discard_write_zeroes seg;
 	u32 flags, sectors;
 
+	if (!is_offered(r, op == BLK_DISCARD ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES)) {
+		finish(r, VIRTIO_BLK_S_UNSUPP);
+		return;
+	}
 	if (r->chain.out.len != sizeof(seg)) {	/* one segment: max_*_seg say so */
 		finish(r, VIRTIO_BLK_S_IOERR);
 		return;
@@ -335,13 +345,17 @@ static void limit_allows(struct timer *t)
 	virtio_notify(&q->dev->v, q->vq->index);
 }
 
-/* Without FLUSH a driver does not know of a cache, so there is none (5.2.6.2). */
+/* A driver that cannot flush has no cache, unless it asks for one (5.2.5.2). */
+static void blk_negotiated(struct virtio *v)
+{
+	if (!virtio_has(v, VIRTIO_BLK_F_FLUSH))
+		set_cache(container_of(v, struct virtio_blk, v), false);
+}
+
 static int blk_start(struct virtio *v)
 {
 	struct virtio_blk *d = container_of(v, struct virtio_blk, v);
 
-	if (!virtio_has(v, VIRTIO_BLK_F_FLUSH) && !virtio_has(v, VIRTIO_BLK_F_CONFIG_WCE))
-		store_once(&d->write_back, false);
 	for (unsigned i = 0; i < v->nr_queues; i++)
 		d->queue[i].retry = d->queue[i].failed;
 	return 0;
@@ -408,6 +422,7 @@ static void blk_destroy(struct virtio *v)
 static const struct virtio_ops blk_ops = {
 	.kind = "virtio-blk", .id = VIRTIO_ID_BLOCK, .queue_size = QUEUE_SIZE,
 	.config_len = sizeof(struct virtio_blk_config),
+	.negotiated = blk_negotiated,
 	.start = blk_start,
 	.kick = blk_kick,
 	.drain = blk_drain,
