@@ -56,9 +56,11 @@ $(BUILD)/san/%.o: %.c
 	$(call say,CC)
 	$(Q)$(CC) $(BASE) $(SAN) -c -o $@ $<
 
-# tests/lib/recorder.c stands in front of devices/block/file.c.
-WRAPPED := $(addprefix file_,read write sync truncate allocate zero)
+# tests/lib/recorder.c stands in front of devices/block/file.c, of aio's threads and of directories.
+WRAPPED := $(addprefix file_,read write sync truncate allocate zero) preadv pwritev fdatasync fallocate \
+	open link rename unlink fsync
 $(BUILD)/unit/image_fault_test: WRAPPED += malloc calloc realloc reallocarray strdup
+$(BUILD)/unit/virtio_blk_options_test: WRAPPED += clock_gettime
 
 $(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o
 	@mkdir -p $(@D)

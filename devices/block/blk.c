@@ -144,7 +144,7 @@ static void raw_step(struct blk_req *r)
 		break;
 	case BLK_ZERO:
 		r->io.op = AIO_FALLOCATE;
-		if (!b->no_punch_hole && (r->unmap || b->no_zero_range)) {
+		if (r->unmap && !b->no_punch_hole) {
 			r->io.mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 		} else if (!b->no_zero_range) {
 			r->io.mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;

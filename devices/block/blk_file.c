@@ -147,6 +147,8 @@ int blk_resize(struct blk *b, u64 size, struct err *err)
 	store_once(&b->slow, true);
 	if (b->raw)
 		rc = size_of_raw(b, &size, err);
+	else if (!size)
+		size = old;
 	if (!rc && size < old)
 		rc = err_set(err, -EINVAL, "a disk in use can only grow; it has %llu bytes",
 			     (unsigned long long)old);

@@ -38,6 +38,7 @@ struct blk_queue {
 	struct kick *kick;
 	struct loop_hook hook;
 	struct timer timer;		/* the limit allows more */
+	struct limit_user turn;
 	bool staged;			/* answers wait for virtq_flush */
 	bool held_back;			/* the queue has more: when fewer bytes are in flight */
 	unsigned in_flight;
@@ -192,11 +193,21 @@ static void read_or_write(struct request *r, u64 sector, enum blk_op op)
 	submit(r, op);
 }
 
+/* What the user switched off a driver cannot have by just asking. */
+static bool is_offered(const struct request *r, unsigned feature)
+{
+	return r->queue->dev->v.offered >> feature & 1;
+}
+
 static void discard_or_zero(struct request *r, enum blk_op op)
 {
 	struct virtio_blk_discard_write_zeroes seg;
 	u32 flags, sectors;
 
+	if (!is_offered(r, op == BLK_DISCARD ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES)) {
+		finish(r, VIRTIO_BLK_S_UNSUPP);
+		return;
+	}
 	if (r->chain.out.len != sizeof(seg)) {	/* one segment: max_*_seg say so */
 		finish(r, VIRTIO_BLK_S_IOERR);
 		return;
@@ -266,7 +277,7 @@ static bool limited(struct blk_queue *q, const struct chain *c)
 
 	if (!q->dev->limit)
 		return false;
-	wait = limit_take(q->dev->limit, len > own ? len - own : 0, now_ns());
+	wait = limit_take_turn(q->dev->limit, &q->turn, len > own ? len - own : 0, now_ns());
 	if (wait)
 		timer_start(&q->timer, q->kick->io.loop, wait);
 	return wait;
@@ -290,13 +301,11 @@ static void retry_failed(struct blk_queue *q)
 	}
 }
 
-static void kick(struct blk_queue *q)
+static void take_requests(struct blk_queue *q)
 {
 	struct virtio *v = &q->dev->v;
 	struct request *r;
 
-	if (q->retry)
-		retry_failed(q);
 	for (;;) {
 		int rc;
 
@@ -319,9 +328,21 @@ static void kick(struct blk_queue *q)
 	}
 }
 
+static void leave_limit(struct blk_queue *q)
+{
+	if (q->dev->limit)
+		limit_leave(q->dev->limit, &q->turn);
+}
+
 static void blk_kick(struct virtio *v, struct virtq *vq)
 {
-	kick(&container_of(v, struct virtio_blk, v)->queue[vq->index]);
+	struct blk_queue *q = &container_of(v, struct virtio_blk, v)->queue[vq->index];
+
+	if (q->retry)
+		retry_failed(q);
+	take_requests(q);
+	if (!q->timer.loop)
+		leave_limit(q);
 }
 
 static void limit_allows(struct timer *t)
@@ -331,13 +352,17 @@ static void limit_allows(struct timer *t)
 	virtio_notify(&q->dev->v, q->vq->index);
 }
 
-/* Without FLUSH a driver does not know of a cache, so there is none (5.2.6.2). */
+/* A driver that cannot flush has no cache, unless it asks for one (5.2.5.2). */
+static void blk_negotiated(struct virtio *v)
+{
+	if (!virtio_has(v, VIRTIO_BLK_F_FLUSH))
+		set_cache(container_of(v, struct virtio_blk, v), false);
+}
+
 static int blk_start(struct virtio *v)
 {
 	struct virtio_blk *d = container_of(v, struct virtio_blk, v);
 
-	if (!virtio_has(v, VIRTIO_BLK_F_FLUSH) && !virtio_has(v, VIRTIO_BLK_F_CONFIG_WCE))
-		store_once(&d->write_back, false);
 	for (unsigned i = 0; i < v->nr_queues; i++)
 		d->queue[i].retry = d->queue[i].failed || d->queue[i].reread;
 	return 0;
@@ -348,6 +373,7 @@ static void blk_drain(struct virtio *v, struct virtq *vq)
 	struct blk_queue *q = &container_of(v, struct virtio_blk, v)->queue[vq->index];
 
 	timer_stop(&q->timer);
+	leave_limit(q);
 	if (q->in_flight)
 		aio_drain(q->kick->io.aio, &q->in_flight);
 	flush_answers(&q->hook);
@@ -453,6 +479,7 @@ static void blk_destroy(struct virtio *v)
 static const struct virtio_ops blk_ops = {
 	.kind = "virtio-blk", .id = VIRTIO_ID_BLOCK, .queue_size = QUEUE_SIZE,
 	.config_len = sizeof(struct virtio_blk_config),
+	.negotiated = blk_negotiated,
 	.start = blk_start,
 	.kick = blk_kick,
 	.drain = blk_drain,

@@ -371,6 +371,8 @@ void virtio_set_status(struct virtio *v, u8 status)
 	    ((v->accepted & ~v->offered) || !virtio_has(v, VIRTIO_F_VERSION_1)))
 		new &= ~VIRTIO_CONFIG_S_FEATURES_OK;
 	v->status |= new;
+	if (new & VIRTIO_CONFIG_S_FEATURES_OK && v->ops->negotiated)
+		v->ops->negotiated(v);
 	if (!(new & VIRTIO_CONFIG_S_DRIVER_OK))
 		return;
 	if (v->status & VIRTIO_CONFIG_S_FEATURES_OK)

@@ -12,17 +12,18 @@ struct virtio;
  * What a device type is.  Each queue is served by one loop, its own or that of
  * others.  start: before any queue runs, and again after a stop; what the driver
  * said is in accepted, the queues' rings are checked.  stop: after all queues were
- * drained.  Both on queue 0's loop.  kick, and drain: on the queue's loop; drain is
+ * drained.  Both on queue 0's loop.  negotiated: accepted is final.  kick, and drain: on the queue's loop; drain is
  * the last there: afterwards nothing that was popped is in flight.  forget: what
  * still waits in the device is nobody's any more; no loop runs then.  config_write:
- * true: the driver may write that; the bytes are in value.  It, forget and the rest
- * are under dev.lock.
+ * true: the driver may write that; the bytes are in value.  It, forget, negotiated and
+ * the rest are under dev.lock.
  */
 struct virtio_ops {
 	const char *kind;			/* "virtio-blk" */
 	u32 id;					/* VIRTIO_ID_BLOCK */
 	u16 queue_size;
 	u16 config_len;
+	void (*negotiated)(struct virtio *);
 	int  (*start)(struct virtio *);		/* 0 or -errno: NEEDS_RESET */
 	void (*stop)(struct virtio *);
 	void (*kick)(struct virtio *, struct virtq *);

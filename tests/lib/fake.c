@@ -114,9 +114,9 @@ static void record_event(struct platform *p, enum machine_event event, int code)
 {
 	struct fake *f = container_of(p, struct fake, p);
 
-	f->nr_events++;
 	f->event = event;
 	f->event_code = code;
+	__atomic_add_fetch(&f->nr_events, 1, __ATOMIC_SEQ_CST);
 }
 
 static bool same_bell(const struct doorbell *a, const struct doorbell *b)

@@ -29,7 +29,7 @@ struct fake {
 	struct platform p;
 	struct bus mmio, pio;
 	struct fake_irqchip chip;
-	int nr_events;
+	int nr_events;		/* atomic */
 	enum machine_event event;
 	int event_code;
 	int nr_bells;		/* doorbells that hang now */

@@ -4,6 +4,7 @@
 #define SECOND		1000000000ULL
 
 #define UNITS_MAX	(1ULL << 62)		/* two of them still fit */
+#define BEHIND_NS	1000000ULL		/* what comes is another's, who is about to take it */
 
 static void bucket_set(struct bucket *b, const struct limit_rate *r)
 {
@@ -18,17 +19,17 @@ static void bucket_set(struct bucket *b, const struct limit_rate *r)
 static void refill(struct bucket *b, u64 now)
 {
 	u64 passed = now > b->at_ns ? now - b->at_ns : 0;
-	unsigned __int128 more = (unsigned __int128)passed * b->r.rate / SECOND;
+	unsigned __int128 more = (unsigned __int128)passed * b->r.rate + b->rest;
 	u64 room = (u64)((int64_t)b->r.burst - b->level);
 
-	if (!b->at_ns || more >= room) {
-		b->at_ns = now;
+	b->at_ns += passed;
+	if (more / SECOND >= room) {
 		b->level = (int64_t)b->r.burst;
+		b->rest = 0;
 		return;
 	}
-	/* Only as far as whole units go: fractions are not lost. */
-	b->level += (int64_t)more;
-	b->at_ns += (u64)((unsigned __int128)(u64)more * SECOND / b->r.rate);
+	b->level += (int64_t)(more / SECOND);
+	b->rest = more % SECOND;
 }
 
 /* 0: there is something; else when there will be. */
@@ -36,12 +37,13 @@ static u64 wait_for(struct bucket *b, u64 now)
 {
 	unsigned __int128 ns;
 
-	if (!b->r.rate || b->extra)
+	if (!b->r.rate)
 		return 0;
 	refill(b, now);
-	if (b->level > 0)
+	if (b->level > 0 || b->extra)
 		return 0;
-	ns = (unsigned __int128)(u64)(1 - b->level) * SECOND / b->r.rate + 1;
+	ns = (unsigned __int128)(u64)(1 - b->level) * SECOND - b->rest;
+	ns = (ns + b->r.rate - 1) / b->r.rate;
 	return ns > 3600 * SECOND ? 3600 * SECOND : (u64)ns;
 }
 
@@ -67,6 +69,7 @@ void limit_set(struct limit *l, const struct limit_config *c)
 void limit_init(struct limit *l, const struct limit_config *c)
 {
 	pthread_mutex_init(&l->lock, NULL);
+	l->line = NULL;
 	limit_set(l, c);
 }
 
@@ -75,19 +78,84 @@ void limit_fini(struct limit *l)
 	pthread_mutex_destroy(&l->lock);
 }
 
+/* 0: there is something of both. */
+static u64 look(struct limit *l, u64 now)
+{
+	u64 a = wait_for(&l->bytes, now), b = wait_for(&l->ops, now);
+
+	return MAX(a, b);
+}
+
+static void take_both(struct limit *l, u64 bytes)
+{
+	take(&l->bytes, bytes);
+	take(&l->ops, 1);
+}
+
 u64 limit_take(struct limit *l, u64 bytes, u64 now)
 {
-	u64 a, b;
+	u64 wait;
 
 	if (!load_acquire(&l->on))
 		return 0;
 	pthread_mutex_lock(&l->lock);
-	a = wait_for(&l->bytes, now);
-	b = wait_for(&l->ops, now);
-	if (!a && !b) {
-		take(&l->bytes, bytes);
-		take(&l->ops, 1);
+	wait = look(l, now);
+	if (!wait)
+		take_both(l, bytes);
+	pthread_mutex_unlock(&l->lock);
+	return wait;
+}
+
+static void leave_line(struct limit *l, struct limit_user *u)
+{
+	struct limit_user **at = &l->line;
+
+	while (*at != u)
+		at = &(*at)->next;
+	*at = u->next;
+	u->waits = u->took = false;
+}
+
+static void stand_in_line(struct limit *l, struct limit_user *u)
+{
+	struct limit_user **at = &l->line;
+
+	if (u->waits && !u->took)
+		return;
+	if (u->waits)
+		leave_line(l, u);
+	while (*at)
+		at = &(*at)->next;
+	*at = u;
+	u->next = NULL;
+	u->waits = true;
+}
+
+u64 limit_take_turn(struct limit *l, struct limit_user *u, u64 bytes, u64 now)
+{
+	u64 wait;
+
+	if (!load_acquire(&l->on))
+		return 0;
+	pthread_mutex_lock(&l->lock);
+	wait = look(l, now);
+	if (!wait && l->line && l->line != u)
+		wait = BEHIND_NS;
+	if (wait) {
+		stand_in_line(l, u);
+	} else {
+		take_both(l, bytes);
+		u->took = u->waits;
 	}
 	pthread_mutex_unlock(&l->lock);
-	return MAX(a, b);
+	return wait;
+}
+
+void limit_leave(struct limit *l, struct limit_user *u)
+{
+	if (!u->waits)
+		return;
+	pthread_mutex_lock(&l->lock);
+	leave_line(l, u);
+	pthread_mutex_unlock(&l->lock);
 }
