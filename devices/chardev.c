@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
+#include "devices/escape.h"
 #include "vmm/core/log.h"
 #include "vmm/core/socket.h"
 
@@ -21,7 +22,6 @@ enum {
 	OUT_MAX = 64 * 1024,
 	IN_MAX = CHUNK,			/* a pipe can wait... */
 	IN_MAX_TERMINAL = 4 << 20,	/* ...a paste must not hide the escape behind it */
-	ESCAPE = 1,			/* Ctrl-A */
 };
 #define LOOK_NS	500000000ULL		/* from the background, whether it is one still */
 
@@ -51,15 +51,10 @@ struct chardev {
 	struct task rearm;
 	struct timer foreground;
 	struct chardev_user user;
-	bool escape;			/* the byte before was Ctrl-A */
+	struct escape escape;
 	void (*quit)(void *);
 	void *quit_arg;
 };
-
-static const char help_text[] =
-	"\r\nCtrl-A x  quit: stop the guest at once\r\n"
-	"Ctrl-A h  this help\r\n"
-	"Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
 
 /* --- queue of bytes -------------------------------------------------------------------- */
 
@@ -240,29 +235,16 @@ void chardev_swallow(struct chardev *c, bool swallow)
 
 /* --- input ---------------------------------------------------------------------------------- */
 
-/* Take the escapes out of what was typed; returns what is left for the guest. */
-static size_t unescape(struct chardev *c, u8 *buf, size_t len)
+/* What was typed: do what is for us; returns what is left for the guest. */
+static size_t typed(struct chardev *c, u8 *buf, size_t len)
 {
-	size_t n = 0;
+	unsigned orders;
+	size_t n = escape_filter(&c->escape, buf, len, &orders);
 
-	for (size_t i = 0; i < len; i++) {
-		u8 b = buf[i];
-
-		if (!c->escape) {
-			if (b == ESCAPE)
-				c->escape = true;
-			else
-				buf[n++] = b;
-			continue;
-		}
-		c->escape = false;
-		if (b == 'x')
-			c->quit(c->quit_arg);
-		else if (b == 'h')
-			put(c, (const u8 *)help_text, sizeof(help_text) - 1);
-		else if (b == ESCAPE)
-			buf[n++] = b;
-	}
+	if (orders & ESCAPE_HELP)
+		put(c, (const u8 *)escape_help, strlen(escape_help));
+	if (orders & ESCAPE_QUIT)
+		c->quit(c->quit_arg);
 	return n;
 }
 
@@ -312,7 +294,7 @@ static void in_ready(struct watch *w, u32 events)
 		return;
 	}
 	if (c->is_terminal)
-		n = unescape(c, buf, n);
+		n = typed(c, buf, n);
 	if (!n)
 		return;
 	pthread_mutex_lock(&c->lock);

@@ -147,7 +147,7 @@ static void mmio_write(struct device *dev, u64 offset, unsigned size, u64 value)
 		break;
 	case VIRTIO_MMIO_STATUS:
 		virtio_set_status(v, value);
-		if (!value)
+		if (!(u8)value)
 			store_release(&m->interrupt_status, 0);
 		break;
 	case VIRTIO_MMIO_QUEUE_NUM ... VIRTIO_MMIO_QUEUE_READY:

@@ -1,15 +1,11 @@
 /*
  * qcow2.c: a hostile qcow2 file is opened, looked at, read, written, checked and
  * repaired; whatever is in it, this ends soon, touches no memory that is not
- * its own, and uses little.  libFuzzer: make fuzz.
+ * its own, and uses little.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 #include "devices/block/image.h"
-#include "vmm/core/log.h"
+#include "tests/fuzz/lib/fuzz.h"
 
 enum { PIECE = 16 * 1024, FILE_MAX = 1024 * 1024 };
 
@@ -62,29 +58,14 @@ static void look(const char *path, bool repair)
 	image_close(i);
 }
 
-int LLVMFuzzerInitialize(int *argc, char ***argv);
-int LLVMFuzzerInitialize(int *argc, char ***argv)
+void fuzz_one(struct fuzz *f)
 {
-	(void)argc, (void)argv;
-	/* What is wrong with each image is not worth a line. */
-	log_set_level(LOG_ERR - 1);
-	return 0;
-}
+	struct fuzz_file file;
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
-{
-	char path[64];
-	int fd;
-
-	if (len > FILE_MAX)
-		return 0;
-	fd = memfd_create("fuzz", 0);
-	if (fd < 0 || write(fd, data, len) != (ssize_t)len)
-		abort();
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	look(path, false);
-	look(path, true);
-	close(fd);
-	return 0;
+	if (f->left > FILE_MAX)
+		return;
+	file = fuzz_file(f->data, f->left);
+	look(file.path, false);
+	look(file.path, true);
+	close(file.fd);
 }

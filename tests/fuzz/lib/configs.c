@@ -1,0 +1,121 @@
+/* configs.c: see configs.h. */
+#include "tests/fuzz/lib/configs.h"
+#include <errno.h>
+#include <string.h>
+
+static bool is_one_of(const char *text, const char *const *list)
+{
+	while (*list && strcmp(*list, text))
+		list++;
+	return *list;
+}
+
+static void check_text(const char *name, const char *text)
+{
+	fuzz_check(!text || *text, "%s is empty", name);
+}
+
+static void check_disk(const struct disk_config *d)
+{
+	static const char *const formats[] = { "raw", "qcow2", NULL };
+
+	fuzz_check(d->path && *d->path, "a disk without a path");
+	fuzz_check(!d->format || is_one_of(d->format, formats), "format '%s'", d->format);
+	fuzz_check(strnlen(d->serial, sizeof(d->serial)) <= CONFIG_SERIAL_LEN, "serial without end");
+}
+
+static void check_net(const struct net_config *n)
+{
+	fuzz_check(n->tap && *n->tap && strlen(n->tap) < 16, "tap '%s'", n->tap);
+	fuzz_check(!n->has_mac || (!(n->mac[0] & 1) && (n->mac[0] | n->mac[1] | n->mac[2] |
+		   n->mac[3] | n->mac[4] | n->mac[5])), "an address that is none");
+}
+
+static void check_sound(const struct config *c)
+{
+	check_text("kernel", c->kernel);
+	fuzz_check(c->kernel, "no kernel");
+	check_text("initrd", c->initrd);
+	check_text("pidfile", c->pidfile);
+	check_text("name", c->name);
+	check_text("serial", c->serial);
+	fuzz_check(!c->name || !strpbrk(c->name, "/\n \"'"), "name '%s'", c->name);
+	fuzz_check(!c->append || !c->cmdline, "both append and cmdline");
+	fuzz_check(c->mem >= 16 * MIB && c->mem <= 1023 * GIB && c->mem % MIB == 0, "mem %#llx",
+		   (unsigned long long)c->mem);
+	fuzz_check(!c->hugepages || c->mem % (2 * MIB) == 0, "mem %#llx of huge pages",
+		   (unsigned long long)c->mem);
+	fuzz_check(c->cpus >= 1 && c->cpus <= CONFIG_MAX_CPUS, "cpus %u", c->cpus);
+	fuzz_check(c->transport <= TRANSPORT_MMIO && c->aio <= AIO_THREADS &&
+		   c->log_level <= LOG_DEBUG, "an enum out of its range");
+	fuzz_check(c->nr_disks + c->nr_nets <= (c->transport == TRANSPORT_PCI ? 30 : 16),
+		   "%u disks, %u networks", c->nr_disks, c->nr_nets);
+	for (unsigned i = 0; i < c->nr_disks; i++)
+		check_disk(&c->disk[i]);
+	for (unsigned i = 0; i < c->nr_nets; i++)
+		check_net(&c->net[i]);
+}
+
+int configs_parse(struct config *c, int argc, char **argv, struct err *err)
+{
+	bool help, version;
+	int rc;
+
+	memset(err, 0, sizeof(*err));
+	config_init(c);
+	rc = config_parse(c, argc, argv, &help, &version, err);
+	fuzz_check(err->code == rc && !rc == !*err->msg, "%d, and %d says '%s'", rc, err->code,
+		   err->msg);
+	fuzz_check(!rc || rc == -EINVAL, "%d: %s", rc, err->msg);
+	if (!rc && !help && !version)
+		check_sound(c);
+	return rc;
+}
+
+static bool same(const char *a, const char *b)
+{
+	return a && b ? !strcmp(a, b) : a == b;
+}
+
+bool configs_same(const struct config *a, const struct config *b)
+{
+	bool is = same(a->kernel, b->kernel) && same(a->initrd, b->initrd) &&
+		  same(a->append, b->append) && same(a->cmdline, b->cmdline) &&
+		  same(a->serial, b->serial) && same(a->name, b->name) &&
+		  same(a->pidfile, b->pidfile) && a->mem == b->mem && a->cpus == b->cpus &&
+		  a->hugepages == b->hugepages && a->no_reboot == b->no_reboot &&
+		  a->transport == b->transport && a->aio == b->aio &&
+		  a->log_level == b->log_level && a->nr_disks == b->nr_disks &&
+		  a->nr_nets == b->nr_nets;
+
+	for (unsigned i = 0; is && i < a->nr_disks; i++) {
+		const struct disk_config *d = &a->disk[i], *e = &b->disk[i];
+
+		is = same(d->path, e->path) && same(d->format, e->format) &&
+		     same(d->serial, e->serial) && d->read_only == e->read_only &&
+		     d->backing_anywhere == e->backing_anywhere;
+	}
+	for (unsigned i = 0; is && i < a->nr_nets; i++)
+		is = same(a->net[i].tap, b->net[i].tap) && a->net[i].has_mac == b->net[i].has_mac &&
+		     !memcmp(a->net[i].mac, b->net[i].mac, 6);
+	return is;
+}
+
+const struct option *configs_pick(struct fuzz *f, char *value, size_t len)
+{
+	static const char *const liked[] = {
+		"512M", "1G", "15M", "2048", "99999999999999999999", "0x10", "1", "64", "65", "0",
+		"disk.qcow2", "a,readonly", "a,serial=x,format=raw", "a,,b,backing=anywhere", ",",
+		"tap=tap0", "tap=t,mac=02:00:00:00:00:01", "mac=01:00:00:00:00:01,tap=x", "stdio",
+		"file:x", "unix:", "pci", "mmio", "threads", "auto", "true", "off", "vm-1", "-x", "",
+		"debug", "a b=c",
+	};
+	const struct option *o = &config_options[fuzz_below(f, config_nr_options)];
+	u8 b = fuzz_u8(f);
+
+	if (b < 0x80)
+		fuzz_text(f, value, len - 1);
+	else
+		strcpy(value, liked[b % ARRAY_SIZE(liked)]);
+	return o;
+}
