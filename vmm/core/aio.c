@@ -24,15 +24,16 @@ struct aio {
 	struct loop *loop;
 	const struct aio_engine_ops *ops;
 	struct loop_hook hook;
-	struct watch watch;
-	int event_fd;			/* completions are waiting */
 
 	struct io_uring ring;
+	struct watch ring_watch;
 	unsigned unsubmitted;
 
 	pthread_mutex_t lock;		/* of what follows */
 	pthread_cond_t work;
 	struct aio_req *todo, **last_todo, *completed;
+	int event_fd;			/* some are completed */
+	struct watch watch;
 	pthread_t thread[POOL_THREADS];
 	int nr_threads;
 	bool stop;
@@ -105,13 +106,22 @@ static const struct aio_engine_ops uring_ops = {
 	.name = "io_uring", .submit = uring_submit, .reap = uring_reap,
 };
 
+static void ring_ready(struct watch *w, u32 events)
+{
+	(void)events;
+	uring_reap(container_of(w, struct aio, ring_watch));
+}
+
+/* The ring itself is watched: what was reaped before the loop sleeps does not
+ * wake it, as an eventfd would. */
 static int uring_init(struct aio *a)
 {
 	int rc = io_uring_queue_init(RING_ENTRIES, &a->ring, 0);
 
 	if (rc)
 		return rc;
-	rc = io_uring_register_eventfd(&a->ring, a->event_fd);
+	a->ring_watch.ready = ring_ready;
+	rc = watch_start(&a->ring_watch, a->loop, a->ring.ring_fd, EPOLLIN);
 	if (rc) {
 		io_uring_queue_exit(&a->ring);
 		return rc;
@@ -270,8 +280,11 @@ static bool before_sleep(struct loop_hook *h)
 {
 	struct aio *a = container_of(h, struct aio, hook);
 
-	/* Much completes at once: take it now and save a trip through epoll. */
-	return reap(a) || a->unsubmitted;
+	/* Much completes at once: take it now, and what it led to, and save a trip
+	 * through epoll. */
+	while (reap(a))
+		;
+	return a->unsubmitted;
 }
 
 static void completions_ready(struct watch *w, u32 events)
@@ -281,7 +294,7 @@ static void completions_ready(struct watch *w, u32 events)
 	ssize_t rc = read(a->event_fd, &count, sizeof(count));
 
 	(void)events, (void)rc;
-	reap(a);
+	pool_reap(a);
 }
 
 int aio_new(struct aio **out, struct loop *loop, enum aio_engine engine, struct err *err)
@@ -337,8 +350,10 @@ void aio_free(struct aio *a)
 		loop_remove_hook(a->loop, &a->hook);
 	watch_stop(&a->watch);
 	pool_stop(a);
-	if (a->ops == &uring_ops)
+	if (a->ops == &uring_ops) {
+		watch_stop(&a->ring_watch);
 		io_uring_queue_exit(&a->ring);
+	}
 	if (a->event_fd >= 0)
 		close(a->event_fd);
 	pthread_cond_destroy(&a->work);
@@ -361,14 +376,17 @@ void aio_submit(struct aio *a, struct aio_req *r)
 
 void aio_drain(struct aio *a, const unsigned *count)
 {
-	struct pollfd p = { .fd = a->event_fd, .events = POLLIN };
+	struct pollfd p[] = {
+		{ .fd = a->event_fd, .events = POLLIN },
+		{ .fd = a->ops == &uring_ops ? a->ring.ring_fd : -1, .events = POLLIN },
+	};
 	u64 news;
 	ssize_t rc;
 
 	while (*count) {
 		if (reap(a))
 			continue;
-		poll(&p, 1, -1);
+		poll(p, ARRAY_SIZE(p), -1);
 		rc = read(a->event_fd, &news, sizeof(news));
 		(void)rc;
 	}

@@ -88,13 +88,13 @@ static bool run_tasks(struct loop *l)
 {
 	struct task *t;
 
+	if (!load_acquire(&l->tasks))	/* one posted now wakes the loop */
+		return false;
 	pthread_mutex_lock(&l->lock);
 	t = l->tasks;
 	l->tasks = NULL;
 	l->last_task = &l->tasks;
 	pthread_mutex_unlock(&l->lock);
-	if (!t)
-		return false;
 	while (t) {
 		struct task *next = t->next;
 
@@ -240,7 +240,7 @@ void loop_post(struct loop *l, struct task *t)
 		t->queued = true;
 		t->next = NULL;
 		first = !l->tasks;
-		*l->last_task = t;
+		store_release(l->last_task, t);
 		l->last_task = &t->next;
 	}
 	pthread_mutex_unlock(&l->lock);
