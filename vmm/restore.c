@@ -238,20 +238,20 @@ int command_restore(int argc, char **argv)
 
 static int count_up(struct words *w, const char *prefix, unsigned n, struct words *one)
 {
-	char **rest = calloc(w->nr_rest + 2, sizeof(*rest)), *name;
+	/* A console that nobody needs to read; no line about each. */
+	static char *const own[] = { "--serial", "pty", "--log-level", "warn" };
+	char **rest = calloc(w->nr_rest + ARRAY_SIZE(own), sizeof(*rest)), *name;
 
 	if (!rest || asprintf(&name, "%s-%u", prefix, n) < 0)
 		return -ENOMEM;
 	*one = *w;
 	one->rest = rest;
 	one->name = name;
-	/* A console that nobody needs to read. */
-	rest[0] = "--serial";
-	rest[1] = "pty";
-	memcpy(rest + 2, w->rest, w->nr_rest * sizeof(*rest));
-	one->nr_rest = w->nr_rest + 2;
+	memcpy(rest, own, sizeof(own));
+	memcpy(rest + ARRAY_SIZE(own), w->rest, w->nr_rest * sizeof(*rest));
+	one->nr_rest = w->nr_rest + ARRAY_SIZE(own);
 	/* tap=t% is t1, t2, ... */
-	for (int i = 2; i < one->nr_rest; i++) {
+	for (int i = ARRAY_SIZE(own); i < one->nr_rest; i++) {
 		char *at = strchr(rest[i], '%'), *text;
 
 		if (!at)
