@@ -24,7 +24,7 @@ SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all fuzz demo bench-boot bench-start bench-disk check check-unit check-block check-guest check-e2e deps-build deps-test install clean
+.PHONY: all fuzz demo bench-boot bench-start bench-disk bench-snapshot check check-unit check-block check-guest check-e2e deps-build deps-test install clean
 all: $(BUILD)/vmm
 
 include guest/rules.mk
@@ -133,7 +133,7 @@ check-guest: all guest-payloads
 check-e2e: all guest-payloads
 	@scripts/run-tests $(BUILD) e2e
 
-bench-boot bench-start bench-disk: deps-build
+bench-boot bench-start bench-disk bench-snapshot: deps-build
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@scripts/$@ $(BUILD)
 
