@@ -8,7 +8,7 @@ enum api_state { API_NOT_STARTED, API_RUNNING, API_PAUSED };
 
 struct api_disk {
 	u64 size;			/* bytes */
-	const char *format;		/* NULL: not known before the start */
+	const char *format;		/* "raw", "qcow2" */
 };
 
 struct api_load {
@@ -77,5 +77,7 @@ int  api_listen(struct api *, const char *path, bool now, struct err *) must_che
 /* One request, without a socket: its status.  *answer is new, NULL: none. */
 int  api_request(struct api *, const char *method, const char *path, const char *body, size_t len,
 		 json_t **answer);
+/* By its name: what is in it, a guest may have written. */
+const char *api_disk_format(const char *path);
 /* A file of the published definition's FullVmConfiguration; the VM is not started. */
 int  api_read_file(struct api *, const char *path, struct err *) must_check;

@@ -46,7 +46,7 @@ int api_own_power_button(struct api *a, struct call *call)
 	return a->vm->ops->power_button(a->vm, &call->err);
 }
 
-/* --- disks -------------------------------------------------------------------------------- */
+/* --- disks ------------------------------------------------------------------------------------ */
 
 static int find(struct api *a, struct call *call)
 {
