@@ -761,8 +761,10 @@ static void test_own_disks(void **state)
 	ok("PUT", "/drives/b", DRIVE("b", NO_ROOT ",\"is_read_only\":true"));
 	ok("GET", "/vmm/v1/disks", NULL);
 	assert_string_equal(fake_vm_answer, "{\"disks\":["
-		"{\"disk\":\"a\",\"path\":\"/a\",\"format\":\"raw\",\"size\":1048576,\"read_only\":false,\"root\":true},"
-		"{\"disk\":\"b\",\"path\":\"/b\",\"format\":\"raw\",\"size\":2097152,\"read_only\":true,\"root\":false}]}");
+		"{\"disk\":\"a\",\"path\":\"/a\",\"format\":\"raw\","
+		"\"size\":1048576,\"read_only\":false,\"root\":true},"
+		"{\"disk\":\"b\",\"path\":\"/b\",\"format\":\"raw\","
+		"\"size\":2097152,\"read_only\":true,\"root\":false}]}");
 	f.state = API_RUNNING;
 	ok("POST", "/vmm/v1/disks/b/snapshots", "{\"name\":\"before\"}");
 	assert_string_equal(f.asked, "disk_snapshot 1 before");

@@ -14,7 +14,7 @@ struct api_disk {
 struct api_load {
 	const char *state, *memory;	/* files */
 	bool track_dirty_pages, resume;
-	const json_t *taps;		/* of cards by id: [{"iface_id", "host_dev_name"}]; NULL: none */
+	const json_t *taps;		/* [{"iface_id", "host_dev_name"}]; NULL: as saved */
 };
 
 /*
@@ -59,7 +59,8 @@ struct api_options {
 	const char *app, *version;	/* what a client is told that it speaks to */
 	const char *id;
 	u64 max_body;			/* bytes */
-	u64 start_time_us, start_time_cpu_us, parent_cpu_time_us;	/* for the metrics; 0: not known */
+	/* For the metrics; 0: not known. */
+	u64 start_time_us, start_time_cpu_us, parent_cpu_time_us;
 };
 
 enum { API_MAX_BODY = 51200 };

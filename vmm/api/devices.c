@@ -248,7 +248,8 @@ static int place_net(struct config *c, struct net_config *n, struct err *err)
 		if ((int)i == at)
 			continue;
 		if (n->has_mac && other->has_mac && !memcmp(n->mac, other->mac, sizeof(n->mac)))
-			return err_set(err, -EEXIST, "guest_mac is that of %s already", other->id ?: "another");
+			return err_set(err, -EEXIST, "guest_mac is that of %s already",
+				       other->id ?: "another");
 		if (!strcmp(n->tap, other->tap))
 			return err_set(err, -EEXIST, "host_dev_name '%s' is that of another already",
 				       n->tap);

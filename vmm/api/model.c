@@ -298,9 +298,9 @@ SCHEMA(error, Error);
 #define STRUCT api_vm_info
 static const char *const states[] = { "not-started", "running", "paused", NULL };
 static const struct field vm_info_fields[] = {
-	IN(TEXT, name), IN(NUMBER, pid, MUST), IN(WORD, state, MUST, .words = states), IN(TEXT, version, MUST),
-	IN(NUMBER, cpus, MUST), IN(NUMBER, memory_bytes, MUST), IN(NUMBER, uptime_ms, MUST),
-	IN(TEXT, kernel), IN(TEXT, console, MUST),
+	IN(TEXT, name), IN(NUMBER, pid, MUST), IN(WORD, state, MUST, .words = states),
+	IN(TEXT, version, MUST), IN(NUMBER, cpus, MUST), IN(NUMBER, memory_bytes, MUST),
+	IN(NUMBER, uptime_ms, MUST), IN(TEXT, kernel), IN(TEXT, console, MUST),
 };
 SCHEMA(vm_info, VmInfo);
 #undef STRUCT
