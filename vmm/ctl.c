@@ -72,7 +72,7 @@ static struct span_text span_text(u64 ms)
 	return t;
 }
 
-/* --- vmm ps ---------------------------------------------------------------------------------- */
+/* --- vmm ps ----------------------------------------------------------------------------------- */
 
 /* One that does not answer is there all the same. */
 static json_t *ask(const struct registered *r)
@@ -131,7 +131,7 @@ int command_ps(int argc, char **argv)
 	return EXIT_OK;
 }
 
-/* --- vmm stop, pause, resume ------------------------------------------------------------------- */
+/* --- vmm stop, pause, resume ------------------------------------------------------------------ */
 
 static int request(const char *socket, const char *method, const char *path, const char *body)
 {
@@ -220,7 +220,7 @@ int command_stop(int argc, char **argv)
 	return status;
 }
 
-/* --- vmm ctl ------------------------------------------------------------------------------------ */
+/* --- vmm ctl ---------------------------------------------------------------------------------- */
 
 struct ctl {
 	const char *socket, *verb;

@@ -12,7 +12,7 @@
 #include "vmm/core/log.h"
 #include "vmm/disk.h"
 
-/* --- what the options say --------------------------------------------------------------- */
+/* --- what the options say --------------------------------------------------------------------- */
 
 static bool ends_in(const char *path, const char *end)
 {
@@ -158,7 +158,7 @@ int disk_create(const struct disk_args *a)
 	return status;
 }
 
-/* --- convert ------------------------------------------------------------------------------ */
+/* --- convert ---------------------------------------------------------------------------------- */
 
 /* Under a name of its own until all is there. */
 static int make_copy(const struct disk_args *a, struct image *from, const char *path,
@@ -218,7 +218,7 @@ int disk_convert(const struct disk_args *a)
 	return status;
 }
 
-/* --- resize, compact ------------------------------------------------------------------------ */
+/* --- resize, compact -------------------------------------------------------------------------- */
 
 static int resize(const struct disk_args *a, struct image *i, const struct chain_family *f)
 {

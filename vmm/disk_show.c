@@ -47,7 +47,7 @@ static json_t *file_json(const char *disk, const struct chain_file *f)
 			 text_or_null(f->backing_format));
 }
 
-/* --- info --------------------------------------------------------------------------------- */
+/* --- info ------------------------------------------------------------------------------------- */
 
 struct subject {
 	const char *path;
@@ -190,7 +190,7 @@ int disk_info(const struct disk_args *a)
 	return EXIT_OK;
 }
 
-/* --- list ----------------------------------------------------------------------------------- */
+/* --- list ------------------------------------------------------------------------------------- */
 
 static void print_tree(const struct subject *s, int k, int depth)
 {
@@ -338,7 +338,7 @@ int disk_check(const struct disk_args *a)
 	return c.corruptions ? EXIT_RUNTIME : EXIT_OK;
 }
 
-/* --- map ----------------------------------------------------------------------------- */
+/* --- map -------------------------------------------------------------------------------------- */
 
 struct run {
 	u64 start, len, at;		/* at: in the file */

@@ -53,7 +53,7 @@ struct arguments {
 	u64 number[NR_OPTIONS];
 };
 
-/* --- the command line --------------------------------------------------------------------- */
+/* --- the command line ------------------------------------------------------------------------- */
 
 static int find(const char *arg, unsigned *id, struct err *err)
 {
@@ -156,7 +156,7 @@ static void print_help(void)
 	     "status as of 'vmm run'. See vmm(1).");
 }
 
-/* --- what comes of it ----------------------------------------------------------------------- */
+/* --- what comes of it ------------------------------------------------------------------------- */
 
 /* As if a client had asked for it. */
 static int put(struct api *api, const char *path, json_t *body, struct err *err)

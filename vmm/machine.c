@@ -177,6 +177,20 @@ int machine_snapshot_disk(struct machine *m, unsigned disk, const char *name, st
 	return rc;
 }
 
+void machine_replace_disk(struct machine *m, unsigned disk, struct blk *blk)
+{
+	struct blk *old = m->resources->disk[disk];
+	struct device *dev = &m->disk[disk]->dev;
+
+	if (!m->paused)
+		device_quiesce(dev);
+	m->resources->disk[disk] = blk;
+	virtio_blk_replaced(m->disk[disk], blk);
+	if (!m->paused)
+		device_resume(dev);
+	blk_close(old);
+}
+
 int machine_resize_disk(struct machine *m, unsigned disk, u64 size, struct err *err)
 {
 	struct blk *blk = m->resources->disk[disk];
@@ -260,7 +274,7 @@ static int add_disk(struct machine *m, unsigned i, struct err *err)
 	struct virtio_blk_options o = {
 		.serial = d->serial, .limit = &m->resources->limit[i],
 		.nr_queues = d->queues ? d->queues : MIN(c->cpus, QUEUES_BY_DEFAULT),
-		.write_through = d->write_through, .discard = !d->no_discard,
+		.write_through = d->write_through, .no_flush = d->no_flush, .discard = !d->no_discard,
 		.write_zeroes = !d->no_write_zeroes, .stop_on_error = d->stop_on_error,
 		.io = &m->io[m->nr_io], .nr_io = d->iothreads,
 	};

@@ -38,7 +38,7 @@ void resources_close(struct resources *);	/* idempotent */
 int  resources_open_kernel(struct resources *, struct err *) must_check;
 /* Would it open? */
 int  resources_check_file(const char *what, const char *path, struct err *) must_check;
-int  resources_disk_size(const struct disk_config *, u64 *size, struct err *) must_check;
+int  resources_open_disk(struct blk **, const struct disk_config *, struct err *) must_check;
 
 /* All on the control thread, whose loop is resources->main_loop. */
 struct machine;
@@ -78,6 +78,8 @@ int  machine_snapshot_disk(struct machine *, unsigned disk, const char *name,
 			   struct err *) must_check;
 /* It can only grow; size 0: what the file or device has now. */
 int  machine_resize_disk(struct machine *, unsigned disk, u64 size, struct err *) must_check;
+/* Another disk in the place of resources->disk[disk], which is closed. */
+void machine_replace_disk(struct machine *, unsigned disk, struct blk *);
 
 void machine_press_power_button(struct machine *);
 void machine_end(struct machine *, enum outcome);	/* first one wins; any thread */

@@ -83,12 +83,19 @@ int resources_open_kernel(struct resources *r, struct err *err)
 	return rc;
 }
 
-static int open_disk(struct blk **blk, const struct disk_config *d, struct err *err)
+int resources_open_disk(struct blk **blk, const struct disk_config *d, struct err *err)
 {
 	struct blk_options o = { .format = d->format, .read_only = d->read_only,
 				 .direct = d->direct, .backing_anywhere = d->backing_anywhere };
+	int rc = blk_open(blk, d->path, &o, err);
 
-	return blk_open(blk, d->path, &o, err);
+	/* One of the API may be there for a file that comes later. */
+	if (!rc && !d->id && !blk_info(*blk).size) {
+		blk_close(*blk);
+		*blk = NULL;
+		rc = err_set(err, -EINVAL, "disk %s: too small for a disk", d->path);
+	}
+	return rc;
 }
 
 static int open_backends(struct resources *r, struct err *err)
@@ -98,7 +105,7 @@ static int open_backends(struct resources *r, struct err *err)
 
 	for (unsigned i = 0; i < c->nr_disks && !rc; i++) {
 		limit_set(&r->limit[i], &c->disk[i].limit);
-		rc = open_disk(&r->disk[i], &c->disk[i], err);
+		rc = resources_open_disk(&r->disk[i], &c->disk[i], err);
 	}
 	for (unsigned i = 0; i < c->nr_nets && !rc; i++) {
 		rc = net_open_tap(&r->net[i], c->net[i].tap, err);
@@ -114,17 +121,6 @@ int resources_check_file(const char *what, const char *path, struct err *err)
 
 	if (fd >= 0)
 		close(fd);
-	return rc;
-}
-
-int resources_disk_size(const struct disk_config *d, u64 *size, struct err *err)
-{
-	struct blk *blk = NULL;
-	int rc = open_disk(&blk, d, err);
-
-	if (!rc)
-		*size = blk_info(blk).size;
-	blk_close(blk);
 	return rc;
 }
 

@@ -174,13 +174,14 @@ static int portable_config(struct machine *m, bool bases, struct config *c,
 
 	*c = *machine_config(m);
 	for (unsigned i = 0; i < c->nr_disks; i++) {
-		const char *format = c->disk[i].format, *file = blk_path(r->disk[i]);
+		/* Not as it was given: a snapshot taken since made a delta of it. */
+		const char *format = blk_format(r->disk[i]), *file = blk_path(r->disk[i]);
 
 		if (bases && !c->disk[i].read_only) {
 			file = blk_base_path(r->disk[i], &format);
 			c->disk[i].is_base = true;
-			c->disk[i].format = (char *)(uintptr_t)format;
 		}
+		c->disk[i].format = (char *)(uintptr_t)format;
 		path[i] = realpath(file, NULL);
 		if (!path[i])
 			return err_set(err, -errno, "snapshot: disk %s: %s", file, strerror(errno));

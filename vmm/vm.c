@@ -34,7 +34,7 @@ static struct vm *vm_of(struct api_vm *v)
 	return container_of(v, struct vm, api_vm);
 }
 
-/* --- starting ---------------------------------------------------------------------------- */
+/* --- starting --------------------------------------------------------------------------------- */
 
 static int boot(struct vm *v, struct err *err)
 {
@@ -79,7 +79,7 @@ static int start(struct vm *v, struct err *err)
 	return rc;
 }
 
-/* --- what the API asks -------------------------------------------------------------------- */
+/* --- what the API asks ------------------------------------------------------------------------ */
 
 static enum api_state state(struct api_vm *a)
 {
@@ -104,10 +104,12 @@ static int check_file(struct api_vm *a, const char *what, const char *path, stru
 
 static int check_disk(struct api_vm *a, const struct disk_config *d, struct err *err)
 {
-	u64 size;
+	struct blk *blk = NULL;
+	int rc = resources_open_disk(&blk, d, err);
 
 	(void)a;
-	return resources_disk_size(d, &size, err);
+	blk_close(blk);
+	return rc;
 }
 
 static int start_asked(struct api_vm *a, struct err *err)
@@ -246,13 +248,15 @@ static int console(struct api_vm *a, char *text, size_t room)
 static int disk(struct api_vm *a, unsigned i, struct api_disk *d, struct err *err)
 {
 	struct vm *v = vm_of(a);
+	struct blk *blk = NULL;
+	int rc = v->r.disk[i] ? 0 : resources_open_disk(&blk, &v->config->disk[i], err);
 
-	d->format = v->config->disk[i].format;
-	if (v->r.disk[i]) {
-		d->size = blk_info(v->r.disk[i]).size;
-		return 0;
+	if (!rc) {
+		d->size = blk_info(v->r.disk[i] ?: blk).size;
+		d->format = blk_format(v->r.disk[i] ?: blk);
 	}
-	return resources_disk_size(&v->config->disk[i], &d->size, err);
+	blk_close(blk);
+	return rc;
 }
 
 static int disk_snapshot(struct api_vm *a, unsigned i, const char *name, struct err *err)
@@ -263,6 +267,31 @@ static int disk_snapshot(struct api_vm *a, unsigned i, const char *name, struct 
 static int disk_resize(struct api_vm *a, unsigned i, u64 size, struct err *err)
 {
 	return machine_resize_disk(vm_of(a)->r.machine, i, size, err);
+}
+
+/* A name may lead to another file by now; to the same one: its size may be another. */
+static int disk_replace(struct api_vm *a, unsigned i, const char *path, struct err *err)
+{
+	struct vm *v = vm_of(a);
+	struct disk_config *d = &v->config->disk[i], other = *d;
+	struct blk *blk;
+	int rc;
+
+	other.path = (char *)(uintptr_t)path;
+	other.format = (char *)(uintptr_t)api_disk_format(path);
+	rc = resources_open_disk(&blk, &other, err);
+	if (rc == -EBUSY && !strcmp(path, d->path))
+		return machine_resize_disk(v->r.machine, i, 0, err);
+	if (rc)
+		return rc;
+	rc = config_set_text(&d->path, path, err);
+	if (!rc)
+		rc = config_set_text(&d->format, other.format, err);
+	if (rc)
+		blk_close(blk);
+	else
+		machine_replace_disk(v->r.machine, i, blk);
+	return rc;
 }
 
 static int disk_limit(struct api_vm *a, unsigned i, const struct limit_config *l, struct err *err)
@@ -277,10 +306,11 @@ static const struct api_vm_ops ops = {
 	.start = start_asked, .pause = pause_vm, .resume = resume, .stop = stop,
 	.power_button = power_button, .console = console, .disk = disk,
 	.save = save, .save_directory = save_directory, .load = load,
-	.disk_snapshot = disk_snapshot, .disk_resize = disk_resize, .disk_limit = disk_limit,
+	.disk_snapshot = disk_snapshot, .disk_resize = disk_resize, .disk_replace = disk_replace,
+	.disk_limit = disk_limit,
 };
 
-/* --- its whole life ------------------------------------------------------------------------ */
+/* --- its whole life --------------------------------------------------------------------------- */
 
 static int status_of(enum outcome why, int code)
 {
@@ -349,6 +379,8 @@ static int open_api(struct vm *v, const struct vm_options *o, struct err *err)
 	waits = !v->config->kernel;
 	if (path) {
 		rc = api_listen(v->api, path, waits, err);
+		if (!rc && waits)
+			log_info("waiting on %s to be told what to start", path);
 		if (!rc && named)
 			registry_link_socket(&v->registry, path);
 	} else if (named) {

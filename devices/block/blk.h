@@ -58,6 +58,7 @@ int  blk_open(struct blk **, const char *path, const struct blk_options *, struc
 /* The file that is written to, and what is below it; NULL: nothing.  Theirs until the
  * next snapshot. */
 const char *blk_path(const struct blk *);
+const char *blk_format(const struct blk *);
 const char *blk_base_path(const struct blk *, const char **format);
 void blk_close(struct blk *);		/* flushed; nothing in flight; NULL is allowed */
 struct blk_info blk_info(const struct blk *);

@@ -108,6 +108,11 @@ const char *blk_path(const struct blk *b)
 	return b->image->path;
 }
 
+const char *blk_format(const struct blk *b)
+{
+	return b->image->ops->format;
+}
+
 const char *blk_base_path(const struct blk *b, const char **format)
 {
 	const struct image *i = b->image->backing;

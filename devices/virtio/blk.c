@@ -57,7 +57,7 @@ struct virtio_blk {
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct limit *limit;		/* NULL: none */
 	bool write_through;		/* what the driver finds after a reset */
-	bool stop_on_error;
+	bool no_flush, stop_on_error;
 	bool write_back;		/* atomic */
 	struct blk_queue queue[];
 };
@@ -146,7 +146,8 @@ static void request_done(struct blk_req *b, int res)
 		q->held_back = false;
 		virtio_notify(&q->dev->v, q->vq->index);
 	}
-	if (!res && (b->op == BLK_WRITE || b->op == BLK_ZERO) && !load_once(&q->dev->write_back)) {
+	if (!res && (b->op == BLK_WRITE || b->op == BLK_ZERO) &&
+	    !load_once(&q->dev->write_back) && !q->dev->no_flush) {
 		b->op = BLK_FLUSH;
 		res = send(r);
 		if (!res)
@@ -523,17 +524,25 @@ void virtio_blk_resized(struct virtio *v)
 	pthread_mutex_unlock(&v->dev.lock);
 }
 
+void virtio_blk_replaced(struct virtio *v, struct blk *blk)
+{
+	container_of(v, struct virtio_blk, v)->blk = blk;
+	virtio_blk_resized(v);
+}
+
 static u64 features(const struct blk_info *info, const struct virtio_blk_options *o)
 {
 	u64 f = 1ULL << VIRTIO_BLK_F_SIZE_MAX | 1ULL << VIRTIO_BLK_F_SEG_MAX |
-		1ULL << VIRTIO_BLK_F_BLK_SIZE | 1ULL << VIRTIO_BLK_F_FLUSH |
-		1ULL << VIRTIO_BLK_F_TOPOLOGY;
+		1ULL << VIRTIO_BLK_F_BLK_SIZE | 1ULL << VIRTIO_BLK_F_TOPOLOGY;
 
+	if (!o->no_flush)
+		f |= 1ULL << VIRTIO_BLK_F_FLUSH;
 	if (o->nr_queues > 1)
 		f |= 1ULL << VIRTIO_BLK_F_MQ;
 	if (info->read_only)
 		return f | 1ULL << VIRTIO_BLK_F_RO;
-	f |= 1ULL << VIRTIO_BLK_F_CONFIG_WCE;
+	if (!o->no_flush)
+		f |= 1ULL << VIRTIO_BLK_F_CONFIG_WCE;
 	if (o->discard && info->can_discard)
 		f |= 1ULL << VIRTIO_BLK_F_DISCARD;
 	if (o->write_zeroes && info->can_discard)
@@ -577,6 +586,7 @@ int virtio_blk_new(struct platform *p, const char *name, struct blk *blk,
 	d->blk = blk;
 	d->limit = o->limit;
 	d->write_through = o->write_through;
+	d->no_flush = o->no_flush;
 	d->stop_on_error = o->stop_on_error;
 	d->v.config = &d->config;
 	fill_config(d, &info);

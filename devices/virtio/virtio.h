@@ -83,6 +83,7 @@ struct virtio_blk_options {
 	unsigned nr_io;			/* 0: the platform's */
 	struct limit *limit;		/* the caller's; NULL: none */
 	bool write_through;		/* until the driver says otherwise */
+	bool no_flush;			/* the driver knows of no cache, and there is one */
 	bool discard, write_zeroes;
 	bool stop_on_error;		/* MACHINE_IO_ERROR, and try again on resume */
 };
@@ -90,6 +91,8 @@ int  virtio_blk_new(struct platform *, const char *name, struct blk *,
 		    const struct virtio_blk_options *, struct virtio **, struct err *) must_check;
 /* Control thread: the disk has another size now; tell the driver. */
 void virtio_blk_resized(struct virtio *);
+/* The same, with another disk behind the device; quiesced. */
+void virtio_blk_replaced(struct virtio *, struct blk *);
 int virtio_net_new(struct platform *, const char *name, struct net *, const u8 mac[6],
 		   struct virtio **, struct err *) must_check;
 int virtio_rng_new(struct platform *, const char *name, struct virtio **, struct err *) must_check;

@@ -108,7 +108,7 @@ static int disk(struct api_vm *v, unsigned i, struct api_disk *d, struct err *er
 {
 	(void)err;
 	d->size = (i + 1) * MIB;
-	d->format = of(v)->config.disk[i].format;
+	d->format = of(v)->config.disk[i].format ?: "raw";
 	return 0;
 }
 

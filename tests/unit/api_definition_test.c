@@ -9,7 +9,7 @@
 static yaml_document_t doc;
 static bool exact;	/* else the table may ask for more than the definition does */
 
-/* --- YAML --------------------------------------------------------------------------------- */
+/* --- YAML ------------------------------------------------------------------------------------- */
 
 static yaml_node_t *node(int index)
 {
@@ -76,7 +76,7 @@ static void load(const char *path)
 	fclose(file);
 }
 
-/* --- one object -------------------------------------------------------------------------------- */
+/* --- one object ------------------------------------------------------------------------------- */
 
 static void same_object(const char *where, const struct schema *s, yaml_node_t *n);
 
@@ -164,7 +164,7 @@ static void same_object(const char *where, const struct schema *s, yaml_node_t *
 	}
 }
 
-/* --- one request ------------------------------------------------------------------------------------ */
+/* --- one request ------------------------------------------------------------------------------ */
 
 static yaml_node_t *content(yaml_node_t *n)
 {

@@ -35,7 +35,7 @@ static int teardown(void **state)
 		assert_says(fake_vm_answer, says); \
 	} while (0)
 
-/* --- the contract: every row of the table ---------------------------------------------------- */
+/* --- the contract: every row of the table ----------------------------------------------------- */
 
 /* A value that the field takes, and one of another kind. */
 static json_t *right_value(const struct field *f);
@@ -291,7 +291,7 @@ static void test_paths(void **state)
 	ok("GET", "/vm//config/", NULL);
 }
 
-/* --- ids --------------------------------------------------------------------------------------- */
+/* --- ids -------------------------------------------------------------------------------------- */
 
 static void test_ids(void **state)
 {
@@ -637,7 +637,7 @@ static void test_small_ones(void **state)
 		"{\"cpuid_modifiers\":[{\"subleaf\":\"0x0\",\"flags\":0,\"modifiers\":[]}]}");
 }
 
-/* --- logs --------------------------------------------------------------------------------------- */
+/* --- logs ------------------------------------------------------------------------------------- */
 
 static json_t *last_line(const char *path)
 {
@@ -728,7 +728,7 @@ static void test_logger(void **state)
 	unlink(path);
 }
 
-/* --- our own ------------------------------------------------------------------------------------ */
+/* --- our own ---------------------------------------------------------------------------------- */
 
 static void test_own_vm(void **state)
 {
@@ -761,8 +761,10 @@ static void test_own_disks(void **state)
 	ok("PUT", "/drives/b", DRIVE("b", NO_ROOT ",\"is_read_only\":true"));
 	ok("GET", "/vmm/v1/disks", NULL);
 	assert_string_equal(fake_vm_answer, "{\"disks\":["
-		"{\"disk\":\"a\",\"path\":\"/a\",\"size\":1048576,\"read_only\":false,\"root\":true},"
-		"{\"disk\":\"b\",\"path\":\"/b\",\"size\":2097152,\"read_only\":true,\"root\":false}]}");
+		"{\"disk\":\"a\",\"path\":\"/a\",\"format\":\"raw\","
+		"\"size\":1048576,\"read_only\":false,\"root\":true},"
+		"{\"disk\":\"b\",\"path\":\"/b\",\"format\":\"raw\","
+		"\"size\":2097152,\"read_only\":true,\"root\":false}]}");
 	f.state = API_RUNNING;
 	ok("POST", "/vmm/v1/disks/b/snapshots", "{\"name\":\"before\"}");
 	assert_string_equal(f.asked, "disk_snapshot 1 before");
@@ -828,7 +830,7 @@ static void test_own_names(void **state)
 	assert_string_equal(f.asked, "disk_replace 0 c");
 }
 
-/* --- a configuration file ------------------------------------------------------------------------ */
+/* --- a configuration file --------------------------------------------------------------------- */
 
 static char file_path[] = "/tmp/vmm-api-file-XXXXXX";
 
@@ -905,7 +907,7 @@ int main(void)
 		T(test_contract), T(test_methods), T(test_paths), T(test_ids), T(test_instance),
 		T(test_machine), T(test_boot_source), T(test_drives), T(test_too_many_drives),
 		T(test_drive_limits), T(test_patch_drive), T(test_nets), T(test_no_net_limits),
-		T(test_actions), T(test_pause), T(test_small_ones), T(test_metrics),
+		T(test_actions), T(test_pause), T(test_snapshots), T(test_small_ones), T(test_metrics),
 		T(test_logger), T(test_own_vm), T(test_own_disks), T(test_own_names), T(test_file),
 		T(test_snapshots),
 	};

@@ -274,6 +274,26 @@ static void test_write_through(void **state)
 	}
 }
 
+/* The driver hears of no cache, and does not flush; there is one all the same. */
+static void test_no_flush(void **state)
+{
+	struct vblk_setup s = plain();
+	struct vblk *f;
+
+	(void)state;
+	s.o.no_flush = true;
+	f = begin(&s);
+	assert_false(driver_offered(&f->d) & (BIT(FLUSH) | BIT(CONFIG_WCE)));
+	assert_int_equal(vblk_config(f, WCE, 1), 0);
+	assert_false(syncs(f, OUT, 4096));
+	fill(f, 0x17);
+	assert_true(reads_as(f, 0, 8, 0x17));
+	vblk_start(f);
+	assert_false(syncs(f, OUT, 4096));
+	assert_int_equal(f->dev->guest_errors, 0);
+	end();
+}
+
 /* A driver that was told of no cache has none (5.2.5.2). */
 static void test_cache_not_negotiated(void **state)
 {
@@ -845,13 +865,49 @@ static void test_resize_fails(void **state)
 	}
 }
 
+/* An empty file until there is another. */
+static void test_replace(void **state)
+{
+	struct vblk_setup s = plain();
+	struct blk_options o = { 0 };
+	struct blk *blk;
+	char path[100];
+	struct vblk *f;
+	int fd;
+
+	(void)state;
+	f = begin(&s);
+	snprintf(path, sizeof(path), "%s/other", f->dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(blk_open(&blk, path, &o, NULL), 0);
+	assert_int_equal(blk_info(blk).size, 0);
+	device_quiesce(f->dev);
+	virtio_blk_replaced(f->v, blk);
+	device_resume(f->dev);
+	blk_close(f->blk);
+	f->blk = blk;
+	assert_int_equal(vblk_config(f, 0, 8), 0);
+	assert_int_equal(vblk_do(f, IN, 0, 512), IOERR);
+	assert_int_equal(vblk_do(f, OUT, 0, 512), IOERR);
+	assert_int_equal(vblk_do(f, FLUSH, 0, 0), OK);
+	assert_int_equal(ftruncate(fd, 8 * MIB), 0);
+	assert_int_equal(blk_resize(blk, 0, NULL), 0);
+	virtio_blk_resized(f->v);
+	assert_int_equal(vblk_config(f, 0, 8), 8 * MIB / 512);
+	assert_int_equal(vblk_do(f, OUT, 8 * MIB / 512 - 8, 4096), OK);
+	close(fd);
+	unlink(path);
+	end();
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_features), TEST(test_no_discard), TEST(test_topology),
-		TEST(test_write_through), TEST(test_cache_not_negotiated), TEST(test_config_writes),
+		TEST(test_write_through), TEST(test_no_flush), TEST(test_replace),
+		TEST(test_cache_not_negotiated), TEST(test_config_writes),
 		TEST(test_sync_fails),
 		cmocka_unit_test_teardown(test_limits, real_clock),
 		cmocka_unit_test_teardown(test_limit_bytes, real_clock),

@@ -10,7 +10,7 @@
 
 enum { OK = 200, NO_CONTENT = 204, BAD_REQUEST = 400, NOT_FOUND = 404 };
 
-/* --- which one it is ---------------------------------------------------------------------- */
+/* --- which one it is -------------------------------------------------------------------------- */
 
 /* "//drives/x/" is "/drives/x".  id: what stands for {...}. */
 static bool path_matches(const char *pattern, const char *path, char *id, size_t room)
@@ -54,7 +54,7 @@ static const struct route *find_route(const char *method, const char *path, stru
 	return NULL;
 }
 
-/* --- is it well-formed? -------------------------------------------------------------------- */
+/* --- is it well-formed? ----------------------------------------------------------------------- */
 
 static int check_id(const struct call *call, struct err *err)
 {
@@ -113,7 +113,7 @@ void api_take(const struct call *call, void *into)
 		BUG_ON(json_read(call->route->body, call->body, into, &seen, NULL));
 }
 
-/* --- what comes of it ---------------------------------------------------------------------- */
+/* --- what comes of it ------------------------------------------------------------------------- */
 
 static int perform(struct api *a, struct call *call)
 {
@@ -128,6 +128,7 @@ static int perform(struct api *a, struct call *call)
 			       r->method, r->path);
 	if (r->lacks)
 		return err_set(&call->err, -ENOTSUP, "this version of vmm does not have %s", r->lacks);
+	a->configured |= r->configures;
 	return r->handle(a, call);
 }
 
@@ -139,31 +140,26 @@ static int status_of(const struct call *call, int rc)
 	       BAD_REQUEST;
 }
 
-static void count(struct api *a, const struct call *call, int rc)
-{
-	unsigned i = call->route - api_routes;
-
-	a->metrics.count[i]++;
-	a->metrics.fails[i] += !!rc;
-	a->metrics.deprecated += call->deprecated;
-}
-
 /* Everything but the JSON around it. */
 static int run(struct api *a, const char *method, const char *path, const char *body, size_t len,
 	       struct call *call)
 {
 	json_t *root = NULL;
+	unsigned i;
 	int rc;
 
 	call->route = find_route(method, path, call);
 	if (!call->route)
 		return -EINVAL;
+	i = call->route - api_routes;
+	a->metrics.count[i]++;
 	rc = check_id(call, &call->err);
 	if (!rc)
 		rc = check_body(call, body, len, &root);
 	if (!rc)
 		rc = perform(a, call);
-	count(a, call, rc);
+	a->metrics.fails[i] += !!rc;
+	a->metrics.deprecated += call->deprecated;
 	json_decref(root);
 	call->body = NULL;
 	return rc;

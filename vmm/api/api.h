@@ -8,13 +8,13 @@ enum api_state { API_NOT_STARTED, API_RUNNING, API_PAUSED };
 
 struct api_disk {
 	u64 size;			/* bytes */
-	const char *format;		/* NULL: not known before the start */
+	const char *format;		/* "raw", "qcow2" */
 };
 
 struct api_load {
 	const char *state, *memory;	/* files */
 	bool track_dirty_pages, resume;
-	const json_t *taps;		/* of cards by id: [{"iface_id", "host_dev_name"}]; NULL: none */
+	const json_t *taps;		/* [{"iface_id", "host_dev_name"}]; NULL: as saved */
 };
 
 /*
@@ -59,7 +59,8 @@ struct api_options {
 	const char *app, *version;	/* what a client is told that it speaks to */
 	const char *id;
 	u64 max_body;			/* bytes */
-	u64 start_time_us, start_time_cpu_us, parent_cpu_time_us;	/* for the metrics; 0: not known */
+	/* For the metrics; 0: not known. */
+	u64 start_time_us, start_time_cpu_us, parent_cpu_time_us;
 };
 
 enum { API_MAX_BODY = 51200 };
@@ -77,5 +78,7 @@ int  api_listen(struct api *, const char *path, bool now, struct err *) must_che
 /* One request, without a socket: its status.  *answer is new, NULL: none. */
 int  api_request(struct api *, const char *method, const char *path, const char *body, size_t len,
 		 json_t **answer);
+/* By its name: what is in it, a guest may have written. */
+const char *api_disk_format(const char *path);
 /* A file of the published definition's FullVmConfiguration; the VM is not started. */
 int  api_read_file(struct api *, const char *path, struct err *) must_check;

@@ -5,7 +5,7 @@
 #include <string.h>
 #include "vmm/api/route.h"
 
-/* --- limits ------------------------------------------------------------------------------------ */
+/* --- limits ----------------------------------------------------------------------------------- */
 
 /* A bucket that holds nothing, or is never full again, is no limit. */
 static void take_bucket(struct limit_rate *to, const struct api_bucket *from)
@@ -49,7 +49,7 @@ static struct api_limiter show_limits(const struct limit_config *l)
 				     .ops = show_bucket(&l->ops) };
 }
 
-/* --- drives ------------------------------------------------------------------------------------- */
+/* --- drives ----------------------------------------------------------------------------------- */
 
 struct disk_name api_disk_name(const struct config *c, unsigned index)
 {
@@ -70,6 +70,13 @@ int api_find_disk(const struct config *c, const char *name)
 	return -1;
 }
 
+const char *api_disk_format(const char *path)
+{
+	size_t len = strlen(path);
+
+	return len > 6 && !strcmp(path + len - 6, ".qcow2") ? "qcow2" : "raw";
+}
+
 static int make_disk(struct disk_config *d, const struct api_drive *r, struct err *err)
 {
 	int rc;
@@ -82,7 +89,9 @@ static int make_disk(struct disk_config *d, const struct api_drive *r, struct er
 	take_limits(&d->limit, &r->rate_limiter);
 	/* The guest finds it by its id: /dev/disk/by-id/virtio-ID. */
 	snprintf(d->serial, sizeof(d->serial), "%.*s", CONFIG_SERIAL_LEN, r->drive_id);
-	rc = config_set_text(&d->path, r->path_on_host, err);
+	rc = config_set_text(&d->format, api_disk_format(r->path_on_host), err);
+	if (!rc)
+		rc = config_set_text(&d->path, r->path_on_host, err);
 	if (!rc)
 		rc = config_set_text(&d->id, r->drive_id, err);
 	if (!rc)
@@ -194,7 +203,7 @@ json_t *api_drives_json(const struct config *c)
 	return list;
 }
 
-/* --- network interfaces ---------------------------------------------------------------------------- */
+/* --- network interfaces ----------------------------------------------------------------------- */
 
 static int find_net(const struct config *c, const char *id)
 {
@@ -239,7 +248,8 @@ static int place_net(struct config *c, struct net_config *n, struct err *err)
 		if ((int)i == at)
 			continue;
 		if (n->has_mac && other->has_mac && !memcmp(n->mac, other->mac, sizeof(n->mac)))
-			return err_set(err, -EEXIST, "guest_mac is that of %s already", other->id ?: "another");
+			return err_set(err, -EEXIST, "guest_mac is that of %s already",
+				       other->id ?: "another");
 		if (!strcmp(n->tap, other->tap))
 			return err_set(err, -EEXIST, "host_dev_name '%s' is that of another already",
 				       n->tap);

@@ -4,7 +4,7 @@
 #include <string.h>
 #include "vmm/api/route.h"
 
-/* --- what it is ------------------------------------------------------------------------------ */
+/* --- what it is ------------------------------------------------------------------------------- */
 
 int api_get_instance(struct api *a, struct call *call)
 {
@@ -22,7 +22,7 @@ int api_get_version(struct api *a, struct call *call)
 	return 0;
 }
 
-/* --- how it runs ------------------------------------------------------------------------------- */
+/* --- how it runs ------------------------------------------------------------------------------ */
 
 int api_cannot(struct call *call, const char *what)
 {
@@ -63,7 +63,7 @@ int api_put_action(struct api *a, struct call *call)
 	}
 }
 
-/* --- the machine -------------------------------------------------------------------------------- */
+/* --- the machine ------------------------------------------------------------------------------ */
 
 static void current_machine(const struct api *a, struct api_machine *m)
 {
@@ -148,7 +148,7 @@ int api_put_cpu_config(struct api *a, struct call *call)
 	return 0;
 }
 
-/* --- what it boots ------------------------------------------------------------------------------- */
+/* --- what it boots ---------------------------------------------------------------------------- */
 
 int api_put_boot_source(struct api *a, struct call *call)
 {
@@ -183,7 +183,7 @@ static json_t *boot_source_json(const struct config *c)
 	return json_write(&api_boot_source_schema, &b);
 }
 
-/* --- what goes where ------------------------------------------------------------------------------ */
+/* --- what goes where -------------------------------------------------------------------------- */
 
 int api_put_serial(struct api *a, struct call *call)
 {
@@ -216,7 +216,7 @@ int api_put_entropy(struct api *a, struct call *call)
 	return 0;
 }
 
-/* --- all of it ---------------------------------------------------------------------------------- */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 int api_get_config(struct api *a, struct call *call)
 {

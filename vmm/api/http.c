@@ -48,7 +48,7 @@ struct upload {
 	u64 dropped;
 };
 
-/* --- connections ---------------------------------------------------------------------- */
+/* --- connections ------------------------------------------------------------------------------ */
 
 /* The fd is the library's, which closes it when it finds it shut. */
 static void make_room(struct http *h)
@@ -93,7 +93,7 @@ static void connected(void *arg, struct MHD_Connection *mc, void **context,
 	make_room(h);
 }
 
-/* --- requests -------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static enum MHD_Result take(struct http *h, struct upload *u, const char *data, size_t len)
 {
@@ -194,7 +194,7 @@ static void completed(void *arg, struct MHD_Connection *mc, void **context,
 	*context = NULL;
 }
 
-/* --- the library ------------------------------------------------------------------------- */
+/* --- the library ------------------------------------------------------------------------------ */
 
 static int load(struct err *err)
 {

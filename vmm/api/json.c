@@ -5,7 +5,7 @@
 #include <string.h>
 #include "vmm/config.h"
 
-/* --- what is wrong ------------------------------------------------------------------------ */
+/* --- what is wrong ---------------------------------------------------------------------------- */
 
 static int unknown_field(const struct schema *s, const char *name, struct err *err)
 {
@@ -197,7 +197,7 @@ int json_read(const struct schema *s, const json_t *from, void *into, struct see
 	return 0;
 }
 
-/* --- writing ------------------------------------------------------------------------------------ */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static json_t *write_field(const struct field *f, const void *from)
 {

@@ -20,7 +20,7 @@ static int open_sink(const char *path, int *fd, struct err *err)
 	return *fd < 0 ? err_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
 }
 
-/* --- the log ------------------------------------------------------------------------------ */
+/* --- the log ---------------------------------------------------------------------------------- */
 
 static int log_level_of(unsigned level)
 {
@@ -62,7 +62,7 @@ int api_put_logger(struct api *a, struct call *call)
 	return 0;
 }
 
-/* --- metrics -------------------------------------------------------------------------------- */
+/* --- metrics ---------------------------------------------------------------------------------- */
 
 static const char *group_of(const struct route *r)
 {

@@ -15,7 +15,7 @@
 #define U8_MAX	255ULL
 #define U32_MAX	4294967295ULL
 
-/* --- limits ------------------------------------------------------------------------------- */
+/* --- limits ----------------------------------------------------------------------------------- */
 
 #define STRUCT api_bucket
 static const struct field bucket_fields[] = {
@@ -31,7 +31,7 @@ static const struct field limiter_fields[] = {
 static const struct schema limiter = { "RateLimiter", limiter_fields, ARRAY_SIZE(limiter_fields) };
 #undef STRUCT
 
-/* --- the machine ---------------------------------------------------------------------------- */
+/* --- the machine ------------------------------------------------------------------------------ */
 
 #define STRUCT api_action_info
 static const char *const actions[] = { "FlushMetrics", "InstanceStart", "SendCtrlAltDel", NULL };
@@ -119,7 +119,7 @@ static const struct field vm_fields[] = { IN(WORD, state, MUST, .words = vm_stat
 SCHEMA(vm, Vm);
 #undef STRUCT
 
-/* --- logs and figures -------------------------------------------------------------------------- */
+/* --- logs and figures ------------------------------------------------------------------------- */
 
 #define STRUCT api_logger
 static const char *const levels[] = { "Off", "Trace", "Debug", "Info", "Warning", "Warn", "Error",
@@ -138,7 +138,7 @@ static const struct field metrics_fields[] = {
 SCHEMA(metrics, Metrics);
 #undef STRUCT
 
-/* --- processors ---------------------------------------------------------------------------------- */
+/* --- processors ------------------------------------------------------------------------------- */
 
 static const char *const registers[] = { "eax", "ebx", "ecx", "edx", NULL };
 static const struct field cpuid_register_fields[] = {
@@ -173,7 +173,7 @@ static const struct field cpu_config_fields[] = {
 SCHEMA(cpu_config, CpuConfig);
 #undef STRUCT
 
-/* --- what no device is there for ------------------------------------------------------------------- */
+/* --- what no device is there for -------------------------------------------------------------- */
 
 static const struct field balloon_fields[] = {
 	CHECK(NUMBER, amount_mib, MUST, .max = U32_MAX), CHECK(BOOL, deflate_on_oom, MUST),
@@ -264,7 +264,7 @@ static const struct field snapshot_load_fields[] = {
 SCHEMA(snapshot_load, SnapshotLoadParams);
 #undef STRUCT
 
-/* --- a configuration file ---------------------------------------------------------------------------- */
+/* --- a configuration file --------------------------------------------------------------------- */
 
 /* Each is checked as the body of a request: file.c. */
 #define SECTION(text, ...)	{ .name = text, .kind = FIELD_ANY, ##__VA_ARGS__ }
@@ -277,7 +277,7 @@ static const struct field file_fields[] = {
 };
 SCHEMA(file, FullVmConfiguration);
 
-/* --- answers -------------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 static const char *const instance_states[] = { "Not started", "Running", "Paused", NULL };
 #define STRUCT api_instance
@@ -293,21 +293,21 @@ const struct schema api_full_schema = { "FullVmConfiguration", NULL, 0 };
 static const struct field error_fields[] = { CHECK(TEXT, fault_message, MUST) };
 SCHEMA(error, Error);
 
-/* --- our own ---------------------------------------------------------------------------------------- */
+/* --- our own ---------------------------------------------------------------------------------- */
 
 #define STRUCT api_vm_info
 static const char *const states[] = { "not-started", "running", "paused", NULL };
 static const struct field vm_info_fields[] = {
-	IN(TEXT, name), IN(NUMBER, pid, MUST), IN(WORD, state, MUST, .words = states), IN(TEXT, version, MUST),
-	IN(NUMBER, cpus, MUST), IN(NUMBER, memory_bytes, MUST), IN(NUMBER, uptime_ms, MUST),
-	IN(TEXT, kernel), IN(TEXT, console, MUST),
+	IN(TEXT, name), IN(NUMBER, pid, MUST), IN(WORD, state, MUST, .words = states),
+	IN(TEXT, version, MUST), IN(NUMBER, cpus, MUST), IN(NUMBER, memory_bytes, MUST),
+	IN(NUMBER, uptime_ms, MUST), IN(TEXT, kernel), IN(TEXT, console, MUST),
 };
 SCHEMA(vm_info, VmInfo);
 #undef STRUCT
 
 #define STRUCT api_disk_info
 static const struct field disk_info_fields[] = {
-	IN(TEXT, disk, MUST), IN(TEXT, path, MUST), IN(TEXT, format), IN(NUMBER, size, MUST),
+	IN(TEXT, disk, MUST), IN(TEXT, path, MUST), IN(TEXT, format, MUST), IN(NUMBER, size, MUST),
 	IN(BOOL, read_only, MUST), IN(BOOL, root, MUST),
 };
 SCHEMA(disk_info, DiskInfo);

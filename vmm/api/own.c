@@ -12,8 +12,9 @@ int api_own_get_vm(struct api *a, struct call *call)
 
 	a->vm->ops->console(a->vm, console, sizeof(console));
 	call->answer = json_write(&api_vm_info_schema, &(struct api_vm_info){
-		.name = c->name, .pid = getpid(), .state = a->vm->ops->state(a->vm), .version = VMM_VERSION,
-		.cpus = c->cpus, .memory_bytes = c->mem, .uptime_ms = a->vm->ops->uptime_ms(a->vm),
+		.name = c->name, .pid = getpid(), .state = a->vm->ops->state(a->vm),
+		.version = VMM_VERSION, .cpus = c->cpus, .memory_bytes = c->mem,
+		.uptime_ms = a->vm->ops->uptime_ms(a->vm),
 		.kernel = c->kernel, .console = console,
 	});
 	return call->answer ? 0 : err_set(&call->err, -ENOMEM, "out of memory");
@@ -46,7 +47,7 @@ int api_own_power_button(struct api *a, struct call *call)
 	return a->vm->ops->power_button(a->vm, &call->err);
 }
 
-/* --- disks -------------------------------------------------------------------------------- */
+/* --- disks ------------------------------------------------------------------------------------ */
 
 static int find(struct api *a, struct call *call)
 {

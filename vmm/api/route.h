@@ -18,6 +18,7 @@ struct route {
 	int (*handle)(struct api *, struct call *);
 	const char *lacks;		/* instead of handle: what there is not */
 	const char *metric;		/* under which name it is counted; NULL: it is not */
+	bool configures;		/* after it, this VM does not begin as a snapshot */
 };
 extern const struct route api_routes[];
 extern const unsigned api_nr_routes;
@@ -54,6 +55,7 @@ struct api {
 	struct api_machine machine;	/* but for vcpu_count, mem_size_mib */
 	struct api_logger logger;	/* log_path is ours */
 	bool has_logger, has_entropy;
+	bool configured;		/* by more than a log and metrics */
 };
 
 /* The body, which was checked, into the struct of its schema. */

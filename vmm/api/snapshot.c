@@ -18,7 +18,6 @@ int api_put_snapshot_create(struct api *a, struct call *call)
 int api_put_snapshot_load(struct api *a, struct call *call)
 {
 	struct api_snapshot_load r = { 0 };
-	const struct config *c = a->vm->config;
 
 	api_take(call, &r);
 	if (!a->vm->ops->load)
@@ -29,7 +28,7 @@ int api_put_snapshot_load(struct api *a, struct call *call)
 	if (r.mem_backend.given && r.mem_backend.backend_type != API_BACKEND_FILE)
 		return err_set(&call->err, -ENOTSUP, "this version of vmm does not have memory backends "
 			       "other than File");
-	if (c->kernel || c->nr_disks || c->nr_nets)
+	if (a->configured)
 		return err_set(&call->err, -EBUSY, "a snapshot cannot be loaded after the microVM was "
 			       "configured");
 	return a->vm->ops->load(a->vm, &(struct api_load){
