@@ -13,7 +13,7 @@ static char text[MOST][LEN], before[MOST][LEN];
 
 static int build(struct fuzz *f)
 {
-	char value[LEN / 2];
+	char value[LEN - 24];
 	int n = 0;
 
 	while (f->left && n + 2 <= MOST) {

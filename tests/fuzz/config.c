@@ -46,7 +46,7 @@ static void compare(struct fuzz *f)
 	struct config by_file, by_args;
 	json_t *root = json_object();
 	struct err err, other;
-	char *argv[2 * MOST], value[LEN / 2], *json;
+	char *argv[2 * MOST], value[LEN - 24], *json;
 	int argc = 0, a, b;
 
 	while (f->left && argc + 2 <= 2 * MOST) {

@@ -1,14 +1,15 @@
 /*
  * ports.c: a guest reads and writes the ports that say something to the machine, those
- * of ACPI among them, and the power button is pressed meanwhile.  The machine is told
- * what was said, once, and nothing else; the button is seen once.
+ * of ACPI among them, while things happen that it is to be told.  The machine is told
+ * what was said, once, and nothing else; each event is seen once.
  */
 #include "devices/legacy.h"
 #include "tests/fuzz/lib/fuzz.h"
 #include "tests/lib/fake.h"
 
 static struct fake fake;
-static bool has_reset, pressed;
+static bool has_reset;
+static u8 events;		/* that wait to be seen */
 
 struct said {
 	int nr;
@@ -43,9 +44,10 @@ static u64 expected_read(u64 port, unsigned size)
 	if (port == PORT_PVPANIC && size == 1)
 		return 3;
 	if (port >= PORT_ACPI && port + size <= PORT_ACPI + ACPI_LEN) {
-		value = port == PORT_ACPI + ACPI_EVENTS && pressed ? ACPI_EVENT_POWER_BUTTON : 0;
-		if (port == PORT_ACPI + ACPI_EVENTS)
-			pressed = false;
+		if (port != PORT_ACPI + ACPI_EVENTS)
+			return 0;
+		value = events;
+		events = 0;
 		return value;
 	}
 	return ~0ULL >> (64 - 8 * size);
@@ -89,14 +91,14 @@ static void read_one(struct fuzz *f)
 		   (unsigned long long)port, (unsigned long long)got, (unsigned long long)want);
 }
 
-static void press(struct device *acpi)
+static void happen(struct device *acpi, u8 event)
 {
 	struct fake_irq *wire = fake_line(&fake, FAKE_EDGE, ACPI_GSI);
 	int before = wire->raises;
 
-	acpi_press_power_button(acpi);
+	acpi_event(acpi, event);
 	fuzz_check(wire->raises == before + 1, "%d interrupts", wire->raises - before);
-	pressed = true;
+	events |= event;
 }
 
 void fuzz_one(struct fuzz *f)
@@ -106,14 +108,14 @@ void fuzz_one(struct fuzz *f)
 	if (!fake.p.mem)
 		fake_init(&fake, 0x10000, -1);
 	has_reset = fuzz_u8(f) & 1;
-	pressed = false;
+	events = 0;
 	fuzz_check(!ports_new(&fake.p, has_reset, &ports, NULL), "no ports");
 	fuzz_check(!acpi_ports_new(&fake.p, &acpi, NULL), "no ACPI");
 	while (f->left) {
 		u8 step = fuzz_u8(f);
 
 		if (step < 0x10)
-			press(acpi);
+			happen(acpi, 1 << (step & 1));
 		else if (step & 1)
 			write_one(f);
 		else

@@ -1,9 +1,10 @@
 /*
  * virtio_blk.c: a hostile driver of a small disk, raw or qcow2, whose file is read and
- * written when and in the order that the input says, in whole, in part, or not at all.
- * Each sound request is answered once, with the status that is due; what is read is
- * what was written last; no other byte of the guest changes; nothing happens after a
- * reset; a raw disk that was guessed to be one does not become qcow2.
+ * written when and in the order that the input says, in whole, in part, or not at all;
+ * the machine pauses and goes on.  Each sound request is answered once, with the status
+ * that is due; what is read is what was written last; no other byte of the guest
+ * changes; nothing happens after a reset or in a pause; a disk that stops the VM on an
+ * error reports none; a raw disk that was guessed to be one does not become qcow2.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,12 +19,13 @@
 #include "devices/block/image.h"
 #include "tests/fuzz/lib/hostile.h"
 
-enum { SECTORS = 64, MOST = 256, HDR = 16 };
+enum { SECTORS = 64, NR_QUEUES = 2, MOST = 512, MOST_OF_QUEUE = VIRTQ_MAX, HDR = 16 };
 enum { OK = VIRTIO_BLK_S_OK, IOERR = VIRTIO_BLK_S_IOERR, UNSUPP = VIRTIO_BLK_S_UNSUPP };
 static const char serial[] = "serial of 20 letters";
 
 struct request {
 	struct hostile_chain chain;
+	int queue;
 	u32 type;
 	u64 sector;
 	u32 len;			/* of data, in bytes */
@@ -36,11 +38,13 @@ struct request {
 
 static struct {
 	struct hostile *h;
+	struct device *dev;
 	struct blk *blk;
 	struct fuzz_file file;
-	bool read_only, guessed, faults;	/* faults: some I/O failed; who asked for it is unknown */
+	bool read_only, guessed;
+	bool faults, stops;		/* some I/O failed, whose is unknown; then the VM waits */
 	struct request request[MOST];
-	int nr;					/* taken and not answered */
+	int nr, nr_of[NR_QUEUES];	/* taken and not answered */
 	struct {
 		u8 data[BLK_SECTOR];
 		bool known, torn;
@@ -270,7 +274,7 @@ static void end(struct request *r, u32 len)
 {
 	u8 status = r->tainted ? (len == r->written ? r->status : IOERR) : status_byte(r);
 
-	fuzz_check(status == r->status || (!r->status && status == IOERR && d.faults),
+	fuzz_check(status == r->status || (!r->status && status == IOERR && d.faults && !d.stops),
 		   "request %u of sector %llu: status %u, not %u", r->type,
 		   (unsigned long long)r->sector, status, r->status);
 	fuzz_check(len == (status ? 1 : r->written), "request %u: %u bytes written, not %u", r->type,
@@ -281,6 +285,7 @@ static void end(struct request *r, u32 len)
 		check_data(r);
 	r->taken = false;
 	d.nr--;
+	d.nr_of[r->queue]--;
 }
 
 /* --- rounds --------------------------------------------------------------------------------- */
@@ -295,24 +300,26 @@ static struct request *new_request(void)
 	return r;
 }
 
-static void take_all(struct hostile *h)
+static void take_all(struct hostile *h, int queue)
 {
 	static u8 out[HOSTILE_MEM];
 
-	while (d.nr < MOST) {
+	while (d.nr_of[queue] < MOST_OF_QUEUE) {
 		struct request *r = new_request();
 
-		if (hostile_next(h, 0, &r->chain) <= 0)
+		if (hostile_next(h, queue, &r->chain) <= 0)
 			return;
 		hostile_gather(h, &r->chain, false, out, sizeof(out));
 		hostile_reads(h, &r->chain, HDR + 16);
 		hostile_allow(h, &r->chain, r->chain.in);
 		if (r->chain.out < HDR || !r->chain.in) {
-			h->q[0].broken = true;
+			h->q[queue].broken = true;
 			return;
 		}
 		r->taken = true;
+		r->queue = queue;
 		d.nr++;
+		d.nr_of[queue]++;
 		judge(r, out);
 		begin(r);
 	}
@@ -325,7 +332,7 @@ static void forget(bool all)
 			end_write(r, IOERR);
 		r->taken = false;
 	}
-	d.nr = 0;
+	d.nr = d.nr_of[0] = d.nr_of[1] = 0;
 	for (int s = 0; s < SECTORS && all; s++)
 		d.sector[s].known = false;
 }
@@ -351,56 +358,80 @@ static void reset(struct hostile *h)
 	forget(h->entangled);
 }
 
-static void collect(struct hostile *h)
+static u16 collect(struct hostile *h, int queue)
 {
+	u16 head, nr = 0;
 	u32 len;
-	u16 head;
 
-	while (hostile_answer(h, 0, &head, &len)) {
+	for (; hostile_answer(h, queue, &head, &len); nr++) {
 		struct request *r = d.request, *other;
 
-		while (r < d.request + MOST && !(r->taken && r->chain.head == head))
+		while (r < d.request + MOST &&
+		       !(r->taken && r->queue == queue && r->chain.head == head))
 			r++;
-		fuzz_check(r < d.request + MOST, "an answer to nothing: %u", head);
+		fuzz_check(r < d.request + MOST, "queue %d: an answer to nothing: %u", queue, head);
 		/* Offered twice: which of them this is nobody knows. */
 		for (other = r + 1; other < d.request + MOST; other++)
-			if (other->taken && other->chain.head == head) {
-				h->entangled = true;
-				return;
-			}
+			h->entangled |= other->taken && other->queue == queue &&
+					other->chain.head == head;
+		if (h->entangled)
+			break;
 		end(r, len);
 	}
+	return nr;
 }
 
-enum how { KICK, PROGRESS };
+enum { KICK, PROGRESS, PAUSE, RESUME };
 
-static void round_of(struct hostile *h, enum how what, u8 how, bool scribble)
+static void do_it(struct hostile *h, int what, int queue, u8 how)
 {
-	u16 before = h->q[0].next_used;
+	switch (what) {
+	case KICK:
+		hostile_kick(h, queue);
+		break;
+	case PROGRESS:
+		progress(how & 7, how & 0xf8);
+		break;
+	case PAUSE:
+		device_quiesce(d.dev);
+		fuzz_check(!nr_todo, "%d I/Os under way in a pause", nr_todo);
+		break;
+	case RESUME:
+		device_resume(d.dev);
+		break;
+	}
+	fake_turn(&h->fake);
+	fake_turn(&h->fake);
+}
 
+static void round_of(struct hostile *h, int what, int queue, u8 how, bool scribble)
+{
+	bool all = (what == KICK && h->prepared) || (what == RESUME && h->paused);
+	u16 answers[HOSTILE_QUEUES] = { 0 };
+
+	if (what == RESUME)
+		h->paused = false;
 	hostile_look(h, what == KICK);
 	allow_taken(h);
-	if (what == KICK)
-		take_all(h);
-	hostile_before(h, scribble);
-	if (what == KICK)
-		hostile_kick(h, 0);
-	else
-		progress(how & 7, how & 0xf8);
-	fake_turn(&h->fake);
-	fake_turn(&h->fake);
+	for (int i = 0; i < NR_QUEUES; i++)
+		if (all || (what == KICK && i == queue))
+			take_all(h, i);
+	hostile_before(h, scribble && what == KICK);
+	do_it(h, what, queue, how);
 	hostile_after(h);
-	if (!h->entangled)
-		collect(h);
+	for (int i = 0; i < NR_QUEUES && !h->entangled; i++)
+		answers[i] = collect(h, i);
+	if (what == PAUSE)
+		h->paused = true;
 	if (h->entangled) {
 		reset(h);
 		forget(true);
 		return;
 	}
-	if (h->sound && !h->q[0].broken)
-		hostile_check_interrupts(h, (u16[HOSTILE_QUEUES]){ h->q[0].next_used - before });
-	if (what == KICK)
-		hostile_check_armed(h, 0);
+	if (h->sound && !h->q[0].broken && !h->q[1].broken)
+		hostile_check_interrupts(h, answers);
+	if (what == KICK && !h->paused)
+		hostile_check_armed(h, queue);
 	if (!d.nr)
 		d.faults = false;
 }
@@ -408,7 +439,14 @@ static void round_of(struct hostile *h, enum how what, u8 how, bool scribble)
 static void finish(struct hostile *h)
 {
 	while (nr_todo)
-		round_of(h, PROGRESS, 0, false);
+		round_of(h, PROGRESS, 0, 0, false);
+	/* What failed is tried again after a pause; now nothing fails any more. */
+	while ((d.nr && d.stops) || h->paused) {
+		round_of(h, PAUSE, 0, 0, false);
+		round_of(h, RESUME, 0, 0, false);
+		while (nr_todo)
+			round_of(h, PROGRESS, 0, 0, false);
+	}
 	fuzz_check(!d.nr, "%d requests were not answered", d.nr);
 }
 
@@ -432,7 +470,7 @@ static void put_header(struct hostile *h, u64 at, struct fuzz *f)
 }
 
 /* As drivers make them: header, data, status; each slot has a page of its own. */
-static void request(struct hostile *h, struct fuzz *f)
+static void request(struct hostile *h, struct fuzz *f, int queue)
 {
 	u8 b = fuzz_u8(f);
 	u64 page = HOSTILE_DATA + (b & 7) * 0x1800;
@@ -441,7 +479,7 @@ static void request(struct hostile *h, struct fuzz *f)
 	bool range, in;
 	int n = 1;
 
-	if (!h->q[0].ready || !h->sound)
+	if (!h->q[queue].ready || !h->sound)
 		return;
 	put_header(h, page, f);
 	range = h->ram[page] == VIRTIO_BLK_T_DISCARD || h->ram[page] == VIRTIO_BLK_T_WRITE_ZEROES;
@@ -457,8 +495,8 @@ static void request(struct hostile *h, struct fuzz *f)
 	p[n++] = (struct hostile_piece){ page + 0x100, 1, true };
 	if (b & 0x80)
 		memset(h->ram + page + 0x200, fuzz_u8(f), len);
-	if (h->q[0].size >= n)
-		hostile_chain(h, 0, p, n);
+	if (h->q[queue].size >= n)
+		hostile_chain(h, queue, p, n);
 }
 
 /* A guest changes what a request under way is about. */
@@ -478,10 +516,10 @@ static void works(struct hostile *h)
 
 	finish(h);
 	reset(h);
-	hostile_start(h, 0, 1, true);
+	hostile_start(h, 0, NR_QUEUES, true);
 	memset(h->ram + HOSTILE_DATA, 0, HDR);
 	hostile_chain(h, 0, p, 3);
-	round_of(h, KICK, 0, false);
+	round_of(h, KICK, 0, 0, false);
 	finish(h);
 	fuzz_check(h->q[0].next_used == 1 && !h->ram[HOSTILE_DATA + 256], "no reading after a reset");
 }
@@ -535,54 +573,70 @@ static void close_disk(void)
 	close(d.file.fd);
 }
 
+static struct device *plug_disk(struct hostile *h, u8 how)
+{
+	struct virtio_blk_options o = { .serial = serial, .nr_queues = NR_QUEUES, .discard = true,
+					.write_zeroes = !(how & 4), .write_through = how & 1,
+					.stop_on_error = how & 2 };
+	struct virtio *v;
+	struct err err;
+
+	d.stops = o.stop_on_error;
+	fuzz_check(!virtio_blk_new(&h->fake.p, "disk0", d.blk, &o, &v, &err), "%s", err.msg);
+	return hostile_plug(v);
+}
+
 void fuzz_one(struct fuzz *f)
 {
 	struct hostile *h = hostile_begin(f);
-	struct device *dev;
-	struct virtio *v;
 
 	d.h = h;
 	d.faults = false;
 	open_disk(fuzz_u8(f));
-	fuzz_check(!virtio_blk_new(&h->fake.p, "disk0", d.blk, serial, &v, NULL), "virtio_blk_new");
-	dev = hostile_plug(v);
-	hostile_start(h, ~0ULL, 1, true);
+	d.dev = plug_disk(h, fuzz_u8(f));
+	hostile_start(h, ~0ULL, NR_QUEUES, true);
 	while (f->left) {
 		u8 step = fuzz_u8(f);
+		int queue = step >> 6 & 1;
 
 		hostile_before(h, false);
 		switch (step % 16) {
 		case 0:
 			reset(h);
-			hostile_start(h, fuzz_u64(f), 1, step & 0x80);
+			hostile_start(h, fuzz_u64(f), NR_QUEUES, step & 0x80);
 			break;
 		case 1:
-			hostile_poke(h, 0);
+			hostile_poke(h, queue);
 			taint(h);
 			break;
 		case 2:
-			if (step & 0x80)
+			if ((step & 0xe0) == 0xe0)
 				reset(h);
+			else if (step & 0x10)
+				round_of(h, step & 0x20 ? PAUSE : RESUME, 0, 0, false);
+			else	/* write-through or not */
+				bus_write(&h->fake.mmio, HOSTILE_BASE + VIRTIO_MMIO_CONFIG + 32, 1,
+					  queue);
 			break;
 		case 3:
-			hostile_offer(h, 0);
+			hostile_offer(h, queue);
 			taint(h);
 			break;
 		case 4: case 5: case 6: case 7: case 8:
-			request(h, f);
+			request(h, f, queue);
 			taint(h);
 			break;
 		case 9: case 10:
 			finish(h);
 			break;
 		case 11: case 12:
-			round_of(h, PROGRESS, fuzz_u8(f), false);
+			round_of(h, PROGRESS, 0, fuzz_u8(f), false);
 			break;
 		default:
-			round_of(h, KICK, 0, step & 0x80);
+			round_of(h, KICK, queue, 0, step & 0x80);
 		}
 	}
 	works(h);
-	hostile_end(h, dev);
+	hostile_end(h, d.dev);
 	close_disk();
 }

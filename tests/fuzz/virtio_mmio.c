@@ -32,6 +32,7 @@ static u64 expected(u64 at, unsigned size)
 	case VIRTIO_MMIO_QUEUE_READY:		return q && q->ready;
 	case VIRTIO_MMIO_INTERRUPT_STATUS:	return reg.interrupts;
 	case VIRTIO_MMIO_STATUS:		return probe_status(&m);
+	case VIRTIO_MMIO_CONFIG_GENERATION:	return m.generation;
 	case VIRTIO_MMIO_SHM_LEN_LOW:
 	case VIRTIO_MMIO_SHM_LEN_HIGH:
 	case VIRTIO_MMIO_SHM_BASE_LOW:
@@ -126,6 +127,23 @@ static u64 likely(struct fuzz *f, u64 at)
 	return at >= VIRTIO_MMIO_QUEUE_DESC_LOW ? (at & 4 ? 0 : b << 4) : b % 4;
 }
 
+/* What the rest of the machine does meanwhile. */
+static void change(struct hostile *h, u8 step)
+{
+	struct fake_irq *pin = fake_line(&h->fake, FAKE_EDGE, HOSTILE_GSI);
+	int before = pin->raises, changes = m.config_changes;
+
+	if (step & 4) {
+		probe_pause(&m, step & 8);
+		return;
+	}
+	probe_change(&m);
+	fuzz_check(pin->raises - before == m.config_changes - changes, "%d interrupts",
+		   pin->raises - before);
+	if (m.config_changes != changes)
+		reg.interrupts |= VIRTIO_MMIO_INT_CONFIG;
+}
+
 static void interrupt(struct hostile *h, int i)
 {
 	struct fake_irq *pin = fake_line(&h->fake, FAKE_EDGE, HOSTILE_GSI);
@@ -170,7 +188,10 @@ void fuzz_one(struct fuzz *f)
 			write_to(h, at, fuzz_size(f), fuzz_u64(f));
 			break;
 		case 2:
-			interrupt(h, step % (PROBE_QUEUES + 1));
+			if (step & 0x10)
+				change(h, step);
+			else
+				interrupt(h, step % (PROBE_QUEUES + 1));
 			break;
 		case 3:
 			probe_turn(h, &m);
@@ -183,6 +204,7 @@ void fuzz_one(struct fuzz *f)
 	for (at = 0; at < 0x140; at += 4)
 		check(h, at, 4);
 	/* Whatever was done to it, it can be used after a reset. */
+	probe_pause(&m, false);
 	write_to(h, VIRTIO_MMIO_STATUS, 4, 0);
 	probe_turn(h, &m);
 	write_to(h, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 4, 1);

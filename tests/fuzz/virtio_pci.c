@@ -134,6 +134,7 @@ static u64 expected_common(u64 at)
 	case VIRTIO_PCI_COMMON_MSIX:		return pci.vector[PROBE_QUEUES];
 	case VIRTIO_PCI_COMMON_NUMQ:		return PROBE_QUEUES;
 	case VIRTIO_PCI_COMMON_STATUS:		return probe_status(&m);
+	case VIRTIO_PCI_COMMON_CFGGENERATION:	return m.generation;
 	case VIRTIO_PCI_COMMON_Q_SELECT:	return pci.queue_sel;
 	}
 	return expected_queue(at);
@@ -401,6 +402,21 @@ static void interrupt(struct hostile *h, int i)
 	fuzz_check(messages(h) == pci.sent, "%d messages, not %d", messages(h), pci.sent);
 }
 
+/* What the rest of the machine does meanwhile. */
+static void change(struct hostile *h, u8 step)
+{
+	int changes = m.config_changes;
+
+	if (step & 1) {
+		probe_pause(&m, step & 2);
+		return;
+	}
+	probe_change(&m);
+	if (m.config_changes != changes)
+		pull(pci.vector[PROBE_QUEUES], VIRTIO_PCI_ISR_CONFIG);
+	fuzz_check(messages(h) == pci.sent, "%d messages, not %d", messages(h), pci.sent);
+}
+
 /* Each vector that can send has a wire to where its entry says. */
 static void check_routes(struct hostile *h)
 {
@@ -470,6 +486,7 @@ static void config_step(struct hostile *h, struct fuzz *f, u8 step)
 
 static void works(struct hostile *h)
 {
+	probe_pause(&m, false);
 	set_config(h, PCI_COMMAND, 2, 0);
 	set_config(h, PCI_BASE_ADDRESS_0, 4, WINDOW + BAR_LEN);
 	set_config(h, PCI_BASE_ADDRESS_1, 4, 0);
@@ -537,8 +554,11 @@ void fuzz_one(struct fuzz *f)
 			at = fuzz_u8(f) % (16 * VECTORS) & ~3;
 			set_bar(h, TABLE + at, 4, (at & 12) == 12 ? step & 1 : fuzz_u8(f));
 			break;
-		case 8: case 9:
+		case 8:
 			interrupt(h, step % VECTORS);
+			break;
+		case 9:
+			change(h, step);
 			break;
 		case 10:
 			probe_turn(h, &m);

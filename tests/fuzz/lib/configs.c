@@ -1,6 +1,7 @@
 /* configs.c: see configs.h. */
 #include "tests/fuzz/lib/configs.h"
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static bool is_one_of(const char *text, const char *const *list)
@@ -22,6 +23,10 @@ static void check_disk(const struct disk_config *d)
 	fuzz_check(d->path && *d->path, "a disk without a path");
 	fuzz_check(!d->format || is_one_of(d->format, formats), "format '%s'", d->format);
 	fuzz_check(strnlen(d->serial, sizeof(d->serial)) <= CONFIG_SERIAL_LEN, "serial without end");
+	fuzz_check(d->queues <= CONFIG_MAX_QUEUES && d->iothreads <= CONFIG_MAX_QUEUES,
+		   "%u queues, %u threads", d->queues, d->iothreads);
+	fuzz_check((!d->limit.bytes.burst || d->limit.bytes.rate) &&
+		   (!d->limit.ops.burst || d->limit.ops.rate), "a burst without a rate");
 }
 
 static void check_net(const struct net_config *n)
@@ -34,7 +39,8 @@ static void check_net(const struct net_config *n)
 static void check_sound(const struct config *c)
 {
 	check_text("kernel", c->kernel);
-	fuzz_check(c->kernel, "no kernel");
+	check_text("api-sock", c->api_sock);
+	fuzz_check(c->kernel || c->api_sock, "no kernel, and nobody to name one");
 	check_text("initrd", c->initrd);
 	check_text("pidfile", c->pidfile);
 	check_text("name", c->name);
@@ -77,24 +83,30 @@ static bool same(const char *a, const char *b)
 	return a && b ? !strcmp(a, b) : a == b;
 }
 
+static bool same_disk(const struct disk_config *a, const struct disk_config *b)
+{
+	return same(a->path, b->path) && same(a->format, b->format) && same(a->serial, b->serial) &&
+	       a->read_only == b->read_only && a->backing_anywhere == b->backing_anywhere &&
+	       a->direct == b->direct && a->write_through == b->write_through &&
+	       a->no_discard == b->no_discard && a->no_write_zeroes == b->no_write_zeroes &&
+	       a->stop_on_error == b->stop_on_error && a->queues == b->queues &&
+	       a->iothreads == b->iothreads && !memcmp(&a->limit, &b->limit, sizeof(a->limit));
+}
+
 bool configs_same(const struct config *a, const struct config *b)
 {
 	bool is = same(a->kernel, b->kernel) && same(a->initrd, b->initrd) &&
 		  same(a->append, b->append) && same(a->cmdline, b->cmdline) &&
 		  same(a->serial, b->serial) && same(a->name, b->name) &&
-		  same(a->pidfile, b->pidfile) && a->mem == b->mem && a->cpus == b->cpus &&
+		  same(a->pidfile, b->pidfile) && same(a->api_sock, b->api_sock) &&
+		  a->track_dirty_pages == b->track_dirty_pages && a->mem == b->mem && a->cpus == b->cpus &&
 		  a->hugepages == b->hugepages && a->no_reboot == b->no_reboot &&
 		  a->transport == b->transport && a->aio == b->aio &&
 		  a->log_level == b->log_level && a->nr_disks == b->nr_disks &&
 		  a->nr_nets == b->nr_nets;
 
-	for (unsigned i = 0; is && i < a->nr_disks; i++) {
-		const struct disk_config *d = &a->disk[i], *e = &b->disk[i];
-
-		is = same(d->path, e->path) && same(d->format, e->format) &&
-		     same(d->serial, e->serial) && d->read_only == e->read_only &&
-		     d->backing_anywhere == e->backing_anywhere;
-	}
+	for (unsigned i = 0; is && i < a->nr_disks; i++)
+		is = same_disk(&a->disk[i], &b->disk[i]);
 	for (unsigned i = 0; is && i < a->nr_nets; i++)
 		is = same(a->net[i].tap, b->net[i].tap) && a->net[i].has_mac == b->net[i].has_mac &&
 		     !memcmp(a->net[i].mac, b->net[i].mac, 6);
@@ -108,7 +120,8 @@ const struct option *configs_pick(struct fuzz *f, char *value, size_t len)
 		"disk.qcow2", "a,readonly", "a,serial=x,format=raw", "a,,b,backing=anywhere", ",",
 		"tap=tap0", "tap=t,mac=02:00:00:00:00:01", "mac=01:00:00:00:00:01,tap=x", "stdio",
 		"file:x", "unix:", "pci", "mmio", "threads", "auto", "true", "off", "vm-1", "-x", "",
-		"debug", "a b=c",
+		"debug", "a b=c", "a,queues=4,iothreads=3,direct,on_error=stop",
+		"a,bw=1M,bw_burst=2M,iops=7,cache=writethrough,discard=off", "a,iops_burst=1",
 	};
 	const struct option *o = &config_options[fuzz_below(f, config_nr_options)];
 	u8 b = fuzz_u8(f);
@@ -116,6 +129,6 @@ const struct option *configs_pick(struct fuzz *f, char *value, size_t len)
 	if (b < 0x80)
 		fuzz_text(f, value, len - 1);
 	else
-		strcpy(value, liked[b % ARRAY_SIZE(liked)]);
+		snprintf(value, len, "%s", liked[b % ARRAY_SIZE(liked)]);
 	return o;
 }

@@ -24,7 +24,7 @@ struct hostile *hostile_begin(struct fuzz *f)
 	h.in = f;
 	memset(h.ram, 0, HOSTILE_MEM);
 	memset(h.q, 0, sizeof(h.q));
-	h.prepared = h.sound = h.running = false;
+	h.prepared = h.sound = h.running = h.paused = false;
 	h.stale = false;
 	h.raises = 0;
 	now = &h;
@@ -355,7 +355,7 @@ static void mark_written(struct hostile *h, u64 at, u64 len, u8 how)
 
 bool hostile_live(const struct hostile *h, int queue)
 {
-	return h->running && h->sound && h->q[queue].ready;
+	return h->running && h->sound && !h->paused && h->q[queue].ready;
 }
 
 void hostile_look(struct hostile *h, bool kick)

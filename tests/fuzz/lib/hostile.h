@@ -51,6 +51,7 @@ struct hostile {
 	struct hostile_queue q[HOSTILE_QUEUES];
 	/* Set up, but for DRIVER_OK; in such a way that the device can use it; in use. */
 	bool prepared, sound, running;
+	bool paused;			/* the device was quiesced: it does nothing */
 	u64 features;			/* that were taken */
 	/* Of this round: the device writes where it reads, so that all depends on the
 	 * order; it may read a descriptor twice; it writes to a byte twice. */

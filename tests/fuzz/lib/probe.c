@@ -21,16 +21,41 @@ static int probe_start(struct virtio *v)
 	return 0;
 }
 
+static void probe_drain(struct virtio *v, struct virtq *q)
+{
+	fuzz_check(to_probe(v)->running, "queue %u drained while stopped", q->index);
+	to_probe(v)->drained[q->index] = true;
+}
+
 static void probe_stop(struct virtio *v)
 {
-	fuzz_check(to_probe(v)->running, "stopped twice");
-	to_probe(v)->running = false;
+	struct probe *p = to_probe(v);
+
+	fuzz_check(p->running, "stopped twice");
+	for (int i = 0; i < PROBE_QUEUES; i++) {
+		fuzz_check(p->drained[i], "stopped before queue %d was drained", i);
+		p->drained[i] = false;
+	}
+	p->running = false;
 }
 
 static void on_kick(struct virtio *v, struct virtq *q)
 {
 	fuzz_check(to_probe(v)->running, "queue %u kicked while stopped", q->index);
 	to_probe(v)->kicks[q->index]++;
+}
+
+static void probe_forget(struct virtio *v, struct virtq *q)
+{
+	fuzz_check(!to_probe(v)->running, "queue %u forgotten while it runs", q->index);
+}
+
+static bool probe_config_write(struct virtio *v, u64 offset, unsigned size, u64 value)
+{
+	if (offset || size != 1)
+		return false;
+	to_probe(v)->config[0] = value;
+	return true;
 }
 
 static void probe_destroy(struct virtio *v)
@@ -41,9 +66,9 @@ static void probe_destroy(struct virtio *v)
 }
 
 static const struct virtio_ops ops = {
-	.kind = "probe", .id = PROBE_ID, .nr_queues = PROBE_QUEUES, .queue_size = PROBE_QUEUE_MAX,
-	.config_len = PROBE_CONFIG, .start = probe_start, .stop = probe_stop, .kick = on_kick,
-	.destroy = probe_destroy,
+	.kind = "probe", .id = PROBE_ID, .queue_size = PROBE_QUEUE_MAX, .config_len = PROBE_CONFIG,
+	.start = probe_start, .drain = probe_drain, .stop = probe_stop, .kick = on_kick,
+	.forget = probe_forget, .config_write = probe_config_write, .destroy = probe_destroy,
 };
 
 static void reset(struct probe_model *m)
@@ -59,7 +84,8 @@ struct probe *probe_new(struct hostile *h, struct probe_model *m)
 {
 	struct probe *p = calloc(1, sizeof(*p));
 
-	fuzz_check(p && !virtio_init(&p->v, &ops, &h->fake.p, "probe", FEATURES, NULL), "no device");
+	fuzz_check(p && !virtio_init(&p->v, &ops, PROBE_QUEUES, &h->fake.p, "probe", FEATURES, NULL),
+		   "no device");
 	p->v.config = p->config;
 	for (int i = 0; i < PROBE_CONFIG; i++)
 		p->config[i] = 0x80 + i;
@@ -119,6 +145,13 @@ static bool sound(const struct probe_queue *q)
 			     fits(q->addr[2], 6 + 8 * n, 4));
 }
 
+/* All that is in the rings is looked at. */
+static void begin(struct probe_model *m)
+{
+	for (int i = 0; i < PROBE_QUEUES; i++)
+		m->q[i].began |= m->running && !m->quiet && m->q[i].ready;
+}
+
 static void start(struct probe_model *m)
 {
 	for (int i = 0; i < PROBE_QUEUES; i++)
@@ -127,8 +160,7 @@ static void start(struct probe_model *m)
 			return;
 		}
 	m->running = true;
-	for (int i = 0; i < PROBE_QUEUES; i++)
-		m->q[i].began |= m->q[i].ready;
+	begin(m);
 }
 
 void probe_set_status(struct probe_model *m, u8 status)
@@ -158,6 +190,28 @@ u64 probe_config(const struct probe_model *m, u64 offset, unsigned size)
 	return value;
 }
 
+void probe_change(struct probe_model *m)
+{
+	pthread_mutex_lock(&m->p->v.dev.lock);
+	m->p->config[PROBE_CONFIG - 1]++;
+	virtio_config_changed(&m->p->v);
+	pthread_mutex_unlock(&m->p->v.dev.lock);
+	m->generation++;
+	m->config_changes += m->status & STATUS_DRIVER_OK ? 1 : 0;
+}
+
+void probe_pause(struct probe_model *m, bool on)
+{
+	if (on)
+		device_quiesce(&m->p->v.dev);
+	else
+		device_resume(&m->p->v.dev);
+	if (m->quiet == on)
+		return;
+	m->quiet = on;
+	begin(m);
+}
+
 struct probe_queue *probe_queue(struct probe_model *m, u32 index)
 {
 	return index < PROBE_QUEUES ? &m->q[index] : NULL;
@@ -182,9 +236,7 @@ void probe_disable(struct probe_model *m, u32 index)
 	if (!q || !q->ready)
 		return;
 	q->ready = false;
-	/* The others begin anew: whatever is in their rings is looked at. */
-	for (int i = 0; i < PROBE_QUEUES; i++)
-		m->q[i].began |= m->running && m->q[i].ready;
+	begin(m);
 }
 
 void probe_kick(struct probe_model *m, u32 index)
@@ -196,10 +248,11 @@ void probe_kick(struct probe_model *m, u32 index)
 void probe_turn(struct hostile *h, struct probe_model *m)
 {
 	fake_turn(&h->fake);
-	fuzz_check(m->p->running == m->running, "running: %d, not %d", m->p->running, m->running);
+	fuzz_check(m->p->running == (m->running && !m->quiet), "running: %d, not %d", m->p->running,
+		   m->running && !m->quiet);
 	for (int i = 0; i < PROBE_QUEUES; i++) {
 		struct probe_queue *q = &m->q[i];
-		bool live = m->running && q->ready, got = m->p->kicks[i];
+		bool live = m->running && !m->quiet && q->ready, got = m->p->kicks[i];
 
 		fuzz_check(got == (q->began || (live && q->kicked)),
 			   "queue %d: kicked %d, began %d, live %d, to be kicked %d", i, got, q->began,

@@ -4,10 +4,11 @@
 
 enum { PROBE_ID = 42, PROBE_QUEUES = 3, PROBE_QUEUE_MAX = 64, PROBE_CONFIG = 37 };
 
+/* The first byte of its configuration may be written. */
 struct probe {
 	struct virtio v;
 	u8 config[PROBE_CONFIG];
-	bool running;
+	bool running, drained[PROBE_QUEUES];
 	int kicks[PROBE_QUEUES];
 };
 
@@ -17,6 +18,8 @@ struct probe_model {
 	u64 accepted;
 	u8 status;			/* without NEEDS_RESET */
 	bool broken, running;
+	bool quiet;			/* paused: it runs afterwards */
+	u32 generation;
 	int config_changes;		/* interrupts for them, so far */
 	struct probe_queue {
 		u16 size;
@@ -35,6 +38,10 @@ void probe_accept(struct probe_model *, u32 select, u32 features);
 u8   probe_status(const struct probe_model *);
 void probe_set_status(struct probe_model *, u8 status);
 u64  probe_config(const struct probe_model *, u64 offset, unsigned size);
+/* The device changes its configuration, and says so. */
+void probe_change(struct probe_model *);
+/* The machine pauses, or goes on. */
+void probe_pause(struct probe_model *, bool on);
 /* NULL: there is none, or it may not be changed now. */
 struct probe_queue *probe_queue(struct probe_model *, u32 index);
 struct probe_queue *probe_setup(struct probe_model *, u32 index);
