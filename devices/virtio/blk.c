@@ -276,8 +276,8 @@ static bool limited(struct blk_queue *q, const struct chain *c)
 	size_t len = c->in.len + c->out.len, own = sizeof(struct virtio_blk_outhdr) + 1;
 	u64 wait;
 
-	if (!q->dev->limit)
-		return false;
+	if (!q->dev->limit || !load_once(&q->dev->limit->on))
+		return false;		/* without asking what time it is */
 	wait = limit_take_turn(q->dev->limit, &q->turn, len > own ? len - own : 0, now_ns());
 	if (wait)
 		timer_start(&q->timer, q->kick->io.loop, wait);

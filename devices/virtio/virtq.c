@@ -64,11 +64,21 @@ static int take(struct virtq *q, struct chain *c, int *n, const struct vring_des
 	return 0;
 }
 
+/* A table need not be aligned. */
+static struct vring_desc copy_desc(const struct vring_desc *table, u32 i)
+{
+	struct vring_desc d;
+
+	memcpy(&d, (const u8 *)table + i * sizeof(d), sizeof(d));
+	compiler_barrier();
+	return d;
+}
+
 /* Walk a chain.  Every descriptor is copied once, then judged; `left` bounds
  * the walk, so a loop ends like any other chain that is too long. */
 static int walk(struct virtq *q, struct chain *c)
 {
-	gpa_t table = q->desc;
+	const struct vring_desc *table = q->desc_ring;
 	u32 nr = q->size, i = c->head, left = q->size;
 	bool indirect = false;
 	int n = 0, rc;
@@ -76,18 +86,17 @@ static int walk(struct virtq *q, struct chain *c)
 	c->out = c->in = (struct sg){ 0 };
 	for (;;) {
 		struct vring_desc d;
-		u64 at;
 
 		if (i >= nr || !left--)
 			return -EPROTO;
-		if (add_overflows(table.addr, 16ULL * i, &at) ||
-		    mem_read_obj(q->mem, GPA(at), &d))
-			return -EPROTO;
+		d = copy_desc(table, i);
 		if (d.flags & VRING_DESC_F_INDIRECT) {
 			if (!q->indirect || indirect || (d.flags & VRING_DESC_F_NEXT) || !d.len ||
 			    d.len % 16 || d.len / 16 > INDIRECT_MAX)
 				return -EPROTO;
-			table = GPA(d.addr);
+			table = mem_ring(q->mem, GPA(d.addr), d.len, 1);
+			if (!table)
+				return -EPROTO;
 			nr = d.len / 16;
 			left = MIN(nr, CHAIN_MAX);
 			indirect = true;

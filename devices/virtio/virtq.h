@@ -5,7 +5,7 @@
 #include "vmm/core/mem.h"
 
 /* Longest chain accepted, in pieces of guest memory. */
-enum { VIRTQ_MAX = 256, CHAIN_MAX = 130 };
+enum { VIRTQ_MAX = 256, CHAIN_MAX = 258 };
 
 struct state;
 struct vring_desc;

@@ -35,6 +35,8 @@ typedef uint64_t u64;
 #define load_acquire(p)		__atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define store_release(p, v)	__atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define full_barrier()		__atomic_thread_fence(__ATOMIC_SEQ_CST)
+/* What was read before this is not read again after it. */
+#define compiler_barrier()	__atomic_signal_fence(__ATOMIC_SEQ_CST)
 
 /*
  * BUG_ON: a promise this program made to itself was broken.  Never for
