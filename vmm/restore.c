@@ -92,6 +92,17 @@ static int misused(const char *command, const char *what, const char *word)
 	return EXIT_USAGE;
 }
 
+/* Of an option of run: what follows is not the directory. */
+static bool takes_value(const char *word)
+{
+	if (strncmp(word, "--", 2))
+		return false;
+	for (unsigned i = 0; i < config_nr_options; i++)
+		if (!strcmp(word + 2, config_options[i].name))
+			return config_options[i].metavar;
+	return !strcmp(word, "--config");
+}
+
 /* Ours are taken out; what is left is for config_parse. */
 static int read_words(const char *command, int argc, char **argv, bool many, struct words *w)
 {
@@ -110,9 +121,7 @@ static int read_words(const char *command, int argc, char **argv, bool many, str
 				w->dir = argv[i];
 			else
 				w->rest[w->nr_rest++] = argv[i];
-			/* The value of an option of run is not the directory. */
-			if (argv[i][0] == '-' && !strchr(argv[i], '=') && value && value[0] != '-' &&
-			    strcmp(argv[i], "--no-reboot") && strcmp(argv[i], "--track-dirty-pages"))
+			if (value && takes_value(argv[i]))
 				w->rest[w->nr_rest++] = argv[++i];
 			continue;
 		}

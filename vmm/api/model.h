@@ -94,6 +94,7 @@ struct api_snapshot_create {
 	unsigned snapshot_type;
 };
 
+enum { API_LOAD_HUGE_SNAPSHOT, API_LOAD_HUGE_NONE };
 enum { API_BACKEND_FILE, API_BACKEND_UFFD };
 struct api_backend {
 	bool given;
