@@ -63,7 +63,7 @@ _vmm_serial() {
 
 _vmm_value() { # OPTION
 	case $1 in
-	--kernel | --pidfile) _vmm_files ;;
+	--kernel | --pidfile | --api-sock) _vmm_files ;;
 	--initrd)
 		_vmm_files
 		[[ none == "$cur"* ]] && COMPREPLY+=(none)
@@ -138,10 +138,43 @@ _vmm_disk_command() { # the word's index
 	fi
 }
 
+_vmm_names() { _vmm_words "$("${COMP_WORDS[0]}" ps 2>/dev/null | awk 'NR > 1 { print $1 }')"; }
+
+_vmm_ctl() { # the word's index
+	case $1 in
+	2)
+		_vmm_names
+		if [[ $cur == */* || ! ${COMPREPLY[*]} ]]; then _vmm_files; fi
+		;;
+	3) _vmm_words 'info start pause resume power-button stop disks snapshot save save-diff resize get put patch post
+		delete --json --help' ;;
+	*)
+		case ${COMP_WORDS[3]} in
+		info | disks) _vmm_words --json ;;
+		save | save-diff) _vmm_files ;;
+		esac
+		;;
+	esac
+}
+
+_vmm_firecracker() {
+	case $prev in
+	--api-sock | --config-file | --log-path | --metrics-path | --metadata | --seccomp-filter | --describe-snapshot)
+		_vmm_files ;;
+	--level) _vmm_words 'Off Error Warning Info Debug Trace' ;;
+	--id | --module | --http-api-max-payload-size | --mmds-size-limit | --start-time-us | --start-time-cpu-us | \
+		--parent-cpu-time-us) COMPREPLY=() ;;
+	*) _vmm_words '--api-sock --id --config-file --no-api --metadata --log-path --level --show-level
+		--show-log-origin --module --metrics-path --boot-timer --enable-pci --http-api-max-payload-size
+		--mmds-size-limit --start-time-us --start-time-cpu-us --parent-cpu-time-us --no-seccomp --seccomp-filter
+		--version --snapshot-version --describe-snapshot --help' ;;
+	esac
+}
+
 _vmm() {
 	local cur prev cut='' option
 	local run='--kernel --initrd --append --cmdline --mem --hugepages --cpus --disk --net --serial --transport
-		--aio --name --pidfile --no-reboot --track-dirty-pages --log-level --config --help --version'
+		--aio --name --api-sock --pidfile --no-reboot --track-dirty-pages --log-level --config --help --version'
 	local i=$COMP_CWORD
 	COMPREPLY=()
 	cur=${COMP_WORDS[i]}
@@ -175,10 +208,40 @@ _vmm() {
 			return
 		fi
 		;;
+	ps)
+		if ((i > 1)); then
+			_vmm_words '--json --help'
+			return
+		fi
+		;;
+	stop | pause | resume | console)
+		if ((i > 1)); then
+			if [[ $cur != -* ]]; then
+				_vmm_names
+			elif [[ ${COMP_WORDS[1]} == stop ]]; then
+				_vmm_words '--force --help'
+			else
+				_vmm_words --help
+			fi
+			return
+		fi
+		;;
+	ctl)
+		if ((i > 1)); then
+			_vmm_ctl "$i"
+			return
+		fi
+		;;
+	firecracker)
+		if ((i > 1)); then
+			_vmm_firecracker
+			return
+		fi
+		;;
 	esac
 	_vmm_value "$prev" && return
 	if ((i == 1)) && [[ $cur != -* ]]; then
-		_vmm_words 'run check disk'
+		_vmm_words 'run check disk ps ctl console stop pause resume firecracker'
 	else
 		_vmm_words "$run"
 	fi

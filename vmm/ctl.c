@@ -14,7 +14,7 @@
 #include "vmm/pidfile.h"
 #include "vmm/registry.h"
 
-enum { LOOK_PATIENCE_S = 2 };
+enum { LOOK_PATIENCE_S = 5 };
 
 static int misused(const char *command, const char *fmt, ...)
 {

@@ -31,6 +31,10 @@ static void print_help(void)
 	     "       vmm restore DIR [options]            go on with a VM that was saved\n"
 	     "       vmm clone DIR [-n N] [options]       start copies of it\n"
 	     "       vmm snapshot info|merge ...          look at what was saved\n"
+	     "       vmm ps                               list the VMs that run under a name\n"
+	     "       vmm console|stop|pause|resume NAME   one of them\n"
+	     "       vmm ctl SOCKET|NAME VERB ...         whatever a VM that runs can be told\n"
+	     "       vmm firecracker ...                  with Firecracker's options and API\n"
 	     "       vmm --help | --version\n\noptions:");
 	for (unsigned i = 0; i < config_nr_options; i++)
 		print_option(config_options[i].name, config_options[i].metavar,

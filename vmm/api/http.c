@@ -33,6 +33,7 @@ struct http {
 	struct loop *loop;
 	struct watch watch;		/* of listen_fd, later of the library's epoll */
 	struct task again;
+	bool closing;
 	int listen_fd;			/* the library's, once there is a daemon */
 	char *path;
 	struct MHD_Daemon *daemon;
@@ -158,6 +159,8 @@ static enum MHD_Result handle(void *arg, struct MHD_Connection *mc, const char *
 	struct connection *c;
 
 	(void)version;
+	if (!u && h->closing)
+		return MHD_NO;
 	if (!u) {
 		*context = calloc(1, sizeof(*u));
 		return *context ? MHD_YES : MHD_NO;
@@ -307,10 +310,15 @@ void http_close(struct http *h)
 		return;
 	watch_stop(&h->watch);
 	unlink(h->path);
-	if (h->daemon)
+	h->closing = true;
+	if (h->daemon) {
+		/* The answer to what ended us may wait to hear that it can be written. */
+		mhd.run(h->daemon);
+		mhd.run(h->daemon);
 		mhd.stop_daemon(h->daemon);
-	else
+	} else {
 		close(h->listen_fd);
+	}
 	free(h->path);
 	free(h);
 }
