@@ -1,5 +1,6 @@
 /* net.h: the far end of a network card. */
 #pragma once
+#include <netinet/in.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include "vmm/core/base.h"
@@ -7,10 +8,12 @@
 #include "vmm/core/loop.h"
 
 struct net;
+struct net_forward;
 
 enum {
 	NET_HDR_LEN = 12,		/* struct virtio_net_hdr_v1 */
 	NET_FRAME_MAX = 65535 + 14 + 4 + NET_HDR_LEN,	/* with TSO, VLAN tag and header */
+	NET_MTU_MOST = 65520,		/* where no wire says otherwise */
 };
 
 /*
@@ -35,7 +38,7 @@ struct net_ops {
 struct net {
 	const struct net_ops *ops;
 	u64 offload;			/* VIRTIO_NET_F_* it can do */
-	u16 mtu;
+	u16 mtu;			/* 0: not known */
 	void (*readable)(struct net *);	/* set by the card before start */
 	void (*writable)(struct net *);
 	void *card;
@@ -46,4 +49,27 @@ struct net {
  * program.
  */
 int  net_open_tap(struct net **, const char *name, struct err *) must_check;
+/*
+ * An open descriptor, which becomes the net's unless this fails: a tap, a connected
+ * stream socket (each frame behind its length, 4 bytes, big-endian), or a connected
+ * datagram socket (a frame each).
+ */
+int  net_open_fd(struct net **, int fd, struct err *) must_check;
+/* The first of these, when it is known to be one that has IFF_VNET_HDR. */
+int  net_open_tap_fd(struct net **, int fd, struct err *) must_check;
+
+/* NAT in this process, by libslirp. */
+struct net_user_options {
+	const struct net_forward *forward;	/* kept by the caller until it is open */
+	unsigned nr_forwards;
+	bool restricted;		/* nothing but what comes in by a forward */
+	struct in_addr network;		/* 0: 10.0.2.0/24 */
+	u8 prefix_len;			/* to 27 */
+	struct in_addr dns;		/* what DHCP says; 0: a forwarder to the host's own */
+	const char *hostname;		/* likewise, NULL: nothing */
+};
+int  net_open_user(struct net **, const struct net_user_options *, struct err *) must_check;
+/* The same by a child process, passt. */
+int  net_open_passt(struct net **, const struct net_forward *, unsigned nr, struct err *) must_check;
+
 void net_close(struct net *);			/* stopped; NULL is allowed */

@@ -171,28 +171,21 @@ static void bring_up(const char *name, u16 *mtu)
 	close(fd);
 }
 
-int net_open_tap(struct net **out, const char *name, struct err *err)
+/* The descriptor is attached, with IFF_VNET_HDR; it becomes the tap's unless this fails. */
+static int tap_new(struct tap **out, int fd)
 {
 	struct tap *t = calloc(1, sizeof(*t));
-	struct ifreq ifr = { 0 };
 	int hdr_len = NET_HDR_LEN, rc;
 
 	if (!t)
-		return err_set(err, -ENOMEM, "net: out of memory");
-	t->fd = open_by_name(name, err);
-	if (t->fd < 0) {
-		rc = t->fd;
+		return -ENOMEM;
+	if (ioctl(fd, TUNSETVNETHDRSZ, &hdr_len)) {
+		rc = -errno;
 		free(t);
-		return err_prefix(err, "net: tap %s: ", name), rc;
-	}
-	if (ioctl(t->fd, TUNGETIFF, &ifr) || ioctl(t->fd, TUNSETVNETHDRSZ, &hdr_len)) {
-		rc = err_set(err, -errno, "net: tap %s: %s", name, strerror(errno));
-		tap_close(&t->net);
 		return rc;
 	}
+	t->fd = fd;
 	t->net.ops = &tap_ops;
-	t->net.mtu = 1500;
-	bring_up(ifr.ifr_name, &t->net.mtu);
 	t->net.offload = 1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_HOST_TSO4 |
 			 1ULL << VIRTIO_NET_F_HOST_TSO6 | 1ULL << VIRTIO_NET_F_HOST_ECN;
 	if (!ioctl(t->fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN))
@@ -204,6 +197,37 @@ int net_open_tap(struct net **out, const char *name, struct err *err)
 		t->net.offload |= 1ULL << VIRTIO_NET_F_HOST_UFO | 1ULL << VIRTIO_NET_F_GUEST_UFO;
 	/* Until a driver says what it takes, frames come whole and summed. */
 	ioctl(t->fd, TUNSETOFFLOAD, 0);
+	*out = t;
+	return 0;
+}
+
+int net_open_tap(struct net **out, const char *name, struct err *err)
+{
+	int rc, fd = open_by_name(name, err);
+	struct ifreq ifr = { 0 };
+	struct tap *t;
+
+	if (fd < 0)
+		return err_prefix(err, "net: tap %s: ", name), fd;
+	rc = ioctl(fd, TUNGETIFF, &ifr) ? -errno : tap_new(&t, fd);
+	if (rc) {
+		close(fd);
+		return err_set(err, rc, "net: tap %s: %s", name, strerror(-rc));
+	}
+	t->net.mtu = 1500;
+	bring_up(ifr.ifr_name, &t->net.mtu);
+	*out = &t->net;
+	return 0;
+}
+
+/* It may be of another network namespace: its name here would be somebody else's. */
+int net_open_tap_fd(struct net **out, int fd, struct err *err)
+{
+	struct tap *t;
+	int rc = tap_new(&t, fd);
+
+	if (rc)
+		return err_set(err, rc, "net: fd=%d: %s", fd, strerror(-rc));
 	*out = &t->net;
 	return 0;
 }

@@ -215,7 +215,7 @@ int virtio_net_new(struct platform *p, const char *name, struct net *net, const 
 {
 	struct virtio_net *n = calloc(1, sizeof(*n));
 	u64 features = net->offload | 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_STATUS |
-		       1ULL << VIRTIO_NET_F_MRG_RXBUF | 1ULL << VIRTIO_NET_F_MTU;
+		       1ULL << VIRTIO_NET_F_MRG_RXBUF | (net->mtu ? 1ULL << VIRTIO_NET_F_MTU : 0);
 	int rc = n ? virtio_init(&n->v, &net_ops, NR_QUEUES, p, name, features, err) :
 		     err_set(err, -ENOMEM, "%s: out of memory", name);
 

@@ -1,0 +1,79 @@
+/* frame.c: a virtio_net_hdr taken off and put on (virtio 1.2, 5.1.6). */
+#include "devices/net/frame.h"
+#include <endian.h>
+#include <errno.h>
+#include <linux/virtio_net.h>
+#include <string.h>
+
+/* The Internet checksum (RFC 1071) of any length, 8 bytes at a time. */
+static u16 checksum(const u8 *p, size_t len)
+{
+	u64 sum = 0, word;
+
+	for (; len >= sizeof(word); p += sizeof(word), len -= sizeof(word)) {
+		memcpy(&word, p, sizeof(word));
+		sum += word;
+		sum += sum < word;
+	}
+	word = 0;
+	memcpy(&word, p, len);
+	sum += word;
+	sum += sum < word;
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+ssize_t frame_take(const struct iovec *iov, int nr, u8 buf[NET_FRAME_MAX])
+{
+	struct virtio_net_hdr_v1 hdr;
+	u8 *frame = buf + NET_HDR_LEN;
+	size_t len = 0, start, at;
+	u16 sum;
+
+	for (int i = 0; i < nr; i++) {
+		if (iov[i].iov_len > NET_FRAME_MAX - len)
+			return -EPROTO;
+		memcpy(buf + len, iov[i].iov_base, iov[i].iov_len);
+		len += iov[i].iov_len;
+	}
+	if (len < NET_HDR_LEN + FRAME_MIN)
+		return -EPROTO;
+	memcpy(&hdr, buf, sizeof(hdr));
+	if (hdr.gso_type != VIRTIO_NET_HDR_GSO_NONE)
+		return -EPROTO;
+	len -= NET_HDR_LEN;
+	if (!(hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
+		return len;
+	start = le16toh(hdr.csum_start);
+	at = start + le16toh(hdr.csum_offset);
+	if (start > len || at + sizeof(sum) > len)
+		return -EPROTO;
+	/* UDP has 0 for "none"; for all others the two zeroes are the same. */
+	sum = checksum(frame + start, len - start) ?: 0xffff;
+	memcpy(frame + at, &sum, sizeof(sum));
+	return len;
+}
+
+/* Write at an offset of what iov describes; returns the bytes that had room. */
+static size_t put(const struct iovec *iov, int nr, size_t offset, const void *from, size_t len)
+{
+	size_t done = 0;
+
+	for (int i = 0; i < nr && done < len; i++) {
+		size_t skip = MIN(offset, iov[i].iov_len);
+		size_t n = MIN(iov[i].iov_len - skip, len - done);
+
+		memcpy((u8 *)iov[i].iov_base + skip, (const u8 *)from + done, n);
+		offset -= skip;
+		done += n;
+	}
+	return done;
+}
+
+ssize_t frame_give(const struct iovec *iov, int nr, u8 flags, const void *frame, size_t len)
+{
+	struct virtio_net_hdr_v1 hdr = { .flags = flags };
+
+	return put(iov, nr, 0, &hdr, sizeof(hdr)) + put(iov, nr, sizeof(hdr), frame, len);
+}

@@ -1,0 +1,23 @@
+/* frame.h: Ethernet frames for far ends that know nothing of struct virtio_net_hdr_v1. */
+#pragma once
+#include <sys/types.h>
+#include <sys/uio.h>
+#include "vmm/core/base.h"
+#include "devices/net/net.h"
+
+/* Such a far end can still have this: frame_take puts the checksum in. */
+#define FRAME_OFFLOAD	(1ULL << VIRTIO_NET_F_CSUM)
+
+enum { FRAME_MIN = 14, FRAME_MAX = NET_FRAME_MAX - NET_HDR_LEN };
+
+/*
+ * What net_ops.send got, in one piece: the frame begins at buf + NET_HDR_LEN, its
+ * checksum is whole.  Returns its length, or -EPROTO: the guest wrote nonsense.
+ */
+ssize_t frame_take(const struct iovec *, int nr, u8 buf[NET_FRAME_MAX]) must_check;
+
+/*
+ * For net_ops.recv: a header with flags (VIRTIO_NET_HDR_F_*), then the frame, as far as
+ * there is room.  Returns the bytes written.
+ */
+ssize_t frame_give(const struct iovec *, int nr, u8 flags, const void *frame, size_t len);

@@ -1,0 +1,407 @@
+/* net_fd_test.c: --net fd with descriptors of every kind. */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <linux/virtio_net.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include "tests/lib/test.h"
+#include "tests/lib/wire.h"
+
+enum { LONGEST = NET_FRAME_MAX - NET_HDR_LEN, PORT = 7777 };
+
+static struct wire wire;
+static struct err err;
+static bool own_network;
+static u8 data[LONGEST];
+
+static bool any(const u8 *f, size_t len, void *arg)
+{
+	(void)f;
+	(void)len;
+	(void)arg;
+	return true;
+}
+
+static void give(int fd)
+{
+	struct net *n;
+
+	fcntl(fd, F_SETFD, 0);		/* as if it were inherited */
+	if (net_open_fd(&n, fd, &err))
+		fail_msg("%s", err.msg);
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	wire_init(&wire, n, 0);
+}
+
+/* Returns the far end. */
+static int give_pair(int type)
+{
+	int fd[2];
+
+	assert_int_equal(socketpair(AF_UNIX, type, 0, fd), 0);
+	give(fd[0]);
+	return fd[1];
+}
+
+static void refuse(int fd, const char *says)
+{
+	struct net *n;
+
+	assert_true(net_open_fd(&n, fd, &err) < 0);
+	assert_says(err.msg, says);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void far_write(int fd, const void *p, size_t len)
+{
+	assert_int_equal(send(fd, p, len, 0), len);
+}
+
+static void far_read(int fd, void *p, size_t len)
+{
+	assert_int_equal(recv(fd, p, len, MSG_WAITALL), len);
+}
+
+static void heard(const void *frame, size_t frame_len)
+{
+	const u8 *f;
+	size_t len;
+
+	f = wire_expect(&wire, any, NULL, &len);
+	assert_non_null(f);
+	assert_int_equal(len, frame_len);
+	assert_memory_equal(f, frame, len);
+}
+
+static void bring_up(struct ifreq *ifr)
+{
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+
+	ifr->ifr_flags = IFF_UP;
+	assert_int_equal(ioctl(s, SIOCSIFFLAGS, ifr), 0);
+	close(s);
+}
+
+static int prepare(void **state)
+{
+	struct ifreq lo = { .ifr_name = "lo" };
+
+	(void)state;
+	own_network = !unshare(geteuid() ? CLONE_NEWUSER | CLONE_NEWNET : CLONE_NEWNET);
+	if (own_network)
+		bring_up(&lo);
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = i * 11 + i / 253;
+	return 0;
+}
+
+/* --- streams ------------------------------------------------------------------------------- */
+
+static void test_stream(void **state)
+{
+	static u8 got[4 + LONGEST];
+	int far = give_pair(SOCK_STREAM);
+	u32 length = htonl(100);
+
+	(void)state;
+	assert_int_equal(wire.net->mtu, 0);
+	assert_int_equal(wire_send(&wire, data, 100, 0, 0), 0);
+	far_read(far, got, 104);
+	assert_memory_equal(got, &length, 4);
+	assert_memory_equal(got + 4, data, 100);
+	far_write(far, got, 104);
+	heard(data, 100);
+	/* A byte at a time, two frames in one piece, and one of nothing between them. */
+	for (int i = 0; i < 104; i++) {
+		assert_int_equal(wire_turn(&wire, 2), 0);
+		far_write(far, got + i, 1);
+	}
+	heard(data, 100);
+	memmove(got + 108, got, 104);
+	memset(got + 104, 0, 4);
+	far_write(far, got, 212);
+	heard(data, 100);
+	heard(data, 100);
+	wire_fini(&wire);
+	close(far);
+}
+
+static void test_stream_longest(void **state)
+{
+	static u8 got[4 + LONGEST];
+	int far = give_pair(SOCK_STREAM);
+
+	(void)state;
+	assert_int_equal(wire_send(&wire, data, LONGEST, 0, 0), 0);
+	far_read(far, got, sizeof(got));
+	assert_memory_equal(got + 4, data, LONGEST);
+	far_write(far, got, sizeof(got));
+	heard(data, LONGEST);
+	wire_fini(&wire);
+	close(far);
+}
+
+/* Many short ones: more than the card takes at a time, so no event follows the last. */
+static void test_stream_many(void **state)
+{
+	u8 all[300 * 64];
+	u32 length = htonl(60);
+	int far = give_pair(SOCK_STREAM);
+
+	(void)state;
+	for (int i = 0; i < 300; i++) {
+		memcpy(all + 64 * i, &length, 4);
+		memset(all + 64 * i + 4, i, 60);
+	}
+	wire_listen(&wire, false);
+	far_write(far, all, sizeof(all));
+	assert_int_equal(wire_turn(&wire, 4), 0);
+	wire_listen(&wire, true);
+	for (int i = 0; i < 300; i++)
+		heard(all + 64 * i + 4, 60);
+	wire_fini(&wire);
+	close(far);
+}
+
+/* The other end does not read: frames wait in the ring, none is lost or cut. */
+static void test_stream_full(void **state)
+{
+	static u8 got[4 + 50000];
+	int far = give_pair(SOCK_STREAM), sent = 0, rc;
+
+	(void)state;
+	do
+		rc = wire_send(&wire, data + sent, 50000, 0, 0);
+	while (!rc && ++sent < 1000);
+	assert_int_equal(rc, -EAGAIN);
+	assert_true(sent > 1);
+	wire_turn(&wire, 3);
+	assert_int_equal(wire.nr_writable, 0);
+	for (int i = 0; i < sent; i++) {
+		for (size_t n = 0; n < sizeof(got);) {
+			ssize_t some = recv(far, got + n, sizeof(got) - n, MSG_DONTWAIT);
+
+			assert_true(some > 0 || errno == EAGAIN);
+			n += MAX(some, 0);
+			wire_turn(&wire, 1);
+		}
+		assert_memory_equal(got + 4, data + i, 50000);
+	}
+	wire_turn(&wire, 3);
+	assert_int_equal(wire.nr_writable, 1);
+	assert_int_equal(wire_send(&wire, data, 100, 0, 0), 0);
+	wire_fini(&wire);
+	close(far);
+}
+
+static void test_stream_hostile(void **state)
+{
+	static const u32 length[] = { LONGEST + 1, 0x7fffffff, 0x80000000, 0xffffffff };
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(length); i++) {
+		int far = give_pair(SOCK_STREAM);
+		u32 wire_length = htonl(length[i]);
+
+		far_write(far, &wire_length, 4);
+		far_write(far, data, 5000);
+		assert_int_equal(wire_turn(&wire, 4), 0);
+		assert_int_equal(wire_send(&wire, data, 100, 0, 0), -EPIPE);
+		wire_fini(&wire);
+		close(far);
+	}
+}
+
+/* A card that waits to send is told, and what it sends is lost; the loop sleeps. */
+static void test_stream_closed(void **state)
+{
+	int far = give_pair(SOCK_STREAM);
+
+	(void)state;
+	while (!wire_send(&wire, data, 50000, 0, 0))
+		;
+	close(far);
+	wire_turn(&wire, 4);
+	assert_int_equal(wire.nr_writable, 1);
+	assert_int_equal(wire_send(&wire, data, 100, 0, 0), -EPIPE);
+	wire_fini(&wire);
+	/* Half a frame was its last. */
+	far = give_pair(SOCK_STREAM);
+	far_write(far, "\0\0\0\144abc", 7);
+	close(far);
+	assert_int_equal(wire_turn(&wire, 4), 0);
+	assert_int_equal(wire_send(&wire, data, 100, 0, 0), -EPIPE);
+	wire_fini(&wire);
+}
+
+static void test_stream_stop_and_start(void **state)
+{
+	int far = give_pair(SOCK_STREAM);
+	u8 frame[64] = { 0, 0, 0, 60 };
+
+	(void)state;
+	far_write(far, frame, 30);
+	wire_turn(&wire, 2);
+	wire.net->ops->stop(wire.net);
+	far_write(far, frame + 30, 34);
+	assert_int_equal(wire_turn(&wire, 2), 0);
+	assert_int_equal(wire.net->ops->start(wire.net, wire.fake.p.io_loop), 0);
+	wire_listen(&wire, true);
+	heard(frame + 4, 60);
+	wire_fini(&wire);
+	close(far);
+}
+
+/* --- datagrams ------------------------------------------------------------------------------ */
+
+static void test_datagram(void **state)
+{
+	u8 got[200];
+	int far = give_pair(SOCK_DGRAM), sent = 0;
+
+	(void)state;
+	assert_int_equal(wire_send(&wire, data, 100, 0, 0), 0);
+	assert_int_equal(recv(far, got, sizeof(got), 0), 100);
+	assert_memory_equal(got, data, 100);
+	far_write(far, data, 13);	/* too short */
+	far_write(far, data, 0);
+	far_write(far, data + 5, 60);
+	heard(data + 5, 60);
+	while (sent < 10000 && !wire_send(&wire, data, 100, 0, 0))
+		sent++;
+	assert_in_range(sent, 1, 9999);
+	wire_turn(&wire, 3);
+	assert_int_equal(wire.nr_writable, 0);
+	while (recv(far, got, sizeof(got), MSG_DONTWAIT) > 0)
+		sent--;
+	assert_int_equal(sent, 0);
+	wire_turn(&wire, 3);
+	assert_int_equal(wire.nr_writable, 1);
+	close(far);
+	wire_turn(&wire, 3);
+	assert_true(wire_send(&wire, data, 100, 0, 0) < 0);
+	wire_fini(&wire);
+}
+
+/* --- taps, in a network namespace of this program's own ---------------------------------------- */
+
+static int open_tun(int flags)
+{
+	struct ifreq ifr = { .ifr_flags = flags };
+	int fd = own_network ? open("/dev/net/tun", O_RDWR) : -1;
+
+	if (fd >= 0 && ioctl(fd, TUNSETIFF, &ifr)) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+/* The kernel's end: up, as 10.9.9.1/8. */
+static void set_up(int fd)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET };
+	struct ifreq ifr;
+	int s = socket(AF_INET, SOCK_DGRAM, 0);
+
+	assert_int_equal(ioctl(fd, TUNGETIFF, &ifr), 0);
+	inet_pton(AF_INET, "10.9.9.1", &a.sin_addr);
+	memcpy(&ifr.ifr_addr, &a, sizeof(a));
+	assert_int_equal(ioctl(s, SIOCSIFADDR, &ifr), 0);
+	close(s);
+	bring_up(&ifr);
+}
+
+static bool is_arp_reply(const u8 *f, size_t len, void *arg)
+{
+	(void)arg;
+	return len >= 42 && f[12] == 8 && f[13] == 6 && f[21] == 2;
+}
+
+/* ARP there and back, then UDP whose checksum is left to the device. */
+static void check_tap(int flags)
+{
+	u8 arp[42] = { 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 9, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1,
+		       2, 0, 0, 0, 0, 9, 10, 9, 9, 2, 0, 0, 0, 0, 0, 0, 10, 9, 9, 1 };
+	struct wire_ip h = { .mac_from = { 2, 0, 0, 0, 0, 9 }, .from = "10.9.9.2", .to = "10.9.9.1",
+			     .protocol = IPPROTO_UDP };
+	u8 udp[13] = { PORT >> 8, PORT & 255, PORT >> 8, PORT & 255, 0, sizeof(udp), 0, 0, 'h', 'e',
+		       'l', 'l', 'o' };
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(PORT) };
+	int fd = open_tun(flags), s;
+	u8 frame[100];
+	u16 start;
+	size_t len;
+	const u8 *f;
+
+	if (fd < 0)
+		skip();
+	set_up(fd);
+	give(fd);
+	assert_int_equal(wire_send(&wire, arp, sizeof(arp), 0, 0), 0);
+	f = wire_expect(&wire, is_arp_reply, NULL, NULL);
+	assert_non_null(f);
+	memcpy(h.mac_to, f + 6, 6);
+	s = socket(AF_INET, SOCK_DGRAM, 0);
+	assert_int_equal(bind(s, (void *)&a, sizeof(a)), 0);
+	len = wire_ip(frame, &h, udp, sizeof(udp), 6, &start);
+	assert_int_equal(wire_send(&wire, frame, len, start, 6), 0);
+	assert_int_equal(recv(s, frame, sizeof(frame), 0), 5);
+	assert_memory_equal(frame, "hello", 5);
+	close(s);
+	wire_fini(&wire);
+}
+
+static void test_tap(void **state) { (void)state; check_tap(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR); }
+static void test_raw_tap(void **state) { (void)state; check_tap(IFF_TAP | IFF_NO_PI); }
+
+static void test_not_a_tap(void **state)
+{
+	int fd = open_tun(IFF_TUN | IFF_NO_PI);
+
+	(void)state;
+	if (fd < 0)
+		skip();
+	refuse(fd, "a tun");
+	refuse(open("/dev/net/tun", O_RDWR), "neither a tap nor a socket");
+}
+
+static void test_refused(void **state)
+{
+	struct sockaddr_in any_port = { .sin_family = AF_INET };
+	int fd[2];
+
+	(void)state;
+	refuse(999, "fd=999: no such descriptor");
+	refuse(open("/dev/null", O_RDWR | O_CLOEXEC), "no such descriptor");	/* one of ours */
+	refuse(open("/dev/null", O_RDWR), "neither a tap nor a socket");
+	refuse(socket(AF_UNIX, SOCK_DGRAM, 0), "not connected");
+	fd[0] = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(bind(fd[0], (void *)&any_port, sizeof(any_port)), 0);
+	assert_int_equal(listen(fd[0], 1), 0);
+	refuse(fd[0], "not connected");
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fd), 0);
+	refuse(fd[0], "stream and datagram");
+	close(fd[1]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_stream), cmocka_unit_test(test_stream_longest),
+		cmocka_unit_test(test_stream_many), cmocka_unit_test(test_stream_full),
+		cmocka_unit_test(test_stream_hostile), cmocka_unit_test(test_stream_closed),
+		cmocka_unit_test(test_stream_stop_and_start), cmocka_unit_test(test_datagram),
+		cmocka_unit_test(test_tap), cmocka_unit_test(test_raw_tap),
+		cmocka_unit_test(test_not_a_tap), cmocka_unit_test(test_refused),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	alarm(120);		/* a socket here may wait for ever */
+	return cmocka_run_group_tests(tests, prepare, NULL);
+}
