@@ -37,12 +37,17 @@ _vmm_net() {
 		taps+=("${path##*/}")
 	done
 	if [[ $cur == *,* ]]; then
-		COMPREPLY=($(compgen -P "${cur%,*}," -W 'mac=' -- "${cur##*,}"))
+		local options='mac='
+		case $cur in
+		user,*) options+=' hostfwd=tcp:127.0.0.1: restrict=on net= dns=' ;;
+		passt,*) options+=' hostfwd=tcp:127.0.0.1:' ;;
+		esac
+		COMPREPLY=($(compgen -P "${cur%,*}," -W "$options" -- "${cur##*,}"))
 		compopt -o nospace 2>/dev/null
 	elif [[ $cut == *tap= ]]; then # = is a word break
 		_vmm_words "${taps[*]}"
 	else
-		_vmm_words "tap= ${taps[*]/#/tap=}"
+		_vmm_words "user passt fd= tap= ${taps[*]/#/tap=}"
 	fi
 }
 

@@ -1,5 +1,6 @@
 /* config.c: the table of options, and how each value is read and judged. */
 #include "vmm/config.h"
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
@@ -263,25 +264,132 @@ int config_parse_mac(const char *text, u8 mac[6])
 	return mac[0] & 1 || !(b[0] | b[1] | b[2] | b[3] | b[4] | b[5]) ? -EINVAL : 0;
 }
 
-static int set_net_key(struct net_config *n, const char *key, const char *value, struct err *err)
+static int set_net_fd(struct net_config *n, const char *value, struct err *err)
 {
-	static const char *const known[] = { "tap", "mac" };
+	unsigned long fd;
 
-	if (!strcmp(key, "tap")) {
-		if (!*value || strlen(value) > 15)
-			return err_set(err, -EINVAL, "net: tap name '%s' does not have 1 to 15 "
-				       "characters", value);
-		return set_string(&n->tap, value, err);
-	}
+	if (parse_number(value, 3, 1 << 20, &fd))
+		return err_set(err, -EINVAL, "net: fd '%s' is not the number of an open descriptor, 3 or "
+			       "more", value);
+	n->fd = fd;
+	return 0;
+}
+
+static int add_forward(struct net_config *n, const char *value, struct err *err)
+{
+	struct net_forward f, *all;
+	int rc = forward_parse(&f, value, err);
+
+	if (rc)
+		return err_prefix(err, "net: "), rc;
+	if (n->nr_forwards == CONFIG_MAX_FORWARDS)
+		return err_set(err, -EINVAL, "net: more than %d hostfwd", CONFIG_MAX_FORWARDS);
+	all = reallocarray(n->forward, n->nr_forwards + 1, sizeof(f));
+	if (!all)
+		return err_set(err, -ENOMEM, "out of memory");
+	n->forward = all;
+	n->forward[n->nr_forwards++] = f;
+	return 0;
+}
+
+/* "192.168.7.0/24", with room for what libslirp puts at .2 to .30. */
+static int set_network(struct net_config *n, const char *value, struct err *err)
+{
+	const char *slash = strchr(value, '/');
+	char addr[INET_ADDRSTRLEN];
+	unsigned long len;
+	u32 network;
+
+	snprintf(addr, sizeof(addr), "%.*s", slash ? (int)(slash - value) : 0, value);
+	if (!slash || slash - value >= (int)sizeof(addr) ||
+	    inet_pton(AF_INET, addr, &n->network) != 1 || parse_number(slash + 1, 8, 27, &len))
+		goto bad;
+	network = ntohl(n->network.s_addr);
+	n->prefix_len = len;
+	if (network << len || !(network >> 24) || network >> 24 == 127 || network >> 28 >= 14)
+		goto bad;
+	return 0;
+bad:
+	return err_set(err, -EINVAL, "net: net '%s' is not a network of IPv4 like 192.168.7.0/24, of 8 to "
+		       "27 bits", value);
+}
+
+static int set_net_mode(struct net_config *n, enum net_mode mode, const char *key,
+			const char *value, struct err *err)
+{
+	if (n->mode)
+		return err_set(err, -EINVAL, "net: '%s' says again what kind of network it is; use one "
+			       "--net for each card", key);
+	n->mode = mode;
+	if (mode == NET_FD)
+		return set_net_fd(n, value, err);
+	if (mode != NET_TAP)
+		return strcmp(value, "true") ?
+			err_set(err, -EINVAL, "net: '%s' has no value; leave '=%s' out", key, value) : 0;
+	if (!*value || strlen(value) > 15)
+		return err_set(err, -EINVAL, "net: tap name '%s' does not have 1 to 15 characters", value);
+	return set_string(&n->tap, value, err);
+}
+
+/* In the order of enum net_mode. */
+static const char *const net_kinds[] = { "user", "passt", "tap", "fd" };
+
+const char *config_net_kind(const struct net_config *n)
+{
+	return net_kinds[n->mode - NET_USER];
+}
+
+/* What is for some kinds of network only is remembered: the kind may come last. */
+static int set_net_key(struct net_config *n, const char *key, const char *value,
+		       const char **for_nat, const char **for_user, struct err *err)
+{
+	static const char *const known[] = { "user", "passt", "tap", "fd", "mac", "hostfwd", "restrict",
+					     "net", "dns" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(net_kinds); i++)
+		if (!strcmp(key, net_kinds[i]))
+			return set_net_mode(n, NET_USER + i, key, value, err);
 	if (!strcmp(key, "mac")) {
 		if (config_parse_mac(value, n->mac))
 			return err_set(err, -EINVAL, "net: mac '%s' is not a station's address; write "
 				       "six bytes like 02:00:00:12:34:56, the first of them even",
 				       value);
 		n->has_mac = true;
-		return 0;
+	} else if (!strcmp(key, "hostfwd")) {
+		*for_nat = "hostfwd";
+		return add_forward(n, value, err);
+	} else if (!strcmp(key, "restrict")) {
+		*for_user = "restrict";
+		if (parse_bool(value, &n->restricted))
+			return err_set(err, -EINVAL, "net: restrict is on or off, not '%s'", value);
+	} else if (!strcmp(key, "net")) {
+		*for_user = "net";
+		return set_network(n, value, err);
+	} else if (!strcmp(key, "dns")) {
+		*for_user = "dns";
+		if (inet_pton(AF_INET, value, &n->dns) != 1 || !n->dns.s_addr)
+			return err_set(err, -EINVAL, "net: dns '%s' is not an IPv4 address", value);
+	} else {
+		return unknown_key("net", key, known, ARRAY_SIZE(known), err);
 	}
-	return unknown_key("net", key, known, ARRAY_SIZE(known), err);
+	return 0;
+}
+
+static int check_net(const struct net_config *n, const char *text, const char *for_nat,
+		     const char *for_user, struct err *err)
+{
+	if (!n->mode)
+		return err_set(err, -EINVAL, "net: '%s' does not say what kind of network it is; begin "
+			       "with user, passt, tap=NAME or fd=N", text);
+	if (for_user && n->mode != NET_USER)
+		return err_set(err, -EINVAL, "net: %s is an option of user only", for_user);
+	if (for_nat && n->mode != NET_USER && n->mode != NET_PASST)
+		return err_set(err, -EINVAL, "net: %s is an option of user and passt only", for_nat);
+	for (unsigned i = 0; n->mode == NET_PASST && i < n->nr_forwards; i++)
+		if (n->forward[i].guest.s_addr)
+			return err_set(err, -EINVAL, "net: hostfwd: passt knows one address of the guest; "
+				       "write only the port after '-:'");
+	return 0;
 }
 
 static int parse_disk(struct config *c, const char *value, struct err *err)
@@ -319,6 +427,7 @@ static int parse_net(struct config *c, const char *value, struct err *err)
 {
 	char *copy = strdup(value), *list = copy, *piece;
 	struct net_config *n = &c->net[c->nr_nets];
+	const char *for_nat = NULL, *for_user = NULL;
 	int rc = 0;
 
 	if (!copy)
@@ -332,10 +441,10 @@ static int parse_net(struct config *c, const char *value, struct err *err)
 	while (!rc && (piece = next_piece(&list))) {
 		const char *v = split_pair(piece);
 
-		rc = set_net_key(n, piece, v, err);
+		rc = set_net_key(n, piece, v, &for_nat, &for_user, err);
 	}
-	if (!rc && !n->tap)
-		rc = err_set(err, -EINVAL, "net: '%s' names no tap; write tap=NAME", value);
+	if (!rc)
+		rc = check_net(n, value, for_nat, for_user, err);
 out:
 	free(copy);
 	return rc;
@@ -470,8 +579,14 @@ const struct option config_options[] = {
 	  "cache=writeback|writethrough, direct, discard=off, write_zeroes=off,\n"
 	  "queues=N, iothreads=N, bw=BYTES, bw_burst=BYTES, iops=N, iops_burst=N,\n"
 	  "on_error=report|stop; see vmm(1)", true, parse_disk },
-	{ "net", "tap=NAME[,OPT...]", "a network card on the tap NAME, which is made if need be\n"
-	  "options: mac=02:00:00:12:34:56", true, parse_net },
+	{ "net", "KIND[,OPT...]", "a network card; KIND is one of\n"
+	  "  user      NAT, DHCP and DNS by libslirp, without privileges\n"
+	  "  passt     the like by the program passt\n"
+	  "  tap=NAME  the tap NAME, which is made if need be\n"
+	  "  fd=N      an open tap, or a connected socket\n"
+	  "options: mac=02:00:00:12:34:56; of user and passt also\n"
+	  "hostfwd=tcp:127.0.0.1:8080-:80 (publish a port; repeatable);\n"
+	  "of user also restrict=on, net=10.0.2.0/24, dns=ADDRESS", true, parse_net },
 	{ "serial", "WHERE", "the console: stdio (default), pty, file:PATH, unix:PATH, none", false,
 	  set_serial },
 	{ "transport", "T", "how disks and networks are attached: pci (default) or mmio", false,
@@ -555,47 +670,66 @@ static const char *nearest_option(const char *name)
 
 /* --- JSON --------------------------------------------------------------------------------------------- */
 
-/* An object in a list, {"path": "a", "readonly": true}, as "a,readonly=true". */
+/* text, which is freed, with ",key=value" at its end; without a key only the value. */
+static char *append_pair(char *text, const char *key, const json_t *v, struct err *err)
+{
+	char number[32], *escaped, *more;
+	const char *s = json_string_value(v);
+	size_t n = 0;
+	int rc;
+
+	if (json_is_boolean(v))
+		s = json_is_true(v) ? "true" : "false";
+	if (json_is_integer(v)) {
+		snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(v));
+		s = number;
+	}
+	if (!s) {
+		err_set(err, -EINVAL, "'%s' is neither text, a whole number, true nor false",
+			key ? key : "path");
+		free(text);
+		return NULL;
+	}
+	escaped = malloc(2 * strlen(s) + 1);
+	for (; escaped && *s; s++) {
+		if (*s == ',')
+			escaped[n++] = ',';
+		escaped[n++] = *s;
+	}
+	if (escaped)
+		escaped[n] = 0;
+	rc = escaped ? asprintf(&more, "%s%s%s%s%s", text, *text ? "," : "", key ? key : "",
+				key ? "=" : "", escaped) : -1;
+	free(escaped);
+	free(text);
+	if (rc < 0)
+		err_set(err, -ENOMEM, "out of memory");
+	return rc < 0 ? NULL : more;
+}
+
+/* An object in a list, {"path": "a", "readonly": true}, as "a,readonly=true".  What is
+ * itself a list stands several times. */
 static char *object_to_list(const json_t *o, struct err *err)
 {
-	char *text = strdup(""), *more = NULL;
 	const json_t *first = json_object_get(o, "path");
+	char *text = strdup("");
 	const char *key;
-	json_t *v;
+	json_t *v, *item;
+	size_t i;
 
-	for (int pass = 0; pass < 2 && text; pass++)
-		json_object_foreach((json_t *)(uintptr_t)o, key, v) {
-			const char *s = json_string_value(v), *sep = *text ? "," : "";
-			char *escaped, number[32];
-			size_t n = 0;
-
-			if ((v == first) != (pass == 0))
-				continue;
-			if (!s && !json_is_boolean(v) && !json_is_integer(v)) {
-				err_set(err, -EINVAL, "'%s' is neither text, a whole number, true nor false",
-					key);
-				free(text);
-				return NULL;
-			}
-			snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(v));
-			s = s ? s : json_is_integer(v) ? number : json_is_true(v) ? "true" : "false";
-			escaped = malloc(2 * strlen(s) + 1);
-			for (; escaped && *s; s++) {
-				if (*s == ',')
-					escaped[n++] = ',';
-				escaped[n++] = *s;
-			}
-			if (escaped)
-				escaped[n] = 0;
-			if (!escaped || asprintf(&more, "%s%s%s%s%s", text, sep, v == first ? "" : key,
-				     v == first ? "" : "=", escaped) < 0)
-				more = NULL;
-			free(escaped);
-			free(text);
-			text = more;
-		}
 	if (!text)
 		err_set(err, -ENOMEM, "out of memory");
+	if (text && first)
+		text = append_pair(text, NULL, first, err);
+	json_object_foreach((json_t *)(uintptr_t)o, key, v) {
+		if (text && json_is_array(v)) {
+			json_array_foreach(v, i, item)
+				if (text)
+					text = append_pair(text, key, item, err);
+		} else if (text && v != first) {
+			text = append_pair(text, key, v, err);
+		}
+	}
 	return text;
 }
 
@@ -704,6 +838,7 @@ void config_drop_disk(struct disk_config *d)
 void config_drop_net(struct net_config *n)
 {
 	free(n->tap);
+	free(n->forward);
 	free(n->id);
 	*n = (struct net_config){ 0 };
 }
@@ -816,10 +951,14 @@ int config_check(const struct config *c, struct err *err)
 		return err_set(err, -EINVAL, "--mem: with --hugepages a multiple of 2M, not %lluM",
 			       (unsigned long long)(c->mem / MIB));
 	for (unsigned i = 0; i < c->nr_nets; i++)
-		for (unsigned j = 0; j < i; j++)
-			if (!strcmp(c->net[i].tap, c->net[j].tap))
-				return err_set(err, -EINVAL, "--net: tap '%s' is given twice",
-					       c->net[i].tap);
+		for (unsigned j = 0; j < i; j++) {
+			const struct net_config *a = &c->net[i], *b = &c->net[j];
+
+			if (a->tap && b->tap && !strcmp(a->tap, b->tap))
+				return err_set(err, -EINVAL, "--net: tap '%s' is given twice", a->tap);
+			if (a->mode == NET_FD && b->mode == NET_FD && a->fd == b->fd)
+				return err_set(err, -EINVAL, "--net: fd %d is given twice", a->fd);
+		}
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 /* config.h: what the user asked for, from the command line and from JSON. */
 #pragma once
+#include "devices/net/forward.h"
 #include "vmm/core/aio.h"
 #include "vmm/core/base.h"
 #include "vmm/core/err.h"
@@ -10,6 +11,7 @@ enum { CONFIG_MAX_QUEUES = 16, CONFIG_MAX_IOTHREADS = 64 };	/* of a disk; in all
 /* With the hole below 4 GiB, what 40 address bits hold. */
 #define CONFIG_MEM_MAX_MIB	(1023ULL << 10)
 enum { CONFIG_MEM_MIN_MIB = 16 };
+enum { CONFIG_MAX_FORWARDS = 256 };				/* of a network card */
 enum { CONFIG_MAX_DISKS = 30, CONFIG_MAX_NETS = 30, CONFIG_MAX_CPUS = 64, CONFIG_SERIAL_LEN = 20 };
 
 enum transport { TRANSPORT_PCI, TRANSPORT_MMIO };
@@ -34,8 +36,18 @@ struct disk_config {
 	bool async;			/* told again, no more: aio below decides */
 };
 
+/* Numbers in snapshots: add at the end. */
+enum net_mode { NET_NONE, NET_USER, NET_PASST, NET_TAP, NET_FD };
+
 struct net_config {
-	char *tap;
+	enum net_mode mode;
+	char *tap;			/* NULL in the other modes */
+	int fd;
+	struct net_forward *forward;	/* of NET_USER and NET_PASST */
+	unsigned nr_forwards;
+	bool restricted;		/* these of NET_USER */
+	struct in_addr network, dns;	/* 0: not given */
+	u8 prefix_len;
 	bool has_mac;
 	u8 mac[6];
 	u16 mtu;			/* 0: the tap's */
@@ -100,6 +112,9 @@ int config_parse_mac(const char *text, u8 mac[6]) must_check;
 
 /* "512M", "2G"; a bare number counts in unit.  Shared with 'vmm disk'. */
 int config_parse_size(const char *text, u64 unit, u64 *size, struct err *) must_check;
+
+/* "user", "passt", "tap", "fd". */
+const char *config_net_kind(const struct net_config *);
 
 /* The nearest name to a mistyped one, NULL if none is near. */
 const char *config_nearest(const char *name, const char *const *names, unsigned nr);

@@ -1,4 +1,5 @@
 /* config_state.c: what a machine was made by, saved with it and loaded again. */
+#include <stdlib.h>
 #include <string.h>
 #include "vmm/config.h"
 #include "vmm/core/state.h"
@@ -44,6 +45,61 @@ static void disk_state(struct state *s, struct disk_config *d)
 		state_fail(s, "%u queues, %u threads", d->queues, d->iothreads);
 }
 
+static void number(struct state *s, const char *name, unsigned *value, unsigned max)
+{
+	state_u32(s, name, value);
+	if (*value > max) {
+		state_fail(s, "%s is %u, more than %u", name, *value, max);
+		*value = 0;
+	}
+}
+
+static void forward_state(struct state *s, struct net_forward *f)
+{
+	state_bool(s, "udp", &f->udp);
+	state_u32(s, "host", &f->host.s_addr);
+	state_u16(s, "host-port", &f->host_port);
+	state_u32(s, "guest", &f->guest.s_addr);
+	state_u16(s, "guest-port", &f->guest_port);
+	if (state_loading(s) && !state_failed(s) && (!f->host_port || !f->guest_port))
+		state_fail(s, "port is 0");
+}
+
+/* What a tap does not have. */
+static void net_kind_state(struct state *s, struct net_config *n)
+{
+	u32 mode = n->mode, fd = n->fd, nr_forwards = n->nr_forwards;
+
+	if (!state_if(s, "kind", n->mode != NET_TAP)) {
+		n->mode = NET_TAP;
+		return;
+	}
+	state_u32(s, "mode", &mode);
+	state_u32(s, "fd", &fd);
+	state_bool(s, "restricted", &n->restricted);
+	state_u32(s, "network", &n->network.s_addr);
+	state_u8(s, "prefix-len", &n->prefix_len);
+	state_u32(s, "dns", &n->dns.s_addr);
+	number(s, "nr-forwards", &nr_forwards, CONFIG_MAX_FORWARDS);
+	if (mode == NET_NONE || mode > NET_FD || fd > INT32_MAX ||
+	    (n->network.s_addr && (n->prefix_len < 8 || n->prefix_len > 27)))
+		state_fail(s, "kind %u, descriptor %u, network of %u bits", mode, fd, n->prefix_len);
+	n->mode = mode;
+	n->fd = fd;
+	if (state_loading(s) && !state_failed(s)) {
+		n->forward = calloc(nr_forwards, sizeof(*n->forward));
+		n->nr_forwards = n->forward ? nr_forwards : 0;
+		if (n->nr_forwards != nr_forwards)
+			state_fail(s, "out of memory");
+	}
+	for (unsigned i = 0; i < n->nr_forwards; i++) {
+		state_enter(s, "forward", i);
+		forward_state(s, &n->forward[i]);
+		state_leave(s);
+	}
+	state_leave(s);
+}
+
 static void net_state(struct state *s, struct net_config *n)
 {
 	state_string(s, "tap", &n->tap);
@@ -55,17 +111,9 @@ static void net_state(struct state *s, struct net_config *n)
 	limit_rate_state(s, "rx-ops-limit", &n->rx.ops);
 	limit_rate_state(s, "tx-bytes-limit", &n->tx.bytes);
 	limit_rate_state(s, "tx-ops-limit", &n->tx.ops);
-	if (state_loading(s) && !state_failed(s) && !n->tap)
+	net_kind_state(s, n);
+	if (state_loading(s) && !state_failed(s) && n->mode == NET_TAP && !n->tap)
 		state_fail(s, "tap is missing");
-}
-
-static void number(struct state *s, const char *name, unsigned *value, unsigned max)
-{
-	state_u32(s, name, value);
-	if (*value > max) {
-		state_fail(s, "%s is %u, more than %u", name, *value, max);
-		*value = 0;
-	}
 }
 
 void config_state(struct config *c, struct state *s)

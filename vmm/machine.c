@@ -246,7 +246,7 @@ void machine_derive_mac(const struct config *c, unsigned i, u8 mac[6])
 	u64 hash = 0xcbf29ce484222325;		/* FNV-1a */
 	char text[128];
 
-	snprintf(text, sizeof(text), "%s/%s/%u", c->name ? c->name : "vmm", c->net[i].tap, i);
+	snprintf(text, sizeof(text), "%s/%u", c->name ? c->name : "vmm", i);
 	for (const char *s = text; *s; s++)
 		hash = (hash ^ (u8)*s) * 0x100000001b3;
 	mac[0] = 0x02;

@@ -98,6 +98,27 @@ int resources_open_disk(struct blk **blk, const struct disk_config *d, struct er
 	return rc;
 }
 
+static int open_net(struct net **net, const struct config *c, const struct net_config *n,
+		    struct err *err)
+{
+	struct net_user_options o = {
+		.forward = n->forward, .nr_forwards = n->nr_forwards, .restricted = n->restricted,
+		.network = n->network, .prefix_len = n->prefix_len, .dns = n->dns,
+		.hostname = c->name,
+	};
+
+	switch (n->mode) {
+	case NET_USER:
+		return net_open_user(net, &o, err);
+	case NET_PASST:
+		return net_open_passt(net, n->forward, n->nr_forwards, err);
+	case NET_FD:
+		return net_open_fd(net, n->fd, err);
+	default:
+		return net_open_tap(net, n->tap, err);
+	}
+}
+
 static int open_backends(struct resources *r, struct err *err)
 {
 	const struct config *c = r->config;
@@ -108,7 +129,7 @@ static int open_backends(struct resources *r, struct err *err)
 		rc = resources_open_disk(&r->disk[i], &c->disk[i], err);
 	}
 	for (unsigned i = 0; i < c->nr_nets && !rc; i++) {
-		rc = net_open_tap(&r->net[i], c->net[i].tap, err);
+		rc = open_net(&r->net[i], c, &c->net[i], err);
 		if (!rc && c->net[i].mtu)
 			r->net[i]->mtu = c->net[i].mtu;
 	}

@@ -367,7 +367,8 @@ static int show(const char *dir)
 			printf("%-14s %s%s\n", "disk", c.disk[i].path,
 			       c.disk[i].is_base ? " (a delta of it)" : "");
 		for (unsigned i = 0; i < c.nr_nets; i++)
-			printf("%-14s tap=%s\n", "net", c.net[i].tap);
+			printf("%-14s %s%s%s\n", "net", config_net_kind(&c.net[i]),
+			       c.net[i].tap ? "=" : "", c.net[i].tap ?: "");
 	}
 	snapshot_close(s);
 	config_fini(&c);

@@ -173,6 +173,7 @@ static int set_taps(struct config *c, const json_t *taps, struct err *err)
 			return err_set(err, -ENOENT, "the saved microVM has no network interface '%s'",
 				       id);
 		free(c->net[i].tap);
+		c->net[i].mode = NET_TAP;
 		c->net[i].tap = strdup(tap);
 		if (!c->net[i].tap)
 			return err_set(err, -ENOMEM, "out of memory");

@@ -308,6 +308,91 @@ static void test_nets(void **state)
 	bad("did you mean 'tap'", "--net", "tao=a");
 }
 
+static void test_net_modes(void **state)
+{
+	static const struct { const char *net, *says; } no[] = {
+		{ "", "unknown option ''" }, { "usr", "did you mean 'user'" },
+		{ "past", "did you mean 'passt'" }, { "user=1", "leave '=1' out" },
+		{ "passt=", "leave '=' out" }, { "user,passt", "'passt' says again" },
+		{ "tap=a,user", "'user' says again" }, { "fd=3,fd=4", "'fd' says again" },
+		{ "mac=02:00:00:00:00:01", "begin with user, passt, tap=NAME or fd=N" },
+		{ "fd=", "fd ''" }, { "fd=2", "fd '2'" }, { "fd=-3", "fd '-3'" },
+		{ "fd=0x5", "fd '0x5'" }, { "fd", "fd 'true'" },
+		{ "tap=a,hostfwd=tcp::1-:1", "hostfwd is an option of user and passt only" },
+		{ "hostfwd=tcp::1-:1,fd=5", "hostfwd is an option of user and passt only" },
+		{ "passt,restrict=on", "restrict is an option of user only" },
+		{ "net=10.0.0.0/24,passt", "net is an option of user only" },
+		{ "tap=a,dns=1.1.1.1", "dns is an option of user only" },
+		{ "user,restrict=perhaps", "not 'perhaps'" },
+		{ "user,dns=example.org", "dns 'example.org'" }, { "user,dns=0.0.0.0", "dns '0.0.0.0'" },
+		{ "user,net=10.0.0.0", "net '10.0.0.0'" }, { "user,net=10.0.0.1/24", "10.0.0.1/24" },
+		{ "user,net=10.0.0.0/28", "8 to 27 bits" }, { "user,net=10.0.0.0/7", "8 to 27 bits" },
+		{ "user,net=127.0.0.0/8", "127.0.0.0/8" }, { "user,net=224.0.0.0/8", "224.0.0.0/8" },
+		{ "user,net=0.0.0.0/8", "0.0.0.0/8" }, { "user,net=1.2.3.4.5.6.7.8.9/24", "1.2.3" },
+		{ "user,hostfwd=80", "not like tcp:127.0.0.1:8080-:80" },
+		{ "user,hostfwd=tcp:8080-:80", "'8080' has no ':'" }, { "user,hostfwd=8080:80", "not like" },
+		{ "user,hostfwd=tcp::8080", "not like" }, { "user,hostfwd", "not like" },
+		{ "user,hostfwd=sctp::1-:1", "'sctp' is neither tcp nor udp" },
+		{ "user,hostfwd=tcp::0-:80", "port '0'" }, { "user,hostfwd=tcp::80-:0", "port '0'" },
+		{ "user,hostfwd=tcp::65536-:80", "port '65536'" },
+		{ "user,hostfwd=tcp::80-:", "port ''" }, { "user,hostfwd=tcp::8x-:80", "port '8x'" },
+		{ "user,hostfwd=tcp::+8-:80", "port '+8'" },
+		{ "user,hostfwd=tcp:localhost:80-:80", "'localhost' is not an IPv4" },
+		{ "user,hostfwd=tcp:[::1]:80-:80", "'[::1]' is not an IPv4" },
+		{ "user,hostfwd=tcp::80-10.0.2.15", "'10.0.2.15' has no ':'" },
+		{ "passt,hostfwd=tcp::80-10.0.2.15:80", "only the port" },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(no); i++)
+		bad(no[i].says, "--net", no[i].net);
+	good("--net", "user", "--net", "mac=02:00:00:00:00:01,passt", "--net", "fd=7", "--net", "user");
+	assert_int_equal(c.nr_nets, 4);
+	assert_int_equal(c.net[0].mode, NET_USER);
+	assert_false(c.net[0].restricted || c.net[0].nr_forwards || c.net[0].network.s_addr);
+	assert_int_equal(c.net[1].mode, NET_PASST);
+	assert_true(c.net[1].has_mac);
+	assert_int_equal(c.net[2].mode, NET_FD);
+	assert_int_equal(c.net[2].fd, 7);
+	bad("fd 7 is given twice", "--net", "fd=7", "--net", "tap=a", "--net", "fd=7");
+}
+
+static void test_net_user(void **state)
+{
+	const struct net_forward *f;
+
+	(void)state;
+	good("--net", "user,restrict=on,net=172.20.0.0/16,dns=9.9.9.9,hostfwd=tcp:127.0.0.1:8080-:80,"
+	     "hostfwd=udp::53-172.20.0.9:5353,hostfwd=::1-:65535");
+	assert_true(c.net[0].restricted);
+	assert_int_equal(c.net[0].network.s_addr, htonl(0xac140000));
+	assert_int_equal(c.net[0].prefix_len, 16);
+	assert_int_equal(c.net[0].dns.s_addr, htonl(0x09090909));
+	assert_int_equal(c.net[0].nr_forwards, 3);
+	f = c.net[0].forward;
+	assert_false(f[0].udp || f[2].udp || f[0].guest.s_addr || f[1].host.s_addr);
+	assert_int_equal(f[0].host.s_addr, htonl(INADDR_LOOPBACK));
+	assert_int_equal(f[0].host_port, 8080);
+	assert_int_equal(f[0].guest_port, 80);
+	assert_true(f[1].udp);
+	assert_int_equal(f[1].guest.s_addr, htonl(0xac140009));
+	assert_int_equal(f[1].guest_port, 5353);
+	assert_int_equal(f[2].guest_port, 65535);
+	good("--net", "passt,hostfwd=tcp::22-:22");
+	assert_int_equal(c.net[0].forward->host_port, 22);
+	good_json("{\"net\": [\"user\", {\"user\": true, \"restrict\": true, \"hostfwd\":"
+		  " [\"tcp::80-:80\", \"udp::53-:53\"]}, {\"passt\": true, \"hostfwd\": \"tcp::81-:80\"},"
+		  " {\"fd\": 9}]}");
+	assert_int_equal(c.nr_nets, 4);
+	assert_true(c.net[1].mode == NET_USER && c.net[1].restricted);
+	assert_int_equal(c.net[1].nr_forwards, 2);
+	assert_true(c.net[1].forward[1].udp);
+	assert_int_equal(c.net[2].mode, NET_PASST);
+	assert_int_equal(c.net[3].fd, 9);
+	bad_json("leave '=false' out", "{\"net\": {\"user\": false}}");
+	bad_json("neither text, a whole number", "{\"net\": {\"user\": true, \"hostfwd\": [[]]}}");
+}
+
 static void test_unknown_options(void **state)
 {
 	(void)state;
@@ -422,7 +507,8 @@ int main(void)
 		cmocka_unit_test(test_sizes), cmocka_unit_test(test_cpus),
 		cmocka_unit_test(test_switches), cmocka_unit_test(test_choices),
 		cmocka_unit_test(test_disks), cmocka_unit_test(test_too_many_disks),
-		cmocka_unit_test(test_nets), cmocka_unit_test(test_unknown_options),
+		cmocka_unit_test(test_nets), cmocka_unit_test(test_net_modes),
+		cmocka_unit_test(test_net_user), cmocka_unit_test(test_unknown_options),
 		cmocka_unit_test(test_nearest), cmocka_unit_test(test_json),
 		cmocka_unit_test(test_json_precedence), cmocka_unit_test(test_json_errors),
 	};

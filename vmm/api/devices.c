@@ -221,7 +221,7 @@ static int make_net(struct net_config *n, const struct api_net *r, struct err *e
 {
 	int rc;
 
-	*n = (struct net_config){ .mtu = r->mtu, .has_mac = r->guest_mac };
+	*n = (struct net_config){ .mode = NET_TAP, .mtu = r->mtu, .has_mac = r->guest_mac };
 	take_limits(&n->rx, &r->rx_rate_limiter);
 	take_limits(&n->tx, &r->tx_rate_limiter);
 	if (!*r->host_dev_name || strlen(r->host_dev_name) > 15)
@@ -250,7 +250,7 @@ static int place_net(struct config *c, struct net_config *n, struct err *err)
 		if (n->has_mac && other->has_mac && !memcmp(n->mac, other->mac, sizeof(n->mac)))
 			return err_set(err, -EEXIST, "guest_mac is that of %s already",
 				       other->id ?: "another");
-		if (!strcmp(n->tap, other->tap))
+		if (other->tap && !strcmp(n->tap, other->tap))
 			return err_set(err, -EEXIST, "host_dev_name '%s' is that of another already",
 				       n->tap);
 	}
@@ -325,7 +325,8 @@ json_t *api_nets_json(const struct config *c)
 		snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", n->mac[0], n->mac[1],
 			 n->mac[2], n->mac[3], n->mac[4], n->mac[5]);
 		o = json_write(&api_net_schema, &(struct api_net){
-			.iface_id = n->id ?: name, .host_dev_name = n->tap,
+			.iface_id = n->id ?: name,
+			.host_dev_name = n->tap ?: config_net_kind(n),
 			.guest_mac = n->has_mac ? mac : NULL, .mtu = n->mtu,
 			.rx_rate_limiter = show_limits(&n->rx),
 			.tx_rate_limiter = show_limits(&n->tx),
