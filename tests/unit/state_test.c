@@ -484,7 +484,9 @@ static void test_config(void **state)
 	static char *argv[] = { "--kernel", "k", "--mem", "64M", "--cpus", "3", "--transport", "mmio",
 		"--append", "a b", "--name", "n",
 		"--disk", "d,readonly,serial=x,queues=3,iothreads=2,bw=5M,iops=7,on_error=stop",
-		"--disk", "e,discard=off,cache=writethrough,direct", "--net", "tap=t0" };
+		"--disk", "e,discard=off,cache=writethrough,direct", "--net", "tap=t0",
+		"--net", "user,restrict=on,net=172.20.0.0/16,dns=9.9.9.9,hostfwd=tcp:127.0.0.1:8080-:80,"
+		"hostfwd=udp::53-172.20.0.7:5353", "--net", "passt", "--net", "fd=7" };
 	struct config c, d;
 	const void *one, *two;
 	struct state *s, *t, *l;
@@ -510,6 +512,16 @@ static void test_config(void **state)
 	assert_memory_equal(one, two, len);
 	assert_int_equal(d.disk[0].limit.bytes.rate, 5 * MIB);
 	assert_string_equal(d.net[0].tap, "t0");
+	assert_int_equal(d.net[0].mode, NET_TAP);
+	assert_int_equal(d.net[1].mode, NET_USER);
+	assert_true(d.net[1].restricted);
+	assert_int_equal(d.net[1].network.s_addr, c.net[1].network.s_addr);
+	assert_int_equal(d.net[1].prefix_len, 16);
+	assert_int_equal(d.net[1].dns.s_addr, c.net[1].dns.s_addr);
+	assert_int_equal(d.net[1].nr_forwards, 2);
+	assert_memory_equal(d.net[1].forward, c.net[1].forward, 2 * sizeof(*c.net[1].forward));
+	assert_int_equal(d.net[2].mode, NET_PASST);
+	assert_int_equal(d.net[3].fd, 7);
 	state_free(s);
 	state_free(t);
 	state_free(l);
