@@ -140,6 +140,7 @@ bench-boot bench-start bench-disk bench-snapshot: deps-build
 install: all
 	install -D -m 755 $(BUILD)/vmm $(DESTDIR)$(PREFIX)/bin/vmm
 	install -D -m 644 vmm/vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
+	install -D -m 644 vmm/api/openapi.yaml $(DESTDIR)$(PREFIX)/share/vmm/openapi.yaml
 	install -D -m 644 scripts/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/vmm
 
 clean:

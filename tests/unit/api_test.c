@@ -792,6 +792,10 @@ static void test_snapshots(void **state)
 	refused(400, "backends other than File", "PUT", "/snapshot/load",
 		"{\"snapshot_path\":\"/s\",\"mem_backend\":{\"backend_type\":\"Uffd\","
 		"\"backend_path\":\"/m\"}}");
+	refused(400, "vsock device", "PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\","
+		"\"mem_file_path\":\"/m\",\"vsock_override\":{\"uds_path\":\"/v\"}}");
+	refused(400, "huge pages", "PUT", "/snapshot/load",
+		"{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\",\"huge_pages\":\"2M\"}");
 	ok("PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\"}");
 	assert_string_equal(f.asked, "load /s /m taps 0");
 	ok("PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\",\"mem_backend\":{\"backend_type\":"

@@ -32,8 +32,10 @@ static void take_limits(struct limit_config *to, const struct api_limiter *from)
 
 static struct api_bucket show_bucket(const struct limit_rate *r)
 {
-	u64 units = r->burst ?: r->rate, ms = r->rate ? (units * 1000.0 + r->rate / 2) / r->rate : 0;
+	u64 units = r->burst ?: r->rate;
+	unsigned __int128 ms = (unsigned __int128)units * 1000 + r->rate / 2;
 
+	ms = r->rate ? MIN(ms / r->rate, INT64_MAX) : 0;
 	return (struct api_bucket){ .given = r->rate, .size = units, .one_time_burst = r->extra,
 				    .refill_time = ms };
 }

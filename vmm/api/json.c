@@ -185,7 +185,8 @@ int json_read(const struct schema *s, const json_t *from, void *into, struct see
 			return unknown_field(s, name, err);
 		if (json_is_null(v) && f->nullable)
 			continue;
-		rc = read_field(f, v, into ? (char *)into + f->offset : NULL, seen, err);
+		rc = read_field(f, v, into && !f->only_checked ? (char *)into + f->offset : NULL, seen,
+				err);
 		if (rc)
 			return rc;
 		seen->given++;
@@ -222,10 +223,12 @@ json_t *json_write(const struct schema *s, const void *from)
 	json_t *o = json_object();
 
 	for (unsigned i = 0; i < s->nr && o; i++) {
-		json_t *v = write_field(&s->fields[i], (const char *)from + s->fields[i].offset);
+		const struct field *f = &s->fields[i];
+		json_t *v = f->only_checked ? NULL :
+					      write_field(f, (const char *)from + f->offset);
 
 		if (v)
-			json_object_set_new(o, s->fields[i].name, v);
+			json_object_set_new(o, f->name, v);
 	}
 	return o;
 }

@@ -25,6 +25,7 @@ struct field {
 	u64 min, max;
 	const char *const *words;	/* ends with NULL */
 	const struct schema *object;
+	bool only_checked;		/* there is no member */
 	size_t offset;
 };
 

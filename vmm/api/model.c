@@ -5,7 +5,8 @@
 #define IN(kind_, name_, ...) \
 	{ .name = #name_, .kind = FIELD_##kind_, .offset = offsetof(struct STRUCT, name_), \
 	  ##__VA_ARGS__ }
-#define CHECK(kind_, name_, ...)	{ .name = #name_, .kind = FIELD_##kind_, ##__VA_ARGS__ }
+#define CHECK(kind_, name_, ...) \
+	{ .name = #name_, .kind = FIELD_##kind_, .only_checked = true, ##__VA_ARGS__ }
 #define MUST		.required = true
 #define MAYBE		.nullable = true
 #define OLD		.nullable = true, .deprecated = true
@@ -258,7 +259,7 @@ static const struct field snapshot_load_fields[] = {
 	IN(OBJECT, mem_backend, MAYBE, .object = &backend),
 	IN(BOOL, enable_diff_snapshots, .deprecated = true), IN(BOOL, track_dirty_pages),
 	IN(BOOL, resume_vm), IN(OBJECTS, network_overrides, .object = &net_override),
-	CHECK(OBJECT, vsock_override, MAYBE, .object = &vsock_override), IN(BOOL, clock_realtime),
+	IN(OBJECT, vsock_override, MAYBE, .object = &vsock_override), IN(BOOL, clock_realtime),
 	IN(WORD, huge_pages, .words = load_huge_pages),
 };
 SCHEMA(snapshot_load, SnapshotLoadParams);
@@ -267,7 +268,8 @@ SCHEMA(snapshot_load, SnapshotLoadParams);
 /* --- a configuration file --------------------------------------------------------------------- */
 
 /* Each is checked as the body of a request: file.c. */
-#define SECTION(text, ...)	{ .name = text, .kind = FIELD_ANY, ##__VA_ARGS__ }
+#define SECTION(text, ...) \
+	{ .name = text, .kind = FIELD_ANY, .only_checked = true, ##__VA_ARGS__ }
 static const struct field file_fields[] = {
 	SECTION("machine-config", MAYBE), SECTION("boot-source", MUST), SECTION("drives", MUST),
 	SECTION("network-interfaces"), SECTION("cpu-config", MAYBE), SECTION("logger", MAYBE),

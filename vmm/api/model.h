@@ -106,6 +106,7 @@ struct api_snapshot_load {
 	struct api_backend mem_backend;
 	bool enable_diff_snapshots, track_dirty_pages, resume_vm, clock_realtime;
 	const json_t *network_overrides;
+	struct { bool given; } vsock_override;
 	unsigned huge_pages;
 };
 

@@ -28,11 +28,11 @@ int api_put_snapshot_load(struct api *a, struct call *call)
 	if (r.mem_backend.given && r.mem_backend.backend_type != API_BACKEND_FILE)
 		return err_set(&call->err, -ENOTSUP, "this version of vmm does not have memory backends "
 			       "other than File");
-	if (r.clock_realtime || json_object_get(call->body, "vsock_override") ||
+	if (r.clock_realtime || r.vsock_override.given ||
 	    (r.huge_pages != API_LOAD_HUGE_SNAPSHOT && r.huge_pages != API_LOAD_HUGE_NONE))
 		return err_set(&call->err, -ENOTSUP, "this version of vmm does not have %s for a loaded "
 			       "snapshot", r.clock_realtime ? "a clock that catches up" :
-			       json_object_get(call->body, "vsock_override") ? "a vsock device" :
+			       r.vsock_override.given ? "a vsock device" :
 			       "huge pages");
 	if (a->configured)
 		return err_set(&call->err, -EBUSY, "a snapshot cannot be loaded after the microVM was "
