@@ -32,10 +32,11 @@ static void take_limits(struct limit_config *to, const struct api_limiter *from)
 
 static struct api_bucket show_bucket(const struct limit_rate *r)
 {
-	u64 units = r->burst ?: r->rate, ms = r->rate ? (units * 1000.0 + r->rate / 2) / r->rate : 0;
+	u64 units = r->burst ?: r->rate;
+	unsigned __int128 ms = r->rate ? ((unsigned __int128)units * 1000 + r->rate / 2) / r->rate : 0;
 
 	return (struct api_bucket){ .given = r->rate, .size = units, .one_time_burst = r->extra,
-				    .refill_time = ms };
+				    .refill_time = MIN(ms, (unsigned __int128)INT64_MAX) };
 }
 
 static bool any_limit(const struct limit_config *l)

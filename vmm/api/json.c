@@ -185,7 +185,8 @@ int json_read(const struct schema *s, const json_t *from, void *into, struct see
 			return unknown_field(s, name, err);
 		if (json_is_null(v) && f->nullable)
 			continue;
-		rc = read_field(f, v, into ? (char *)into + f->offset : NULL, seen, err);
+		rc = read_field(f, v, into && !f->only_checked ? (char *)into + f->offset : NULL,
+				seen, err);
 		if (rc)
 			return rc;
 		seen->given++;

@@ -5,7 +5,8 @@
 #define IN(kind_, name_, ...) \
 	{ .name = #name_, .kind = FIELD_##kind_, .offset = offsetof(struct STRUCT, name_), \
 	  ##__VA_ARGS__ }
-#define CHECK(kind_, name_, ...)	{ .name = #name_, .kind = FIELD_##kind_, ##__VA_ARGS__ }
+#define CHECK(kind_, name_, ...) \
+	{ .name = #name_, .kind = FIELD_##kind_, .only_checked = true, ##__VA_ARGS__ }
 #define MUST		.required = true
 #define MAYBE		.nullable = true
 #define OLD		.nullable = true, .deprecated = true
