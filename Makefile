@@ -98,7 +98,7 @@ $(BUILD)/fuzz/obj/%.o: %.c
 $(BUILD)/fuzz/core.a: $(FUZZ_CORE) $(FUZZ_LIB) $(BUILD)/obj/firmware/blobs.o
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-$(BUILD)/fuzz/virtio_%: FUZZ_WRAP = mem_read
+$(BUILD)/fuzz/virtio_% $(BUILD)/fuzz/state: FUZZ_WRAP = mem_read
 
 $(FUZZ): $(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/%.o $(BUILD)/fuzz/core.a
 	$(call say,LD)

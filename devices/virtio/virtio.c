@@ -59,7 +59,8 @@ static void load_queues(struct virtio *v, struct state *s)
 		state_fail(s, "features %#llx, of which this machine has not %#llx",
 			   (unsigned long long)v->accepted,
 			   (unsigned long long)(v->accepted & ~v->offered));
-	if (v->status & ~STATUS_KNOWN || (v->status & VIRTIO_CONFIG_S_DRIVER_OK &&
+	/* A driver that said DRIVER_OK too soon has a device that needs a reset. */
+	if (v->status & ~STATUS_KNOWN || (v->status & VIRTIO_CONFIG_S_DRIVER_OK && !v->needs_reset &&
 					  !(v->status & VIRTIO_CONFIG_S_FEATURES_OK)))
 		state_fail(s, "status %#x", v->status);
 	v->started = v->status & VIRTIO_CONFIG_S_DRIVER_OK && !v->needs_reset;

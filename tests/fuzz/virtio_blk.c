@@ -41,7 +41,7 @@ static struct {
 	struct device *dev;
 	struct blk *blk;
 	struct fuzz_file file;
-	bool read_only, guessed;
+	bool read_only, guessed, zeroes;	/* zeroes: it can be told to write them */
 	bool faults, stops;		/* some I/O failed, whose is unknown; then the VM waits */
 	struct request request[MOST];
 	int nr, nr_of[NR_QUEUES];	/* taken and not answered */
@@ -182,12 +182,14 @@ static void judge(struct request *r, const u8 *out)
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 		memcpy(&seg, out + HDR, sizeof(seg));
 		r->sector = seg.sector;
-		if (r->chain.out != HDR + sizeof(seg))
+		if (d.read_only || (hdr.type == VIRTIO_BLK_T_WRITE_ZEROES && !d.zeroes))
+			r->status = UNSUPP;	/* not offered */
+		else if (r->chain.out != HDR + sizeof(seg))
 			r->status = IOERR;
 		else if (seg.flags > 1 || (seg.flags && hdr.type == VIRTIO_BLK_T_DISCARD))
 			r->status = UNSUPP;
 		else if (!seg.num_sectors || seg.sector >= SECTORS ||
-			 seg.num_sectors > SECTORS - seg.sector || d.read_only)
+			 seg.num_sectors > SECTORS - seg.sector)
 			r->status = IOERR;
 		else
 			r->len = seg.num_sectors * BLK_SECTOR;
@@ -582,6 +584,7 @@ static struct device *plug_disk(struct hostile *h, u8 how)
 	struct err err;
 
 	d.stops = o.stop_on_error;
+	d.zeroes = o.write_zeroes;
 	fuzz_check(!virtio_blk_new(&h->fake.p, "disk0", d.blk, &o, &v, &err), "%s", err.msg);
 	return hostile_plug(v);
 }

@@ -22,10 +22,10 @@ struct field {
 	bool nullable;			/* null is the same as leaving it out */
 	bool deprecated;
 	bool any_case;			/* of words */
+	bool only_checked;		/* the struct has no member for it */
 	u64 min, max;
 	const char *const *words;	/* ends with NULL */
 	const struct schema *object;
-	bool only_checked;		/* there is no member */
 	size_t offset;
 };
 

@@ -30,7 +30,7 @@ struct hostile_chain {
 	int nr;				/* of pieces; readable ones first */
 	u64 out, in;			/* bytes of each kind */
 	bool in_seen;
-	struct hostile_piece piece[VIRTQ_MAX];
+	struct hostile_piece piece[CHAIN_MAX];
 };
 
 struct hostile_queue {
