@@ -19,7 +19,7 @@ BASE := -std=gnu11 -D_GNU_SOURCE -I. -MMD -MP $(WARN)
 LIBS := -Wl,-Bstatic -luring -ljansson -lfdt -Wl,-Bdynamic -lpthread
 
 CORE := $(wildcard vmm/core/*.c vmm/api/*.c devices/*.c devices/*/*.c firmware/*.c) \
-	vmm/config.c vmm/config_state.c
+	vmm/config.c vmm/config_state.c $(wildcard vmm/gdb*.c)
 SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "vmm/gdb.h"
 
 enum { NAME_MAX_LEN = 64 };
 
@@ -556,6 +557,13 @@ static int set_name(struct config *c, const char *v, struct err *err)
 	return set_string(&c->name, v, err);
 }
 
+static int set_gdb(struct config *c, const char *v, struct err *err)
+{
+	int rc = gdb_check_where(v, err);
+
+	return rc ? rc : set_string(&c->gdb, v, err);
+}
+
 static int set_log_level(struct config *c, const char *v, struct err *err)
 {
 	return log_level_by_name(v, &c->log_level) ? 0 :
@@ -595,6 +603,8 @@ const struct option config_options[] = {
 	{ "name", "NAME", "the VM's name; network addresses are derived from it", false, set_name },
 	{ "api-sock", "PATH", "answer the HTTP API on this unix socket; without --kernel, it\n"
 	  "starts the VM", false, set_api_sock },
+	{ "gdb", "WHERE", "let GDB debug the guest: PORT of this host, tcp:[ADDRESS]:PORT, or\n"
+	  "unix:PATH; with ',wait' behind it, wait for it first", false, set_gdb },
 	{ "pidfile", "FILE", "write the process id there, and remove it at the end", false,
 	  set_pidfile },
 	{ "no-reboot", NULL, "when the guest reboots, exit with status 0", false, set_no_reboot },
@@ -1010,5 +1020,6 @@ void config_fini(struct config *c)
 	free(c->serial);
 	free(c->name);
 	free(c->pidfile);
+	free(c->gdb);
 	free(c->api_sock);
 }

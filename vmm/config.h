@@ -57,6 +57,7 @@ struct net_config {
 
 struct config {
 	char *kernel, *initrd, *append, *cmdline, *serial, *name, *pidfile;
+	char *gdb;			/* where a debugger connects; NULL: nowhere */
 	char *api_sock;			/* without a kernel: wait for the API to start the VM */
 	u64 mem;			/* bytes */
 	unsigned cpus;

@@ -94,6 +94,13 @@ static void fatal(struct vcpu_host *h)
 	machine_end(container_of(h, struct machine, host), OUTCOME_FATAL);
 }
 
+static void debug_stop(struct vcpu_host *h)
+{
+	struct resources *r = container_of(h, struct machine, host)->resources;
+
+	loop_post(r->main_loop, r->debug_stop);
+}
+
 /* --- pause ------------------------------------------------------------------------------------- */
 
 void machine_pause(struct machine *m)
@@ -358,6 +365,12 @@ struct mem *machine_mem(struct machine *m)
 	return m->mem;
 }
 
+struct vcpu_host *machine_vcpus(struct machine *m, struct vcpu *const **vcpu)
+{
+	*vcpu = m->vcpu;
+	return &m->host;
+}
+
 u8 *machine_snapshot_id(struct machine *m)
 {
 	return m->snapshot_id;
@@ -470,6 +483,7 @@ static int build(struct machine *m, struct err *err)
 	m->host.pio = &m->pio;
 	m->host.nr_vcpus = c->cpus;
 	m->host.fatal = fatal;
+	m->host.stopped = debug_stop;
 	rc = add_devices(m, err);
 	m->boot.nr_cpus = c->cpus;
 	m->boot.has_pci = m->pci;

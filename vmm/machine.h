@@ -24,6 +24,7 @@ struct resources {
 	struct limit limit[CONFIG_MAX_DISKS];
 	struct net *net[CONFIG_MAX_NETS];
 	char *cmdline;
+	struct task *debug_stop;	/* run when a vCPU stopped for the debugger */
 	struct machine *machine;	/* the one that runs, NULL between two */
 	struct snapshot *from;		/* how it begins; NULL: by booting the kernel */
 };
@@ -63,6 +64,9 @@ void machine_retry(struct machine *);
 struct state;
 void machine_state(struct machine *, struct state *);
 struct mem *machine_mem(struct machine *);
+/* For debugger.c. */
+struct vcpu;
+struct vcpu_host *machine_vcpus(struct machine *, struct vcpu *const **);
 /* For snapshot.c: what the last one, or the one it was made from, has as id. */
 u8 *machine_snapshot_id(struct machine *);
 /* What the guest wrote to is among mem's dirty pages now. */

@@ -10,6 +10,7 @@
 #include "vmm/commands.h"
 #include "vmm/control.h"
 #include "vmm/core/log.h"
+#include "vmm/debugger.h"
 #include "vmm/machine.h"
 #include "vmm/pidfile.h"
 #include "vmm/registry.h"
@@ -21,6 +22,7 @@ struct vm {
 	struct config *config;
 	struct resources r;
 	struct control control;
+	struct debugger debugger;
 	struct registry registry;
 	int pidfile;
 	struct api *api;		/* NULL: nobody asked for it */
@@ -43,10 +45,12 @@ static int boot(struct vm *v, struct err *err)
 
 	if (rc)
 		return rc;
-	rc = machine_start(m, err);
+	rc = debugger_attach(&v->debugger, err);
+	if (!rc)
+		rc = machine_start(m, err);
 	if (rc)
 		machine_free(m);
-	else if (!v->stay_paused)
+	else if (!v->stay_paused && !debugger_holds(&v->debugger))
 		machine_resume(m);
 	return rc;
 }
@@ -133,8 +137,11 @@ static int pause_vm(struct api_vm *a, struct err *err)
 
 static int resume(struct api_vm *a, struct err *err)
 {
-	(void)err;
-	machine_resume(vm_of(a)->r.machine);
+	struct vm *v = vm_of(a);
+
+	if (debugger_holds(&v->debugger))
+		return err_set(err, -EBUSY, "a debugger has stopped it; continue there");
+	machine_resume(v->r.machine);
 	return 0;
 }
 
@@ -344,8 +351,11 @@ static int live(struct vm *v, int ready, struct err *err)
 			return EXIT_OK;		/* told to go before it was started */
 		why = machine_outcome(v->r.machine, &code);
 		machine_free(v->r.machine);
-		if (why != OUTCOME_RESET || v->config->no_reboot)
-			return status_of(why, code);
+		if (why != OUTCOME_RESET || v->config->no_reboot) {
+			code = status_of(why, code);
+			debugger_ended(&v->debugger, code);
+			return code;
+		}
 		rc = boot_again(v, err);
 	}
 	return v->bad_input ? EXIT_USAGE : EXIT_RUNTIME;
@@ -405,6 +415,8 @@ static int open_all(struct vm *v, const struct vm_options *o, struct err *err)
 		rc = resources_init(&v->r, c, err);
 	if (!rc)
 		rc = control_start(&v->control, &v->r, err);
+	if (!rc)
+		rc = debugger_open(&v->debugger, &v->r, err);
 	v->r.from = o->from;
 	return rc ? rc : open_api(v, o, err);
 }
@@ -415,6 +427,7 @@ static void close_all(struct vm *v)
 	pidfile_close(v->config->pidfile, v->pidfile);
 	control_stop(&v->control);
 	api_free(v->api);
+	debugger_close(&v->debugger);
 	registry_leave(&v->registry);
 	resources_fini(&v->r);
 }

@@ -1,5 +1,6 @@
-/* socket.c: unix stream sockets by their path. */
+/* socket.c: stream sockets: unix ones by their path, TCP ones by address. */
 #include "vmm/core/socket.h"
+#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -65,6 +66,30 @@ int socket_listen(const char *path, int *out, struct err *err)
 		rc = err_set(err, -errno, "%s: %s", path, errno == EADDRINUSE ?
 			     "there is a file of that name that is no socket" : strerror(errno));
 	if (rc) {
+		close(fd);
+		return rc;
+	}
+	*out = fd;
+	return 0;
+}
+
+int socket_listen_tcp(const char *host, u16 port, int *out, struct err *err)
+{
+	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(port) };
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	bool is_v4 = inet_pton(AF_INET, host, &v4.sin_addr) == 1;
+	const struct sockaddr *a = is_v4 ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6;
+	int yes = 1, fd, rc;
+
+	if (!is_v4 && inet_pton(AF_INET6, host, &v6.sin6_addr) != 1)
+		return err_set(err, -EINVAL, "'%s' is not an IP address", host);
+	fd = socket(a->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_set(err, -errno, "%s port %u: %s", host, port, strerror(errno));
+	/* A connection that has just ended does not keep the port. */
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) ||
+	    bind(fd, a, is_v4 ? sizeof(v4) : sizeof(v6)) || listen(fd, BACKLOG)) {
+		rc = err_set(err, -errno, "%s port %u: %s", host, port, strerror(errno));
 		close(fd);
 		return rc;
 	}

@@ -1,4 +1,4 @@
-/* socket.h: unix stream sockets by their path. */
+/* socket.h: stream sockets: unix ones by their path, TCP ones by address. */
 #pragma once
 #include "vmm/core/base.h"
 #include "vmm/core/err.h"
@@ -10,3 +10,5 @@
 int socket_listen(const char *path, int *fd, struct err *) must_check;
 /* -ENOENT, -ECONNREFUSED: nobody is there. */
 int socket_connect(const char *path, int *fd, struct err *) must_check;
+/* host: an address in digits, not a name. */
+int socket_listen_tcp(const char *host, u16 port, int *fd, struct err *) must_check;

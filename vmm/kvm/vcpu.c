@@ -23,6 +23,8 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool has_thread;
+	bool held, stopped;		/* under host->lock */
+	struct cpu_stop stop;		/* if stopped */
 };
 
 /* It only has to end KVM_RUN; immediate_exit does the rest. */
@@ -148,10 +150,41 @@ static void explain_internal_error(struct vcpu *v)
 	}
 }
 
+static void park(struct vcpu *v);
+
+static void stop_for_debugger(struct vcpu *v, struct cpu_stop stop)
+{
+	pthread_mutex_lock(&v->host->lock);
+	v->stop = stop;
+	v->stopped = v->held = true;
+	pthread_mutex_unlock(&v->host->lock);
+	v->host->stopped(v->host);
+	park(v);
+}
+
+/* A KVM that interprets the guest may know no int3, which is the debugger's all the same. */
+static bool failed_at_int3(struct vcpu *v, struct cpu_stop *stop)
+{
+	const struct kvm_run *r = v->run;
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+
+	if (!load_acquire(&v->host->debugged) ||
+	    r->internal.suberror != KVM_INTERNAL_ERROR_EMULATION || !r->internal.ndata ||
+	    !(r->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) ||
+	    !r->emulation_failure.insn_size || r->emulation_failure.insn_bytes[0] != 0xcc ||
+	    ioctl(v->fd, KVM_GET_REGS, &regs) || ioctl(v->fd, KVM_GET_SREGS, &sregs))
+		return false;
+	*stop = (struct cpu_stop){ .vector = CPU_VECTOR_BREAKPOINT,
+				   .pc = sregs.cs.base + regs.rip };
+	return true;
+}
+
 /* True: go on.  False: this vCPU is at its end. */
 static bool handle_exit(struct vcpu *v)
 {
 	struct kvm_run *r = v->run;
+	struct cpu_stop stop;
 
 	switch (r->exit_reason) {
 	case KVM_EXIT_IO:
@@ -164,6 +197,10 @@ static bool handle_exit(struct vcpu *v)
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 	case KVM_EXIT_HLT:
 		return true;
+	case KVM_EXIT_DEBUG:
+		stop_for_debugger(v, (struct cpu_stop){ .vector = r->debug.arch.exception,
+				  .pc = r->debug.arch.pc, .dr6 = r->debug.arch.dr6 });
+		return true;
 	case KVM_EXIT_SHUTDOWN:
 		log_err("vcpu %u: triple fault: the guest met an exception, then failed twice to "
 			"handle it (no valid interrupt table, or no stack)", v->index);
@@ -174,6 +211,10 @@ static bool handle_exit(struct vcpu *v)
 			(unsigned long long)r->fail_entry.hardware_entry_failure_reason);
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
+		if (failed_at_int3(v, &stop)) {
+			stop_for_debugger(v, stop);
+			return true;
+		}
 		explain_internal_error(v);
 		break;
 	case KVM_EXIT_SYSTEM_EVENT:
@@ -186,17 +227,22 @@ static bool handle_exit(struct vcpu *v)
 	return false;
 }
 
-/* Only after KVM_RUN came back without an exit: then it has completed the last one. */
+static bool must_park(const struct vcpu *v)
+{
+	return v->host->pause || (v->held && !load_acquire(&v->host->stop));
+}
+
+/* Only after KVM_RUN came back without an exit: then it has completed the last one; or
+ * with one that has nothing to complete. */
 static void park(struct vcpu *v)
 {
 	struct vcpu_host *h = v->host;
 
 	pthread_mutex_lock(&h->lock);
-	if (h->pause)
+	if (must_park(v)) {
 		h->nr_parked++;
-	pthread_cond_broadcast(&h->changed);
-	if (h->pause) {
-		while (h->pause)
+		pthread_cond_broadcast(&h->changed);
+		while (must_park(v))
 			pthread_cond_wait(&h->changed, &h->lock);
 		h->nr_parked--;
 	}
@@ -235,6 +281,7 @@ static void *thread_main(void *arg)
 
 	snprintf(name, sizeof(name), "vcpu/%u", v->index);
 	pthread_setname_np(pthread_self(), name);
+	park(v);		/* a debugger may hold it from the start */
 	run_loop(v);
 	pthread_mutex_lock(&v->host->lock);
 	v->host->nr_running--;
@@ -316,8 +363,34 @@ void vcpu_state(struct vcpu *v, struct state *s)
 	state_leave(s);
 }
 
+void vcpu_hold(struct vcpu *v, bool hold)
+{
+	pthread_mutex_lock(&v->host->lock);
+	v->held = hold;
+	pthread_cond_broadcast(&v->host->changed);
+	pthread_mutex_unlock(&v->host->lock);
+}
+
+bool vcpu_take_stop(struct vcpu *v, struct cpu_stop *stop)
+{
+	bool stopped;
+
+	pthread_mutex_lock(&v->host->lock);
+	stopped = v->stopped;
+	*stop = v->stop;
+	v->stopped = false;
+	pthread_mutex_unlock(&v->host->lock);
+	return stopped;
+}
+
+int vcpu_fd(const struct vcpu *v)
+{
+	return v->fd;
+}
+
 void vcpu_join(struct vcpu *v)
 {
+	vcpu_hold(v, false);
 	if (v->has_thread)
 		pthread_join(v->thread, NULL);
 	v->has_thread = false;

@@ -2,6 +2,7 @@
 #pragma once
 #include <pthread.h>
 #include "vmm/core/bus.h"
+#include "vmm/core/cpu_debug.h"
 #include "vmm/core/cpu_start.h"
 #include "vmm/core/state.h"
 #include "vmm/kvm/kvm.h"
@@ -22,6 +23,9 @@ struct vcpu_host {
 	/* The guest cannot go on (triple fault, a KVM error): it has been explained
 	 * in the log.  On the vCPU's thread, which ends. */
 	void (*fatal)(struct vcpu_host *);
+	bool debugged;			/* atomic: there is a debugger */
+	/* A vCPU stopped for it, and is held.  On the vCPU's thread. */
+	void (*stopped)(struct vcpu_host *);
 };
 
 void vcpu_host_init(struct vcpu_host *);	/* the lock; the rest is the caller's */
@@ -34,6 +38,12 @@ int  vcpu_run(struct vcpu *, struct err *) must_check;	/* start its thread */
  * and what its last exit asked for is complete. */
 void vcpus_pause(struct vcpu_host *, struct vcpu *const *);
 void vcpus_resume(struct vcpu_host *, struct vcpu *const *);
+/* One that is held stays out of the guest when the others run, until it is no more.
+ * To hold: paused; to let go: any time. */
+void vcpu_hold(struct vcpu *, bool hold);
+/* Did it stop for the debugger since the last time it was asked? */
+bool vcpu_take_stop(struct vcpu *, struct cpu_stop *);
+int  vcpu_fd(const struct vcpu *);	/* for vmm/kvm/debug.h, while paused or held by a stop */
 /* Paused, or never run. */
 void vcpu_state(struct vcpu *, struct state *);
 /* After host->stop: make it leave the guest.  Then wait for its thread. */

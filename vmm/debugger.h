@@ -1,0 +1,23 @@
+/* debugger.h: the machine as GDB sees it, over all its reboots. */
+#pragma once
+#include "vmm/gdb.h"
+#include "vmm/machine.h"
+
+/* All on the control thread.  Zeroed is none, with which all of these do nothing. */
+struct debugger {
+	struct gdb *gdb;		/* NULL: none was asked for */
+	struct resources *r;
+	struct task look;		/* a vCPU stopped */
+	bool waited;			/* the first machine has been made */
+	bool stopped_it;		/* what is paused is so for the client, or for want of one */
+	enum gdb_action action[GDB_MAX_CPUS];
+	struct cpu_point point[CPU_POINTS];
+};
+
+int  debugger_open(struct debugger *, struct resources *, struct err *) must_check;
+void debugger_close(struct debugger *);
+/* There is a new machine, which has not started: it does so paused if it is to wait. */
+int  debugger_attach(struct debugger *, struct err *) must_check;
+/* Only the client makes it go on. */
+bool debugger_holds(const struct debugger *);
+void debugger_ended(struct debugger *, int status);
