@@ -798,10 +798,6 @@ static void test_snapshots(void **state)
 		"{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\",\"huge_pages\":\"2M\"}");
 	ok("PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\"}");
 	assert_string_equal(f.asked, "load /s /m taps 0");
-	/* Of a socket that no guest of ours has: checked, and no more. */
-	ok("PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\","
-	   "\"vsock_override\":{\"uds_path\":\"/v\"}}");
-	assert_string_equal(f.asked, "load /s /m taps 0");
 	ok("PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\",\"mem_backend\":{\"backend_type\":"
 	   "\"File\",\"backend_path\":\"/n\"},\"track_dirty_pages\":true,\"resume_vm\":true,"
 	   "\"network_overrides\":[{\"iface_id\":\"1\",\"host_dev_name\":\"t1\"}]}");
