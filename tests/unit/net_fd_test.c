@@ -131,6 +131,27 @@ static void test_stream(void **state)
 	close(far);
 }
 
+/* A sum whose complement is 0 is sent as the other zero: UDP has 0 for "none". */
+static void test_checksum(void **state)
+{
+	static const struct { u8 put[2], get[2]; } sum[] = {
+		{ { 0xff, 0xff }, { 0xff, 0xff } }, { { 0, 0 }, { 0xff, 0xff } },
+		{ { 0x12, 0x34 }, { 0xed, 0xcb } }, { { 0xff, 0xfe }, { 0, 1 } },
+	};
+	u8 frame[75] = { 0 }, got[4 + sizeof(frame)];
+	int far = give_pair(SOCK_STREAM);
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(sum); i++) {
+		memcpy(frame + 40, sum[i].put, 2);
+		assert_int_equal(wire_send(&wire, frame, sizeof(frame), 34, 6), 0);
+		far_read(far, got, sizeof(got));
+		assert_memory_equal(got + 4 + 40, sum[i].get, 2);
+	}
+	wire_fini(&wire);
+	close(far);
+}
+
 static void test_stream_longest(void **state)
 {
 	static u8 got[4 + LONGEST];
@@ -393,7 +414,8 @@ static void test_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_stream), cmocka_unit_test(test_stream_longest),
+		cmocka_unit_test(test_stream), cmocka_unit_test(test_checksum),
+		cmocka_unit_test(test_stream_longest),
 		cmocka_unit_test(test_stream_many), cmocka_unit_test(test_stream_full),
 		cmocka_unit_test(test_stream_hostile), cmocka_unit_test(test_stream_closed),
 		cmocka_unit_test(test_stream_stop_and_start), cmocka_unit_test(test_datagram),

@@ -31,7 +31,22 @@ static void check_disk(const struct disk_config *d)
 
 static void check_net(const struct net_config *n)
 {
-	fuzz_check(n->tap && *n->tap && strlen(n->tap) < 16, "tap '%s'", n->tap);
+	bool is_user = n->mode == NET_USER, forwards = is_user || n->mode == NET_PASST;
+
+	fuzz_check(n->mode >= NET_USER && n->mode <= NET_FD, "a network of no kind");
+	fuzz_check(n->mode != NET_TAP || (n->tap && *n->tap && strlen(n->tap) < 16), "tap '%s'",
+		   n->tap);
+	fuzz_check(n->mode == NET_TAP || !n->tap, "tap '%s' of a network that has none", n->tap);
+	fuzz_check(n->mode != NET_FD || n->fd > 2, "fd %d", n->fd);
+	fuzz_check(is_user || (!n->restricted && !n->network.s_addr && !n->dns.s_addr),
+		   "options of another kind of network");
+	fuzz_check(!n->network.s_addr || (n->prefix_len >= 8 && n->prefix_len <= 27 &&
+		   !(ntohl(n->network.s_addr) << n->prefix_len)), "a network of %u bits",
+		   n->prefix_len);
+	fuzz_check(forwards || !n->nr_forwards, "ports that nobody publishes");
+	for (unsigned i = 0; i < n->nr_forwards; i++)
+		fuzz_check(n->forward[i].host_port && n->forward[i].guest_port &&
+			   (is_user || !n->forward[i].guest.s_addr), "hostfwd %u", i);
 	fuzz_check(!n->has_mac || (!(n->mac[0] & 1) && (n->mac[0] | n->mac[1] | n->mac[2] |
 		   n->mac[3] | n->mac[4] | n->mac[5])), "an address that is none");
 }
@@ -93,6 +108,24 @@ static bool same_disk(const struct disk_config *a, const struct disk_config *b)
 	       a->iothreads == b->iothreads && !memcmp(&a->limit, &b->limit, sizeof(a->limit));
 }
 
+static bool same_net(const struct net_config *a, const struct net_config *b)
+{
+	bool is = a->mode == b->mode && same(a->tap, b->tap) && a->fd == b->fd &&
+		  a->restricted == b->restricted && a->network.s_addr == b->network.s_addr &&
+		  a->prefix_len == b->prefix_len && a->dns.s_addr == b->dns.s_addr &&
+		  a->has_mac == b->has_mac && !memcmp(a->mac, b->mac, 6) &&
+		  a->nr_forwards == b->nr_forwards;
+
+	for (unsigned i = 0; is && i < a->nr_forwards; i++) {
+		const struct net_forward *f = &a->forward[i], *g = &b->forward[i];
+
+		is = f->udp == g->udp && f->host.s_addr == g->host.s_addr &&
+		     f->host_port == g->host_port && f->guest.s_addr == g->guest.s_addr &&
+		     f->guest_port == g->guest_port;
+	}
+	return is;
+}
+
 bool configs_same(const struct config *a, const struct config *b)
 {
 	bool is = same(a->kernel, b->kernel) && same(a->initrd, b->initrd) &&
@@ -108,8 +141,7 @@ bool configs_same(const struct config *a, const struct config *b)
 	for (unsigned i = 0; is && i < a->nr_disks; i++)
 		is = same_disk(&a->disk[i], &b->disk[i]);
 	for (unsigned i = 0; is && i < a->nr_nets; i++)
-		is = same(a->net[i].tap, b->net[i].tap) && a->net[i].has_mac == b->net[i].has_mac &&
-		     !memcmp(a->net[i].mac, b->net[i].mac, 6);
+		is = same_net(&a->net[i], &b->net[i]);
 	return is;
 }
 
@@ -118,6 +150,8 @@ const struct option *configs_pick(struct fuzz *f, char *value, size_t len)
 	static const char *const liked[] = {
 		"512M", "1G", "15M", "2048", "99999999999999999999", "0x10", "1", "64", "65", "0",
 		"disk.qcow2", "a,readonly", "a,serial=x,format=raw", "a,,b,backing=anywhere", ",",
+		"user", "passt,hostfwd=tcp::80-:80", "fd=7", "user,restrict=on,net=10.1.0.0/16,dns=9.9.9.9",
+		"user,hostfwd=udp:127.0.0.1:53-10.0.2.15:5353,hostfwd=::1-:65535",
 		"tap=tap0", "tap=t,mac=02:00:00:00:00:01", "mac=01:00:00:00:00:01,tap=x", "stdio",
 		"file:x", "unix:", "pci", "mmio", "threads", "auto", "true", "off", "vm-1", "-x", "",
 		"debug", "a b=c", "a,queues=4,iothreads=3,direct,on_error=stop",
