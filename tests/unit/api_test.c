@@ -341,7 +341,7 @@ static void test_machine(void **state)
 	   "\"track_dirty_pages\":true,\"huge_pages\":\"2M\",\"cpu_template\":\"None\"}");
 	assert_int_equal(f.config.cpus, 4);
 	assert_int_equal(f.config.mem, GIB);
-	assert_true(f.config.hugepages);
+	assert_true(f.config.hugepages && f.config.track_dirty_pages);
 	ok("GET", "/machine-config", NULL);
 	assert_string_equal(fake_vm_answer, "{\"vcpu_count\":4,\"mem_size_mib\":1024,\"smt\":true,"
 			    "\"track_dirty_pages\":true,\"huge_pages\":\"2M\"}");

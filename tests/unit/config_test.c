@@ -63,6 +63,20 @@ static int teardown(void **state)
 	return 0;
 }
 
+/* With an API nothing has to be started yet. */
+static void test_api_sock(void **state)
+{
+	(void)state;
+	assert_int_equal(parse("--api-sock", "a", NULL), 0);
+	assert_string_equal(c.api_sock, "a");
+	assert_null(c.kernel);
+	good("--api-sock", "a");
+	bad("api-sock: the value is empty", "--api-sock", "");
+	assert_int_equal(parse("--api-sock", "a", "--mem", "2M", NULL), -EINVAL);
+	assert_int_equal(parse("--name", "a", NULL), -EINVAL);
+	assert_says(err.msg, "no kernel");
+}
+
 static void test_defaults(void **state)
 {
 	(void)state;
@@ -501,7 +515,8 @@ static void test_json_errors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults), cmocka_unit_test(test_no_kernel),
+		cmocka_unit_test(test_api_sock), cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_no_kernel),
 		cmocka_unit_test(test_help_and_version), cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_names), cmocka_unit_test(test_mem),
 		cmocka_unit_test(test_sizes), cmocka_unit_test(test_cpus),

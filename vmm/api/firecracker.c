@@ -67,9 +67,12 @@ int api_put_action(struct api *a, struct call *call)
 
 static void current_machine(const struct api *a, struct api_machine *m)
 {
+	const struct config *c = a->vm->config;
+
 	*m = a->machine;
-	m->vcpu_count = a->vm->config->cpus;
-	m->mem_size_mib = a->vm->config->mem / MIB;
+	m->vcpu_count = c->cpus;
+	m->mem_size_mib = c->mem / MIB;
+	m->track_dirty_pages = c->track_dirty_pages;
 }
 
 static json_t *machine_json(const struct api *a)
@@ -109,6 +112,7 @@ static int set_machine(struct api *a, const struct api_machine *m, struct err *e
 	c->cpus = m->vcpu_count;
 	c->mem = m->mem_size_mib * MIB;
 	c->hugepages = m->huge_pages == API_HUGE_2M;
+	c->track_dirty_pages = m->track_dirty_pages;
 	a->machine = *m;
 	return 0;
 }

@@ -205,7 +205,7 @@ static int load(struct err *err)
 
 	if (mhd.start_daemon)
 		return 0;
-	lib = dlopen("libmicrohttpd.so.12", RTLD_NOW | RTLD_LOCAL);
+	lib = dlopen("libmicrohttpd.so.12", RTLD_LAZY | RTLD_LOCAL);
 	if (!lib)
 		return err_set(err, -ENOENT, "the API needs the library libmicrohttpd.so.12: install "
 			       "libmicrohttpd12");
