@@ -66,6 +66,13 @@ _vmm_serial() {
 	esac
 }
 
+_vmm_gdb() {
+	case $cut$cur in
+	*unix:*) _vmm_serial ;;
+	*) _vmm_words 'tcp: unix:' ;;
+	esac
+}
+
 _vmm_value() { # OPTION
 	case $1 in
 	--kernel | --pidfile | --api-sock) _vmm_files ;;
@@ -77,6 +84,7 @@ _vmm_value() { # OPTION
 	--disk) _vmm_disk ;;
 	--net) _vmm_net ;;
 	--serial) _vmm_serial ;;
+	--gdb) _vmm_gdb ;;
 	--transport) _vmm_words 'pci mmio' ;;
 	--aio) _vmm_words 'auto io_uring threads' ;;
 	--log-level) _vmm_words 'err warn info debug' ;;
@@ -179,7 +187,7 @@ _vmm_firecracker() {
 _vmm() {
 	local cur prev cut='' option
 	local run='--kernel --initrd --append --cmdline --mem --hugepages --cpus --disk --net --serial --transport
-		--aio --name --api-sock --pidfile --no-reboot --track-dirty-pages --log-level --config --help --version'
+		--aio --name --api-sock --gdb --pidfile --no-reboot --track-dirty-pages --log-level --config --help --version'
 	local i=$COMP_CWORD
 	COMPREPLY=()
 	cur=${COMP_WORDS[i]}

@@ -55,6 +55,7 @@ static void check_sound(const struct config *c)
 {
 	check_text("kernel", c->kernel);
 	check_text("api-sock", c->api_sock);
+	check_text("gdb", c->gdb);
 	fuzz_check(c->kernel || c->api_sock, "no kernel, and nobody to name one");
 	check_text("initrd", c->initrd);
 	check_text("pidfile", c->pidfile);
@@ -131,7 +132,7 @@ bool configs_same(const struct config *a, const struct config *b)
 	bool is = same(a->kernel, b->kernel) && same(a->initrd, b->initrd) &&
 		  same(a->append, b->append) && same(a->cmdline, b->cmdline) &&
 		  same(a->serial, b->serial) && same(a->name, b->name) &&
-		  same(a->pidfile, b->pidfile) && same(a->api_sock, b->api_sock) &&
+		  same(a->pidfile, b->pidfile) && same(a->api_sock, b->api_sock) && same(a->gdb, b->gdb) &&
 		  a->track_dirty_pages == b->track_dirty_pages && a->mem == b->mem && a->cpus == b->cpus &&
 		  a->hugepages == b->hugepages && a->no_reboot == b->no_reboot &&
 		  a->transport == b->transport && a->aio == b->aio &&
