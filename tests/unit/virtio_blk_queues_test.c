@@ -1,0 +1,270 @@
+/*
+ * virtio_blk_queues_test.c: several queues on threads of their own, all busy, stopped and reset at any time, against
+ * a plain array.
+ *
+ *   QUEUES_SEED, QUEUES_REQUESTS (for each shape)
+ */
+#include <linux/virtio_blk.h>
+#include <linux/virtio_mmio.h>
+#include <pthread.h>
+#include <sched.h>
+#include "tests/lib/recorder.h"
+#include "tests/lib/test.h"
+#include "tests/lib/traffic.h"
+
+enum { IN = VIRTIO_BLK_T_IN, OUT = VIRTIO_BLK_T_OUT, FLUSH = VIRTIO_BLK_T_FLUSH, OK = VIRTIO_BLK_S_OK };
+
+static struct vblk_setup shapes[] = {
+	{ .engine = AIO_THREADS, .nr_loops = 4, .o.nr_queues = 4 },
+	{ .engine = AIO_AUTO, .nr_loops = 2, .o.nr_queues = 4 },
+	{ .engine = AIO_THREADS, .format = "qcow2", .cluster = 65536, .nr_loops = 4, .o.nr_queues = 4 },
+	{ .engine = AIO_AUTO, .format = "qcow2", .cluster = 4096, .below = true, .nr_loops = 3,
+	  .o.nr_queues = 4 },
+	{ .engine = AIO_THREADS, .format = "qcow2", .cluster = 65536, .below = true, .nr_loops = 2,
+	  .o.nr_queues = 3, .o.write_through = true },
+	{ .engine = AIO_AUTO, .format = "qcow2", .cluster = 512, .nr_loops = 2, .o.nr_queues = 2 },
+	{ .engine = AIO_THREADS, .format = "qcow2", .cluster = 2 * MIB, .below = true, .nr_loops = 4,
+	  .o.nr_queues = 4 },
+};
+
+static struct traffic traffic;
+static struct vblk *const vblk = &traffic.v;
+static u64 seed, requests;
+
+static int setup(void **state)
+{
+	/* No multiple of any cluster, so that neighbours meet in clusters. */
+	traffic_new(&traffic, *state, 81 * 1024, seed);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	recorder_hold(0);
+	traffic_free(&traffic);
+	return 0;
+}
+
+/* --- in the middle of it --------------------------------------------------------------------- */
+
+struct still { u16 used[VBLK_QUEUES]; u64 ops; u8 memory[4096]; };
+
+static void look(struct still *s)
+{
+	memset(s, 0, sizeof(*s));
+	for (unsigned q = 0; q < vblk->nr_queues; q++)
+		s->used[q] = ring_used_idx(&vblk->d.ring[q]);
+	s->ops = recorder_count(FILE_DATA_OPS);
+	assert_int_equal(recorder_held(), 0);
+	for (unsigned q = 0; q < vblk->nr_queues; q++)
+		for (unsigned n = 0; n < VBLK_SLOTS; n++)
+			vblk_get(vblk, q, n, s->memory + (q * VBLK_SLOTS + n) * 64, 64);
+}
+
+static void nothing_moves(void)
+{
+	static struct still a, b;
+
+	look(&a);
+	vblk_settle(vblk);
+	look(&b);
+	assert_memory_equal(&a, &b, sizeof(a));
+}
+
+/* Whatever the guest does meanwhile waits for the resume, and nothing is lost. */
+static void pause_in_traffic(void)
+{
+	device_quiesce(vblk->dev);
+	traffic_reap(&traffic);
+	if (draw(&traffic.seed) & 1)
+		device_quiesce(vblk->dev);
+	traffic_offer(&traffic, draw(&traffic.seed) % 20);
+	nothing_moves();
+	device_resume(vblk->dev);
+	if (draw(&traffic.seed) & 1)
+		device_resume(vblk->dev);
+}
+
+static void reset_in_traffic(void)
+{
+	switch (draw(&traffic.seed) % 3) {
+	case 0:
+		traffic_start_over(&traffic);
+		break;
+	case 1:
+		device_quiesce(vblk->dev);
+		traffic_start_over(&traffic);
+		nothing_moves();
+		device_resume(vblk->dev);
+		break;
+	case 2:
+		device_quiesce(vblk->dev);
+		traffic_reap(&traffic);
+		driver_set(&vblk->d, VIRTIO_MMIO_STATUS, 0);
+		device_resume(vblk->dev);
+		nothing_moves();
+		traffic_start_over(&traffic);
+		break;
+	}
+}
+
+/* --- tests ----------------------------------------------------------------------------------- */
+
+static void test_traffic(void **state)
+{
+	(void)state;
+	for (u64 n = 0; n < requests / 10; n++) {
+		traffic_wait_for_room(&traffic);
+		traffic_offer(&traffic, 10);
+		if (draw(&traffic.seed) % 16 == 0)
+			pause_in_traffic();
+		else if (draw(&traffic.seed) % 32 == 0)
+			reset_in_traffic();
+	}
+	traffic_wait(&traffic);
+	assert_int_equal(vblk->dev->guest_errors, 0);
+	traffic_compare(&traffic);
+	device_quiesce(vblk->dev);
+	blk_close(vblk->blk);
+	vblk->blk = NULL;
+	traffic_compare_file(&traffic, vblk->path, vblk->setup->format ? vblk->setup->format : "raw", NULL,
+			     true);
+}
+
+/* New clusters are one request's at a time. */
+static bool all_held(struct vblk *f)
+{
+	return recorder_held() >= (f->setup->format ? 1 : f->nr_queues);
+}
+
+static bool done;
+
+static void *quiesce(void *arg)
+{
+	device_quiesce(arg);
+	store_release(&done, true);
+	return NULL;
+}
+
+/* While the host is at it, a quiesce has not returned. */
+static void test_quiesce_waits(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	for (unsigned q = 0; q < vblk->nr_queues; q++)
+		vblk_offer(vblk, q, 0, OUT, q * 256, 65536);
+	recorder_hold(FILE_WRITE);
+	for (unsigned q = 0; q < vblk->nr_queues; q++)
+		vblk_kick(vblk, q);
+	vblk_until(vblk, all_held);
+	done = false;
+	assert_int_equal(pthread_create(&thread, NULL, quiesce, vblk->dev), 0);
+	/* It has begun when it has the lock. */
+	while (!pthread_mutex_trylock(&vblk->dev->lock)) {
+		pthread_mutex_unlock(&vblk->dev->lock);
+		sched_yield();
+	}
+	for (int n = 0; n < 1000; n++) {
+		assert_false(load_acquire(&done));
+		sched_yield();
+	}
+	assert_int_equal(vblk_reap(vblk), 0);
+	recorder_hold(0);
+	pthread_join(thread, NULL);
+	assert_int_equal(vblk_reap(vblk), vblk->nr_queues);
+	nothing_moves();
+	device_resume(vblk->dev);
+	assert_int_equal(vblk_do(vblk, IN, 0, 512), OK);
+}
+
+/* One queue taken back, the others go on; by a device that is quiet or not. */
+static void test_disable(void **state)
+{
+	unsigned last = vblk->nr_queues - 1;
+
+	(void)state;
+	for (int quiet = 0; quiet < 2; quiet++) {
+		u16 used;
+
+		vblk_start(vblk);
+		for (unsigned q = 0; q < vblk->nr_queues; q++)
+			for (unsigned n = 0; n < 8; n++)
+				vblk_offer(vblk, q, n, OUT, (q * 8 + n) * 128, 65536);
+		for (unsigned q = 0; q < vblk->nr_queues; q++)
+			vblk_kick(vblk, q);
+		if (quiet)
+			device_quiesce(vblk->dev);
+		driver_set(&vblk->d, VIRTIO_MMIO_QUEUE_SEL, last);
+		driver_set(&vblk->d, VIRTIO_MMIO_QUEUE_READY, 0);
+		assert_int_equal(driver_get(&vblk->d, VIRTIO_MMIO_QUEUE_READY), 0);
+		vblk_reap(vblk);
+		used = ring_used_idx(&vblk->d.ring[last]);
+		if (quiet) {
+			nothing_moves();
+			device_resume(vblk->dev);
+		}
+		for (unsigned n = 0; n < VBLK_SLOTS; n++) {
+			vblk->nr_busy -= vblk->slot[last][n].busy;
+			vblk->slot[last][n].busy = false;
+		}
+		vblk_wait(vblk);
+		vblk_offer(vblk, last, 15, OUT, 0, 512);
+		vblk_kick(vblk, last);
+		vblk->nr_busy--;
+		assert_int_equal(vblk_do(vblk, FLUSH, 0, 0), OK);
+		vblk_settle(vblk);
+		assert_int_equal(ring_used_idx(&vblk->d.ring[last]), used);
+	}
+}
+
+/* The driver comes while the device is quiet: it has to wait. */
+static void test_start_while_quiet(void **state)
+{
+	(void)state;
+	driver_set(&vblk->d, VIRTIO_MMIO_STATUS, 0);
+	device_quiesce(vblk->dev);
+	vblk_start(vblk);
+	for (unsigned q = 0; q < vblk->nr_queues; q++) {
+		vblk_offer(vblk, q, 0, IN, q, 512);
+		vblk_kick(vblk, q);
+	}
+	nothing_moves();
+	device_resume(vblk->dev);
+	vblk_wait(vblk);
+	for (unsigned q = 0; q < vblk->nr_queues; q++)
+		assert_int_equal(vblk->slot[q][0].status, OK);
+	/* Destroyed while quiet, with work that nobody does any more. */
+	vblk_offer(vblk, 0, 0, IN, 0, 512);
+	device_quiesce(vblk->dev);
+	vblk_kick(vblk, 0);
+}
+
+int main(void)
+{
+	static const struct { const char *name; CMUnitTestFunction fn; bool threads; } kinds[] = {
+		{ "traffic", test_traffic, false }, { "quiesce waits", test_quiesce_waits, true },
+		{ "disable", test_disable, false }, { "start while quiet", test_start_while_quiet, false },
+	};
+	static char name[ARRAY_SIZE(kinds) * ARRAY_SIZE(shapes)][64];
+	struct CMUnitTest test[ARRAY_SIZE(kinds) * ARRAY_SIZE(shapes)];
+	size_t nr = 0;
+
+	seed = env_number("QUEUES_SEED", now_ns());
+	requests = env_number("QUEUES_REQUESTS", 2000);
+	print_message("QUEUES_SEED=%llu QUEUES_REQUESTS=%llu\n", (unsigned long long)seed,
+		      (unsigned long long)requests);
+	for (unsigned k = 0; k < ARRAY_SIZE(kinds); k++)
+		for (unsigned i = 0; i < ARRAY_SIZE(shapes); i++) {
+			/* What io_uring does is not the recorder's to hold. */
+			if (kinds[k].threads && shapes[i].engine != AIO_THREADS)
+				continue;
+			snprintf(name[nr], sizeof(name[nr]), "%s: %s, %u, %u queues on %u", kinds[k].name,
+				 shapes[i].format ? shapes[i].format : "raw", shapes[i].cluster,
+				 shapes[i].o.nr_queues, shapes[i].nr_loops);
+			test[nr] = (struct CMUnitTest){ name[nr], kinds[k].fn, setup, teardown, &shapes[i] };
+			nr++;
+		}
+	return _cmocka_run_group_tests("virtio_blk_queues", test, nr, NULL, NULL);
+}
