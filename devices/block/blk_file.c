@@ -191,11 +191,48 @@ static void undo_take(const char *path, const char *below)
 		log_err("disk %s: its file is %s now", path, below);
 }
 
-int blk_snapshot_prepare(struct blk *b, const char *name, struct err *err)
+/* From here on the disk is an empty delta of what is still being written to: the same
+ * bytes, should we end now. */
+static int begin_delta(struct blk *b, const char *path, const char *below, const char *name,
+		       struct err *err)
 {
 	struct image *i = b->image;
-	char *path, *below = NULL;
-	int rc;
+	bool done;
+	int rc = chain_take(i, path, name, NULL, &done, err);
+
+	if (!rc)
+		rc = open_delta(&b->next, path, i->direct_fd >= 0, err);
+	if (rc && done)
+		undo_take(path, below);
+	return rc;
+}
+
+/* Most of the work while the guest goes on. */
+static void flush_ahead(struct blk *b)
+{
+	pthread_mutex_lock(&b->lock);
+	store_once(&b->slow, true);
+	(void)!image_flush(b->image);
+	store_once(&b->slow, false);
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* Who has the lock may be about to say it. */
+static char *set_path(struct blk *b, char *path)
+{
+	char *old;
+
+	pthread_mutex_lock(&b->lock);
+	old = b->image->path;
+	b->image->path = path;
+	pthread_mutex_unlock(&b->lock);
+	return old;
+}
+
+static int can_be_taken(const struct blk *b, const char *name, struct err *err)
+{
+	const struct image *i = b->image;
+	struct stat st;
 
 	if (b->info.read_only)
 		return err_set(err, -EROFS, "disk %s: opened read-only", i->path);
@@ -203,28 +240,24 @@ int blk_snapshot_prepare(struct blk *b, const char *name, struct err *err)
 		return err_set(err, -EINVAL, "'%s' cannot name a snapshot; use 1 to %d letters, "
 			       "digits, '.', '_' or '-', the first a letter or digit", name,
 			       CHAIN_NAME_MAX);
-	path = chain_resolve(i->path);
+	if (fstat(i->fd, &st) || !S_ISREG(st.st_mode))
+		return err_set(err, -EINVAL, "disk %s: not a file, which could be renamed", i->path);
+	return chain_still_there(i, err);
+}
+
+int blk_snapshot_prepare(struct blk *b, const char *name, struct err *err)
+{
+	char *path, *below;
+	int rc = can_be_taken(b, name, err);
+
+	if (rc)
+		return rc;
+	path = chain_resolve(b->image->path);
 	below = path ? chain_snapshot_path(path, name) : NULL;
-	rc = below ? chain_still_there(i, err) : err_set(err, -ENOMEM, "out of memory");
-	/* From here on the disk is an empty delta of what is still being written to:
-	 * the same bytes, should we end now. */
-	if (!rc)
-		rc = chain_take(i, path, name, NULL, err);
+	rc = below ? begin_delta(b, path, below, name, err) : err_set(err, -ENOMEM, "out of memory");
 	if (!rc) {
-		rc = open_delta(&b->next, path, i->direct_fd >= 0, err);
-		if (rc)
-			undo_take(path, below);
-	}
-	if (!rc) {
-		/* Most of the work while the guest goes on. */
-		pthread_mutex_lock(&b->lock);
-		store_once(&b->slow, true);
-		(void)!image_flush(i);
-		store_once(&b->slow, false);
-		pthread_mutex_unlock(&b->lock);
-		free(i->path);
-		i->path = below;
-		below = NULL;
+		below = set_path(b, below);
+		flush_ahead(b);
 	}
 	free(path);
 	free(below);

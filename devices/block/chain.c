@@ -12,7 +12,6 @@
 #include <unistd.h>
 #include "devices/block/qcow2.h"
 
-enum { DEPTH_MAX = 200 };
 #define TEMP_END ".vmm-new"
 
 void chain_tell(struct chain_job *job, const char *fmt, ...)
@@ -208,9 +207,9 @@ static int add_chain(struct chain_family *f, struct err *err)
 
 	if (!last->backing_format)
 		return chain_no_format(last->path, last->backing, err);
-	if (f->nr >= DEPTH_MAX)
+	if (f->nr >= CHAIN_MAX_FILES)
 		return err_set(err, -EINVAL, "disk %s: more than %d files deep", last->path,
-			       DEPTH_MAX);
+			       CHAIN_MAX_FILES);
 	below = chain_seen_from(last->path, last->backing);
 	if (!below)
 		return err_set(err, -ENOMEM, "out of memory");

@@ -46,36 +46,36 @@ static int go_on_above(const char *path, const struct image *was, const char *be
 static int add_name(const char *path, const char *below, bool *made, struct err *err)
 {
 	struct stat a, b;
+	int rc = link(path, below) ? -errno : 0;
 
-	*made = !link(path, below);
-	if (*made)
-		return 0;
-	if (errno == EEXIST && !stat(path, &a) && !stat(below, &b) && a.st_dev == b.st_dev &&
+	*made = !rc;
+	if (rc == -EEXIST && !stat(path, &a) && !stat(below, &b) && a.st_dev == b.st_dev &&
 	    a.st_ino == b.st_ino)
 		return 0;
-	if (errno == EEXIST)
-		return err_set(err, -EEXIST, "disk %s: %s is there already; choose another name",
-			       path, below);
-	return err_set(err, -errno, "disk %s: it needs a second name (a hard link), %s: %s", path,
-		       below, strerror(errno));
+	if (rc == -EEXIST)
+		return err_set(err, rc, "disk %s: %s is there already; choose another name", path,
+			       below);
+	return rc ? err_set(err, rc, "disk %s: it needs a second name (a hard link), %s: %s", path,
+			    below, strerror(-rc)) : 0;
 }
 
 int chain_take(struct image *i, const char *path, const char *name, struct chain_job *job,
-	       struct err *err)
+	       bool *done, struct err *err)
 {
 	char *below = chain_snapshot_path(path, name);
-	bool made, done = false;
+	bool made;
 	int rc;
 
+	*done = false;
 	if (!below)
 		return err_set(err, -ENOMEM, "out of memory");
 	rc = add_name(path, below, &made, err);
 	if (!rc) {
-		rc = go_on_above(path, i, below, i->ops->format, i->size, &done, err);
-		if (!done && made)
+		rc = go_on_above(path, i, below, i->ops->format, i->size, done, err);
+		if (!*done && made)
 			unlink(below);
 	}
-	if (done)
+	if (*done)
 		chain_tell(job, "%s is the snapshot %s; %s goes on as a delta of it, in qcow2",
 			   below, name, path);
 	free(below);
@@ -87,6 +87,7 @@ int chain_snapshot(const char *given, const char *name, const struct image_optio
 {
 	struct chain_family f;
 	struct image *i;
+	bool done;
 	char *path;
 	int rc;
 
@@ -103,7 +104,7 @@ int chain_snapshot(const char *given, const char *name, const struct image_optio
 		if (rc)
 			err_set(err, rc, "disk %s: %s", path, strerror(-rc));
 		else
-			rc = chain_take(i, path, name, job, err);
+			rc = chain_take(i, path, name, job, &done, err);
 		image_close(i);
 		chain_family_free(&f);
 	}

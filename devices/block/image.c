@@ -17,8 +17,6 @@
 #include "devices/block/file.h"
 #include "devices/block/qcow2.h"
 
-enum { CHAIN_MAX_DEPTH = 200 };
-
 /* --- open ------------------------------------------------------------------------------- */
 
 /* Does the process have a lock on the file?  /proc says so of our own user's. */
@@ -255,8 +253,8 @@ static int open_backing(struct image *top, struct image *i, const struct image_o
 	char *name;
 	int rc = 0;
 
-	if (depth > CHAIN_MAX_DEPTH)
-		return err_set(err, -EINVAL, "more than %d files deep", CHAIN_MAX_DEPTH);
+	if (depth >= CHAIN_MAX_FILES)
+		return err_set(err, -EINVAL, "more than %d files deep", CHAIN_MAX_FILES);
 	if (!i->backing_format)
 		return err_set(err, -EINVAL, "it does not say what format its backing file %s has, and "
 			       "guessing is not safe; record it with 'vmm disk rebase --format'",

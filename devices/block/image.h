@@ -62,6 +62,7 @@ struct image_ops {
 };
 
 enum { CLUSTER_MIN = 512, CLUSTER_MAX = 2 * MIB };
+enum { CHAIN_MAX_FILES = 200 };
 
 struct image {
 	const struct image_ops *ops;

@@ -655,6 +655,7 @@ static int look_at_backing(const char *path, struct image_create *c, char *forma
 	struct image_options o = { .format = c->backing_format, .read_only = true, .no_lock = true,
 				   .backing_anywhere = true };
 	const char *slash = strrchr(path, '/');
+	unsigned files = 1;
 	struct image *below;
 	char *name;
 	int rc;
@@ -673,8 +674,11 @@ static int look_at_backing(const char *path, struct image_create *c, char *forma
 	c->backing_format = format;
 	if (!c->size)
 		c->size = below->size;
+	for (struct image *i = below; i; i = i->backing)
+		files++;
 	image_close(below);
-	return 0;
+	return files > CHAIN_MAX_FILES ?
+		err_set(err, -EINVAL, "more than %d files deep", CHAIN_MAX_FILES) : 0;
 }
 
 int qcow2_create(int fd, const char *path, const struct image_create *asked, struct err *err)

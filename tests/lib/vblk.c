@@ -18,8 +18,7 @@ u8 vblk_below(u64 offset)
 static void make_files(struct vblk *f)
 {
 	const struct vblk_setup *s = f->setup;
-	struct image_create c = { .format = s->format ? s->format : "raw", .size = s->size,
-				  .cluster = s->cluster };
+	struct image_create c = { .format = f->format, .size = s->size, .cluster = s->cluster };
 	struct err err = { 0 };
 
 	disk_mkdir(f->dir);
@@ -56,8 +55,7 @@ static void make_loops(struct vblk *f)
 static void make_device(struct vblk *f)
 {
 	const struct vblk_setup *s = f->setup;
-	struct blk_options o = { .format = s->format ? s->format : "raw", .direct = s->direct,
-				 .read_only = s->read_only };
+	struct blk_options o = { .format = f->format, .direct = s->direct, .read_only = f->read_only };
 	struct virtio_blk_options vo = s->o;
 	struct err err = { 0 };
 
@@ -80,7 +78,7 @@ static void run_loops(struct vblk *f)
 
 void vblk_new(struct vblk *f, const struct vblk_setup *s)
 {
-	*f = (struct vblk){ .setup = s };
+	*f = (struct vblk){ .setup = s, .format = s->format ? s->format : "raw", .read_only = s->read_only };
 	make_files(f);
 	fake_init(&f->fake, MEM, s->engine);
 	f->d.fake = &f->fake;
@@ -220,6 +218,8 @@ static void turn(struct vblk *f)
 {
 	if (!f->setup->nr_loops)
 		fake_turn(&f->fake);
+	else
+		usleep(20);	/* the threads need the processor */
 	sched_yield();
 }
 

@@ -36,6 +36,8 @@ struct vblk {
 	struct virtio *v;
 	struct device *dev;
 	char dir[DISK_DIR_LEN], path[80];
+	const char *format;		/* of what is at path now */
+	bool read_only;
 	struct io_thread io[VBLK_QUEUES];
 	unsigned nr_queues;
 	struct vblk_slot slot[VBLK_QUEUES][VBLK_SLOTS];
@@ -49,7 +51,7 @@ void vblk_new(struct vblk *, const struct vblk_setup *);
 void vblk_free(struct vblk *);
 /* The driver's beginning, again after a reset; what was in flight is forgotten. */
 void vblk_start(struct vblk *);
-/* The device and its backend are made anew, as by a reboot; the files stay. */
+/* The device and its backend are made anew, by path, format and read_only; the files stay. */
 void vblk_reopen(struct vblk *);
 
 gpa_t vblk_data(unsigned queue, unsigned slot);
