@@ -88,18 +88,18 @@ static void copy_bounced(struct blk_req *r, u64 len)
 	}
 }
 
-/* Blocks that the host does not write alone go through the page cache, which the
- * kernel keeps in step; memory of the guest's that does not fit, by way of ours. */
-static void move_directly(struct blk_req *r, const struct image *i)
+/* Memory of the guest's that does not fit goes by way of ours.  False: parts of blocks,
+ * or no memory. */
+static bool move_directly(struct blk_req *r, const struct image *i)
 {
 	if ((r->io.offset | r->piece) & (i->direct_align - 1))
-		return;
+		return false;
 	if (!memory_is_aligned(r, i->direct_align)) {
 		u64 len = MIN(r->piece, BOUNCE_MAX);
 
 		r->bounce = aligned_alloc(i->direct_align, len);
 		if (!r->bounce)
-			return;
+			return false;
 		uncut_iov(r);
 		cut_iov(r, len);
 		r->own_iov = (struct iovec){ r->bounce, len };
@@ -109,21 +109,49 @@ static void move_directly(struct blk_req *r, const struct image *i)
 			copy_bounced(r, len);
 	}
 	r->io.fd = i->direct_fd;
+	return true;
 }
 
-static void move_data(struct blk_req *r, const struct image *i, u64 at, u64 len)
+/* False: it is image.c's. */
+static bool move_data(struct blk_req *r, const struct image *i, u64 at, u64 len)
 {
 	r->io.op = r->op == BLK_READ ? AIO_READ : AIO_WRITE;
 	r->io.fd = i->fd;
 	r->io.offset = at;
 	cut_iov(r, len);
-	if (i->direct_fd >= 0)
-		move_directly(r, i);
+	if (i->direct_fd < 0 || move_directly(r, i))
+		return true;
+	uncut_iov(r);
+	return false;
 }
 
 /* --- raw ------------------------------------------------------------------------------------ */
 
-static void raw_step(struct blk_req *r)
+/* Writing zeroes that the host cannot, or in a part of a block, is writing data. */
+static bool raw_zero(struct blk_req *r)
+{
+	const struct blk *b = r->blk;
+	const struct image *i = b->image;
+
+	r->io.op = AIO_FALLOCATE;
+	if (i->direct_fd >= 0 && ((r->offset | r->len) & (i->direct_align - 1) ||
+				  (b->no_zero_range && (!r->unmap || b->no_punch_hole))))
+		return false;
+	if (r->unmap && !b->no_punch_hole) {
+		r->io.mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	} else if (!b->no_zero_range) {
+		r->io.mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+	} else {
+		r->io.op = AIO_WRITE;
+		r->own_iov = (struct iovec){ (void *)(uintptr_t)zero_page,
+					     MIN(r->len, sizeof(zero_page)) };
+		r->io.iov = &r->own_iov;
+		r->io.nr_iov = 1;
+	}
+	return true;
+}
+
+static bool raw_step(struct blk_req *r)
 {
 	struct blk *b = r->blk;
 
@@ -133,8 +161,7 @@ static void raw_step(struct blk_req *r)
 	switch (r->op) {
 	case BLK_READ:
 	case BLK_WRITE:
-		move_data(r, b->image, r->offset, r->len);
-		break;
+		return move_data(r, b->image, r->offset, r->len);
 	case BLK_FLUSH:
 		r->io.op = AIO_DATASYNC;
 		break;
@@ -143,20 +170,9 @@ static void raw_step(struct blk_req *r)
 		r->io.mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 		break;
 	case BLK_ZERO:
-		r->io.op = AIO_FALLOCATE;
-		if (r->unmap && !b->no_punch_hole) {
-			r->io.mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-		} else if (!b->no_zero_range) {
-			r->io.mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
-		} else {
-			r->io.op = AIO_WRITE;
-			r->own_iov = (struct iovec){ (void *)(uintptr_t)zero_page,
-						     MIN(r->len, sizeof(zero_page)) };
-			r->io.iov = &r->own_iov;
-			r->io.nr_iov = 1;
-		}
-		break;
+		return raw_zero(r);
 	}
+	return true;
 }
 
 /* --- what needs the tables: by a thread that may wait ------------------------------------- */
@@ -283,6 +299,12 @@ static bool lock_to_look(struct blk *b)
 	return true;
 }
 
+/* Without the lock: who holds it may be waiting for the disk. */
+static void leave_straight(struct blk_req *r)
+{
+	__atomic_sub_fetch(&r->blk->straight[r->generation], 1, __ATOMIC_RELEASE);
+}
+
 static bool straight_step(struct blk_req *r)
 {
 	struct blk *b = r->blk;
@@ -297,17 +319,16 @@ static bool straight_step(struct blk_req *r)
 		__atomic_add_fetch(&b->straight[r->generation], 1, __ATOMIC_RELAXED);
 	}
 	pthread_mutex_unlock(&b->lock);
-	if (found)
-		move_data(r, found, at, len);
-	return found;
+	if (!found || move_data(r, found, at, len))
+		return found;
+	leave_straight(r);
+	return false;
 }
 
 static void next_step(struct blk_req *r)
 {
 	r->io.done = io_done;
-	if (r->blk->raw && !would_be_mistaken(r)) {
-		raw_step(r);
-	} else if (r->blk->raw || !straight_step(r)) {
+	if (r->blk->raw ? would_be_mistaken(r) || !raw_step(r) : !straight_step(r)) {
 		r->io.op = AIO_CALL;
 		r->io.call = slow_step;
 	}
@@ -330,18 +351,14 @@ static bool fall_back(struct blk_req *r, int res)
 
 static void step_over(struct blk_req *r, int res)
 {
-	struct blk *b = r->blk;
-
 	if (r->bounce && r->op == BLK_READ && res > 0)
 		copy_bounced(r, res);
 	free(r->bounce);
 	r->bounce = NULL;
 	if (r->op == BLK_READ || r->op == BLK_WRITE)
 		uncut_iov(r);
-	if (b->raw || r->io.op == AIO_CALL)
-		return;
-	/* Without the lock: who holds it may be waiting for the disk. */
-	__atomic_sub_fetch(&b->straight[r->generation], 1, __ATOMIC_RELEASE);
+	if (!r->blk->raw)
+		leave_straight(r);
 }
 
 static void io_done(struct aio_req *io, int res)

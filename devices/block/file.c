@@ -76,21 +76,6 @@ int file_allocate(int fd, u64 offset, u64 len)
 	return -posix_fallocate(fd, offset, len);
 }
 
-static int write_zeroes(int fd, u64 offset, u64 len)
-{
-	static const u8 zeroes[64 * 1024];
-	int rc = 0;
-
-	while (len && !rc) {
-		u64 k = MIN(len, sizeof(zeroes));
-
-		rc = file_write(fd, offset, zeroes, k);
-		offset += k;
-		len -= k;
-	}
-	return rc;
-}
-
 int file_zero(int fd, u64 offset, u64 len, bool unmap)
 {
 	int mode = FALLOC_FL_KEEP_SIZE | (unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
@@ -101,13 +86,10 @@ int file_zero(int fd, u64 offset, u64 len, bool unmap)
 		return rc;
 	/* Past the end there is nothing that a hole could be made in. */
 	if (end > size && file_truncate(fd, end))
-		return write_zeroes(fd, offset, len);
+		return -EOPNOTSUPP;
 	if (!fallocate(fd, mode, offset, len))
 		return 0;
-	if (errno == EOPNOTSUPP && !unmap &&
-	    !fallocate(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, offset, len))
-		return 0;
-	return errno == EOPNOTSUPP || errno == EINVAL ? write_zeroes(fd, offset, len) : -errno;
+	return errno == EINVAL ? -EOPNOTSUPP : -errno;
 }
 
 bool file_is_data(int fd, u64 offset, u64 end, u64 *until)

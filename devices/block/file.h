@@ -12,7 +12,8 @@ int file_sync(int fd) must_check;			/* data, and what is needed to find it */
 int file_size(int fd, u64 *size) must_check;		/* of a block device too */
 int file_truncate(int fd, u64 size) must_check;
 int file_allocate(int fd, u64 offset, u64 len) must_check;	/* space for certain; grows the file */
-/* From here on the range reads as zeroes.  unmap: its space may be given back. */
+/* From here on the range reads as zeroes.  unmap: its space may be given back.
+ * -EOPNOTSUPP: write them. */
 int file_zero(int fd, u64 offset, u64 len, bool unmap) must_check;
 /* Data (true) or a hole from offset on, and where that ends, at most at end. */
 bool file_is_data(int fd, u64 offset, u64 end, u64 *until);

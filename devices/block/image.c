@@ -120,7 +120,17 @@ static int open_file(struct image *i, const struct image_options *o, struct err 
 	return open_file(i, o, err);
 }
 
-/* The same file once more: by its number, as its name may be another's by now. */
+/* What is copied for direct I/O at a time. */
+#define DIRECT_BUF	(256 * KIB)
+
+/*
+ * The same file once more: by its number, as its name may be another's by now.
+ *
+ * Data is never read or written both ways: where the kernel meets pages of one in
+ * the way of the other it may lose either, and says so by an EIO to the next sync.
+ * Tables, which go through the cache, have clusters of their own; without reading
+ * ahead the cache has no page, however large, that goes beyond them.
+ */
 static int open_direct(struct image *i, struct err *err)
 {
 	struct statx x;
@@ -139,7 +149,9 @@ static int open_direct(struct image *i, struct err *err)
 		i->direct_align = MAX(x.stx_dio_offset_align, x.stx_dio_mem_align);
 	else if (!fstat(i->fd, &st) && S_ISBLK(st.st_mode))
 		ioctl(i->fd, BLKSSZGET, &i->direct_align);
-	return 0;
+	posix_fadvise(i->fd, 0, 0, POSIX_FADV_RANDOM);
+	i->direct_buf = aligned_alloc(MAX(i->direct_align, 4096u), DIRECT_BUF);
+	return i->direct_buf ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
 static const struct image_ops *find_format(const char *name)
@@ -310,9 +322,80 @@ void image_close(struct image *i)
 		free(i->backing_path);
 		free(i->backing_format);
 		free(i->bounce);
+		free(i->direct_buf);
 		free(i);
 		i = below;
 	}
+}
+
+/* --- data ------------------------------------------------------------------------------------ */
+
+/* A block of which only a part is asked for. */
+static int part_of_block(struct image *i, u64 at, u8 *buf, size_t len, bool write)
+{
+	u64 start = ALIGN_DOWN(at, (u64)i->direct_align);
+	u8 *part = i->direct_buf + (at - start);
+	int rc = file_read(i->direct_fd, start, i->direct_buf, i->direct_align);
+
+	if (rc)
+		return rc;
+	if (!write) {
+		memcpy(buf, part, len);
+		return 0;
+	}
+	memcpy(part, buf, len);
+	return file_write(i->direct_fd, start, i->direct_buf, i->direct_align);
+}
+
+static int whole_blocks(struct image *i, u64 at, u8 *buf, size_t len, bool write)
+{
+	bool fits = !((uintptr_t)buf & (i->direct_align - 1));
+	u8 *from = fits ? buf : i->direct_buf;
+	int rc;
+
+	if (!write) {
+		rc = file_read(i->direct_fd, at, from, len);
+		if (!rc && !fits)
+			memcpy(buf, from, len);
+		return rc;
+	}
+	if (!fits)
+		memcpy(from, buf, len);
+	return file_write(i->direct_fd, at, from, len);
+}
+
+/* The file's last bytes, which are no whole block, only the page cache has. */
+static int data_io(struct image *i, u64 at, u8 *buf, size_t len, bool write)
+{
+	u64 end = 0;
+	int rc = i->direct_fd < 0 ? 0 : file_size(i->fd, &end);
+
+	end = ALIGN_DOWN(end, (u64)MAX(i->direct_align, 1u));
+	for (size_t k; len && at < end && !rc; at += k, buf += k, len -= k) {
+		u64 in = at & (i->direct_align - 1);
+
+		k = MIN(MIN(len, end - at), DIRECT_BUF);
+		if (in || k < i->direct_align) {
+			k = MIN(k, i->direct_align - in);
+			rc = part_of_block(i, at, buf, k, write);
+		} else {
+			k = ALIGN_DOWN(k, (size_t)i->direct_align);
+			rc = whole_blocks(i, at, buf, k, write);
+		}
+	}
+	if (rc || !len)
+		return rc;
+	return write ? file_write(i->fd, at, buf, len) : file_read(i->fd, at, buf, len);
+}
+
+static int data_read(struct image *i, u64 at, void *buf, size_t len)
+{
+	return data_io(i, at, buf, len, false);
+}
+
+static int data_write(struct image *i, u64 at, const void *buf, size_t len)
+{
+	return data_io(i, at, (u8 *)(uintptr_t)buf, len, true);
 }
 
 /* --- read ----------------------------------------------------------------------------------- */
@@ -351,7 +434,7 @@ int image_read(struct image *i, u64 offset, void *buf, size_t len)
 		k = MIN(len, e.len);
 		switch (e.kind) {
 		case EXTENT_DATA:
-			rc = file_read(i->fd, e.file_offset, to, k);
+			rc = data_read(i, e.file_offset, to, k);
 			break;
 		case EXTENT_ZERO:
 			memset(to, 0, k);
@@ -392,13 +475,13 @@ static int write_part(struct image *i, const struct extent *old, u64 offset, con
 		return rc;
 	at.start = start;
 	if (e.fresh && is_void(i, &at)) {
-		rc = file_write(i->fd, e.file_offset + (offset - start), buf, len);
+		rc = data_write(i, e.file_offset + (offset - start), buf, len);
 	} else {
 		rc = image_read(i, start, i->bounce, valid);
 		memset(i->bounce + valid, 0, i->cluster - valid);
 		memcpy(i->bounce + (offset - start), buf, len);
 		if (!rc)
-			rc = file_write(i->fd, e.file_offset, i->bounce, i->cluster);
+			rc = data_write(i, e.file_offset, i->bounce, i->cluster);
 	}
 	if (!rc)
 		rc = i->ops->publish(i, &e);
@@ -414,7 +497,7 @@ static int write_clusters(struct image *i, u64 offset, const u8 *buf, size_t len
 
 	if (rc)
 		return rc;
-	rc = file_write(i->fd, e.file_offset, buf, e.len);
+	rc = data_write(i, e.file_offset, buf, e.len);
 	if (!rc)
 		rc = i->ops->publish(i, &e);
 	if (rc)
@@ -437,7 +520,7 @@ int image_write(struct image *i, u64 offset, const void *buf, size_t len)
 			return rc;
 		k = MIN(len, e.len);
 		if (e.kind == EXTENT_DATA && e.writable) {
-			rc = file_write(i->fd, e.file_offset, from, k);
+			rc = data_write(i, e.file_offset, from, k);
 		} else if (!in && k >= i->cluster) {
 			rc = write_clusters(i, offset, from, ALIGN_DOWN(k, (size_t)i->cluster), &k);
 		} else {
@@ -516,8 +599,10 @@ int image_zero(struct image *i, u64 offset, u64 len, bool unmap)
 	struct cut c = cut_clusters(i, offset, len);
 	int rc;
 
-	if (!i->ops->zero)
-		return file_zero(i->fd, offset, len, unmap);
+	if (!i->ops->zero) {
+		rc = file_zero(i->fd, offset, len, unmap);
+		return rc == -EOPNOTSUPP ? write_zeroes(i, offset, len) : rc;
+	}
 	rc = write_zeroes(i, offset, c.head);
 	if (!rc && c.whole) {
 		rc = i->ops->zero(i, offset + c.head, c.whole, unmap);

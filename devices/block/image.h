@@ -67,8 +67,9 @@ enum { CHAIN_MAX_FILES = 200 };
 struct image {
 	const struct image_ops *ops;
 	int fd;
-	int direct_fd;			/* the same past the page cache; -1: not asked for */
+	int direct_fd;			/* for data, past the page cache; -1: not asked for */
 	u32 direct_align;		/* of offset, length and memory, a power of two */
+	u8 *direct_buf;			/* of image.c's, so aligned */
 	bool read_only;
 	bool guessed;			/* its format, as the user named none */
 	char *path;

@@ -1,6 +1,9 @@
 /* disk.c: see disk.h. */
 #include "tests/lib/disk.h"
+#include <fcntl.h>
 #include <ftw.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 #include "devices/block/blk.h"
 #include "tests/lib/test.h"
 
@@ -350,6 +353,40 @@ void disk_mkdir(char dir[DISK_DIR_LEN])
 	snprintf(dir, DISK_DIR_LEN, "%s/vmm-disk-XXXXXX",
 		 at ? at : access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
 	assert_non_null(mkdtemp(dir));
+}
+
+static bool is_direct(const char *dir)
+{
+	char path[DISK_DIR_LEN + 16];
+	struct statfs fs;
+	int fd;
+
+	/* In memory there is nothing but the cache, whatever it says. */
+	if (statfs(dir, &fs) || fs.f_type == TMPFS_MAGIC)
+		return false;
+	snprintf(path, sizeof(path), "%s/direct", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600);
+	unlink(path);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+bool disk_mkdir_direct(char dir[DISK_DIR_LEN])
+{
+	const char *const at[] = { getenv("DIRECT_DIR"), "/var/tmp", "/tmp", "." };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(at); i++) {
+		if (!at[i])
+			continue;
+		snprintf(dir, DISK_DIR_LEN, "%s/vmm-disk-XXXXXX", at[i]);
+		if (!mkdtemp(dir))
+			continue;
+		if (is_direct(dir))
+			return true;
+		rmdir(dir);
+	}
+	return false;
 }
 
 void disk_new(struct disk *d, const struct disk_shape *shape, u64 seed)

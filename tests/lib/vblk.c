@@ -6,6 +6,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <sched.h>
+#include "devices/block/blk_own.h"
 #include "tests/lib/test.h"
 
 enum { MEM = 64 * MIB, HEADERS = 0x200000, DATA = 0x400000, PER_SLOT = 3, RING = 64 };
@@ -21,7 +22,10 @@ static void make_files(struct vblk *f)
 	struct image_create c = { .format = f->format, .size = s->size, .cluster = s->cluster };
 	struct err err = { 0 };
 
-	disk_mkdir(f->dir);
+	if (!s->direct)
+		disk_mkdir(f->dir);
+	else if (!disk_mkdir_direct(f->dir))
+		skip();
 	snprintf(f->path, sizeof(f->path), "%s/disk", f->dir);
 	if (s->below) {
 		char path[80];
@@ -66,6 +70,8 @@ static void make_device(struct vblk *f)
 	vo.nr_io = s->nr_loops;
 	if (blk_open(&f->blk, f->path, &o, &err))
 		fail_msg("%s", err.msg);
+	for (struct image *i = f->blk->image; i && s->direct_align; i = i->backing)
+		i->direct_align = s->direct_align;
 	assert_int_equal(virtio_blk_new(&f->fake.p, "disk0", f->blk, &vo, &f->v, &err), 0);
 	assert_int_equal(virtio_mmio_new(f->v, DRIVER_BASE, DRIVER_GSI, &f->dev, &err), 0);
 }

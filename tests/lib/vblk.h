@@ -14,7 +14,9 @@ struct vblk_setup {
 	const char *format;		/* NULL: raw */
 	u32 cluster;			/* of qcow2 */
 	bool below;			/* qcow2 over a raw file with data */
-	bool read_only, direct;
+	bool read_only;
+	bool direct;			/* in a directory where that can be: see vblk_new */
+	u32 direct_align;		/* as on a host with blocks of that size; 0: this one's */
 	u64 size;
 	unsigned nr_loops;		/* threads; 0: the test turns the fake's own */
 	u64 features;			/* that the driver takes, of those offered */
@@ -47,6 +49,7 @@ struct vblk {
 
 /* The disk below, byte by byte; the disk itself is empty. */
 u8   vblk_below(u64 offset);
+/* It skips the test where the setup wants what this host has not. */
 void vblk_new(struct vblk *, const struct vblk_setup *);
 void vblk_free(struct vblk *);
 /* The driver's beginning, again after a reset; what was in flight is forgotten. */

@@ -1,9 +1,11 @@
 /* blk_test.c: a disk's requests, many in flight, by both engines, over raw and qcow2 chains, against a plain array. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "devices/block/blk.h"
-#include "devices/block/image.h"
+#include "devices/block/blk_own.h"
+#include "tests/lib/disk.h"
+#include "tests/lib/recorder.h"
 #include "tests/lib/test.h"
 
 enum {
@@ -23,7 +25,7 @@ struct request {
 };
 
 struct fixture {
-	char dir[32], path[64];
+	char dir[DISK_DIR_LEN], path[80];
 	struct loop *loop;
 	struct aio *aio;
 	struct blk *blk;
@@ -32,9 +34,9 @@ struct fixture {
 	u64 seed;
 };
 
-struct shape { enum aio_engine engine; const char *format; u32 cluster; bool below; };
+struct shape { enum aio_engine engine; const char *format; u32 cluster; bool below; u32 direct; };
 
-static u64 draw(struct fixture *f, u64 n)
+static u64 draw_below(struct fixture *f, u64 n)
 {
 	f->seed ^= f->seed << 13;
 	f->seed ^= f->seed >> 7;
@@ -47,7 +49,7 @@ static void make_images(struct fixture *f, const struct shape *s)
 	struct image_create base = { .format = "raw", .size = DISK };
 	struct image_create top = { .format = s->format, .size = DISK, .cluster = s->cluster,
 				    .backing = s->below ? "base" : NULL, .backing_format = s->below ? "raw" : NULL };
-	char path[64];
+	char path[80];
 	struct err err;
 
 	if (s->below) {
@@ -65,22 +67,36 @@ static void make_images(struct fixture *f, const struct shape *s)
 	assert_int_equal(image_create(f->path, &top, &err), 0);
 }
 
+/* Of any block size, as there are hosts of any. */
+static void open_disk(struct fixture *f, const struct blk_options *o, u32 align)
+{
+	struct err err;
+
+	if (blk_open(&f->blk, f->path, o, &err))
+		fail_msg("%s", err.msg);
+	for (struct image *i = f->blk->image; i && align; i = i->backing)
+		i->direct_align = align;
+}
+
 static int setup(void **state)
 {
 	const struct shape *s = *state;
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct blk_options o = { .format = s->format };
+	struct blk_options o = { .format = s->format, .direct = s->direct };
 	struct err err;
 
-	*f = (struct fixture){ .dir = "/tmp/vmm-blk-XXXXXX", .seed = 88172645463325252ULL };
-	assert_non_null(mkdtemp(f->dir));
+	*f = (struct fixture){ .seed = 88172645463325252ULL };
+	if (!s->direct)
+		disk_mkdir(f->dir);
+	else if (!disk_mkdir_direct(f->dir))
+		skip();
 	snprintf(f->path, sizeof(f->path), "%s/top", f->dir);
 	f->model = calloc(1, DISK);
 	make_images(f, s);
 	assert_int_equal(loop_new(&f->loop, &err), 0);
 	if (aio_new(&f->aio, f->loop, s->engine, &err))
 		f->aio = NULL;		/* this host refuses io_uring */
-	assert_int_equal(blk_open(&f->blk, f->path, &o, &err), 0);
+	open_disk(f, &o, s->direct);
 	for (int i = 0; i < IN_FLIGHT; i++)
 		f->r[i].buf = malloc(SLOT);
 	*state = f;
@@ -90,7 +106,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
-	char path[64];
+	char path[80];
 
 	blk_close(f->blk);
 	aio_free(f->aio);
@@ -121,7 +137,7 @@ static void cut(struct fixture *f, struct request *r)
 	int n = 0;
 
 	for (; left && n < PIECES - 1; n++) {
-		u64 k = 1 + draw(f, left);
+		u64 k = 1 + draw_below(f, left);
 
 		r->iov[n] = (struct iovec){ r->buf + (r->len - left), k };
 		left -= k;
@@ -136,18 +152,18 @@ static void begin(struct fixture *f, struct request *r, unsigned slot, unsigned 
 {
 	static const enum blk_op ops[] = { BLK_READ, BLK_READ, BLK_WRITE, BLK_WRITE, BLK_WRITE, BLK_ZERO,
 					   BLK_DISCARD, BLK_FLUSH };
-	enum blk_op op = ops[draw(f, ARRAY_SIZE(ops))];
-	u64 in = draw(f, SLOT / 512) * 512;
+	enum blk_op op = ops[draw_below(f, ARRAY_SIZE(ops))];
+	u64 in = draw_below(f, SLOT / 512) * 512;
 
 	r->offset = (u64)slot * SLOT + in;
-	r->len = 512 + draw(f, (SLOT - in) / 512) * 512;
+	r->len = 512 + draw_below(f, (SLOT - in) / 512) * 512;
 	r->blk = (struct blk_req){ .op = op, .offset = r->offset, .len = r->len, .done = done,
-				   .unmap = draw(f, 2) };
+				   .unmap = draw_below(f, 2) };
 	cut(f, r);
 	r->res = 1;
 	r->left = left;
 	for (u64 i = 0; i < r->len && op == BLK_WRITE; i++)
-		r->buf[i] = draw(f, 256);
+		r->buf[i] = draw_below(f, 256);
 	++*left;
 	assert_int_equal(blk_submit(f->blk, f->aio, &r->blk), 0);
 	assert_int_equal(r->res, 1);	/* never done in there */
@@ -221,7 +237,7 @@ static void test_many(void **state)
 	if (!f->aio)
 		skip();
 	for (int round = 0; round < ROUNDS; round++) {
-		unsigned first = draw(f, SLOTS);
+		unsigned first = draw_below(f, SLOTS);
 
 		for (int n = 0; n < IN_FLIGHT; n++)
 			begin(f, &f->r[n], (first + n) % SLOTS, &left);
@@ -269,6 +285,130 @@ static void test_disguise(void **state)
 	}
 }
 
+/* --- past the page cache --------------------------------------------------------------- */
+
+static void move(struct fixture *f, enum blk_op op, u64 offset, u8 *buf, u64 len)
+{
+	struct request *r = &f->r[0];
+	unsigned left = 1;
+
+	r->iov[0] = (struct iovec){ buf, len };
+	r->blk = (struct blk_req){ .op = op, .offset = offset, .len = len, .iov = r->iov, .nr_iov = 1,
+				   .done = done };
+	r->left = &left;
+	assert_int_equal(blk_submit(f->blk, f->aio, &r->blk), 0);
+	aio_drain(f->aio, &left);
+	assert_int_equal(r->res, 0);
+}
+
+static u64 moved_directly(struct fixture *f, enum blk_op op, u64 offset, u8 *buf, u64 len)
+{
+	u64 before = recorder_direct();
+
+	move(f, op, offset, buf, len);
+	return recorder_direct() - before;
+}
+
+/* Every alignment of offset, length and memory, up to the end of a file of odd length. */
+static void test_direct(void **state)
+{
+	static const u64 offsets[] = { 0, 512, 3584, 4096, 8192 + 1024, MIB - 512, MIB, MIB + 512 };
+	static const u64 lens[] = { 512, 1024, 4096, 4608, 8192, 300 * KIB };
+	static const unsigned mems[] = { 0, 1, 3, 512, 4095 };
+	enum { SIZE = 1 << 20, TAIL = 1536 + 100 };
+	struct fixture *f = *state;
+	struct blk_options o = { .format = "raw", .direct = true };
+	u8 *buf = aligned_alloc(4096, SIZE), *disk = malloc(SIZE + TAIL);
+	struct stat st;
+	int fd;
+
+	for (u32 align = 512; align <= 4096; align *= 8) {
+		blk_close(f->blk);
+		assert_int_equal(truncate(f->path, 0), 0);
+		for (u64 i = 0; i < SIZE + TAIL; i++)
+			disk[i] = i * 5 + i / 512;
+		fd = open(f->path, O_RDWR);
+		assert_int_equal(write(fd, disk, SIZE + TAIL), SIZE + TAIL);
+		o.read_only = false;
+		open_disk(f, &o, align);
+		assert_int_equal(blk_info(f->blk).size, SIZE + 1536);
+		for (unsigned a = 0; a < ARRAY_SIZE(offsets); a++)
+			for (unsigned b = 0; b < ARRAY_SIZE(lens); b++)
+				for (unsigned c = 0; c < ARRAY_SIZE(mems); c++) {
+					u64 len = MIN(lens[b], SIZE + 1536 - offsets[a]);
+					u8 *at = buf + mems[c];
+					bool whole = !((offsets[a] | len) & (align - 1));
+
+					memset(at, 0, len);
+					/* All of it, or (a part of a block, or the file's last) none. */
+					assert_int_equal(!!moved_directly(f, BLK_READ, offsets[a], at, len), whole);
+					assert_memory_equal(at, disk + offsets[a], len);
+					for (u64 i = 0; i < len; i++)
+						disk[offsets[a] + i] = at[i] = draw_below(f, 256);
+					assert_int_equal(!!moved_directly(f, BLK_WRITE, offsets[a], at, len), whole);
+				}
+		/* By the page cache, too; the file has kept its length and its odd end. */
+		assert_int_equal(fstat(fd, &st), 0);
+		assert_int_equal(st.st_size, SIZE + TAIL);
+		assert_int_equal(pread(fd, buf, SIZE, 0), SIZE);
+		assert_memory_equal(buf, disk, SIZE);
+		assert_int_equal(pread(fd, buf, TAIL, SIZE), TAIL);
+		assert_memory_equal(buf, disk + SIZE, TAIL);
+		close(fd);
+		/* A reader sees the odd end as well. */
+		blk_close(f->blk);
+		o.read_only = true;
+		open_disk(f, &o, align);
+		assert_int_equal(blk_info(f->blk).size, SIZE + 2048);
+		move(f, BLK_READ, SIZE, buf, 2048);
+		assert_memory_equal(buf, disk + SIZE, TAIL);
+		for (unsigned i = TAIL; i < 2048; i++)
+			assert_int_equal(buf[i], 0);
+	}
+	free(buf);
+	free(disk);
+}
+
+/* Neither a new cluster, nor what is copied to it, leaves data in the page cache. */
+static void test_direct_chain(void **state)
+{
+	struct fixture *f = *state;
+	u8 *buf = aligned_alloc(4096, MIB);
+
+	for (u64 at = 0; at < MIB; at += 512)
+		memset(buf + at, at / 512 + 1, 512);
+	assert_true(moved_directly(f, BLK_READ, 0, buf + MIB / 2, MIB / 2));
+	assert_memory_equal(buf + MIB / 2, f->model, MIB / 2);
+	move(f, BLK_WRITE, 512 * 3, buf, 512);
+	memcpy(f->model + 512 * 3, buf, 512);
+	move(f, BLK_WRITE, 128 * KIB, buf, 64 * KIB);
+	memcpy(f->model + 128 * KIB, buf, 64 * KIB);
+	move(f, BLK_WRITE, 300 * KIB + 512, buf, 100 * KIB);
+	memcpy(f->model + 300 * KIB + 512, buf, 100 * KIB);
+	for (int n = 0; n < 2; n++) {
+		move(f, BLK_READ, 0, buf, MIB);
+		assert_memory_equal(buf, f->model, MIB);
+		assert_true(moved_directly(f, BLK_READ, 128 * KIB, buf, 64 * KIB));
+		assert_memory_equal(buf, f->model + 128 * KIB, 64 * KIB);
+	}
+	free(buf);
+}
+
+/* In memory: no direct I/O, or (later kernels) as if it had some, by the page. */
+static void test_direct_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct blk_options o = { .direct = true };
+	struct blk *b;
+	struct err err;
+
+	blk_close(f->blk);
+	f->blk = NULL;
+	assert_int_equal(blk_open(&b, f->path, &o, &err), -EINVAL);
+	assert_says(err.msg, f->path);
+	assert_says(err.msg, "direct=on: its ");
+}
+
 static void test_range(void **state)
 {
 	struct fixture *f = *state;
@@ -284,12 +424,14 @@ static void test_range(void **state)
 int main(void)
 {
 	static struct shape shapes[] = {
-		{ AIO_THREADS, "raw", 0, false }, { AIO_URING, "raw", 0, false },
-		{ AIO_THREADS, "qcow2", 65536, false }, { AIO_URING, "qcow2", 65536, true },
-		{ AIO_THREADS, "qcow2", 4096, true }, { AIO_URING, "qcow2", 4096, false },
-		{ AIO_THREADS, "qcow2", 512, true }, { AIO_URING, "qcow2", 2 << 20, true },
+		{ AIO_THREADS, "raw", 0, false, 0 }, { AIO_URING, "raw", 0, false, 0 },
+		{ AIO_THREADS, "qcow2", 65536, false, 0 }, { AIO_URING, "qcow2", 65536, true, 0 },
+		{ AIO_THREADS, "qcow2", 4096, true, 0 }, { AIO_URING, "qcow2", 4096, false, 0 },
+		{ AIO_THREADS, "qcow2", 512, true, 0 }, { AIO_URING, "qcow2", 2 << 20, true, 0 },
+		{ AIO_THREADS, "raw", 0, false, 512 }, { AIO_URING, "raw", 0, false, 4096 },
+		{ AIO_THREADS, "qcow2", 65536, true, 4096 }, { AIO_URING, "qcow2", 4096, true, 512 },
 	};
-	struct CMUnitTest tests[2 * ARRAY_SIZE(shapes) + 1];
+	struct CMUnitTest tests[2 * ARRAY_SIZE(shapes) + 4];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(shapes); i++) {
 		tests[2 * i] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(test_many,
@@ -299,5 +441,11 @@ int main(void)
 	}
 	tests[2 * ARRAY_SIZE(shapes)] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
 		test_disguise, setup, teardown, &shapes[0]);
+	tests[2 * ARRAY_SIZE(shapes) + 1] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
+		test_direct, setup, teardown, &shapes[8]);
+	tests[2 * ARRAY_SIZE(shapes) + 2] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
+		test_direct_chain, setup, teardown, &shapes[10]);
+	tests[2 * ARRAY_SIZE(shapes) + 3] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
+		test_direct_refused, setup, teardown, &shapes[6]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,6 +25,15 @@ static struct vblk_setup shapes[] = {
 	{ .engine = AIO_AUTO, .format = "qcow2", .cluster = 512, .nr_loops = 2, .o.nr_queues = 2 },
 	{ .engine = AIO_THREADS, .format = "qcow2", .cluster = 2 * MIB, .below = true, .nr_loops = 4,
 	  .o.nr_queues = 4 },
+	{ .engine = AIO_AUTO, .nr_loops = 4, .o.nr_queues = 4, .direct = true },
+	{ .engine = AIO_THREADS, .nr_loops = 2, .o.nr_queues = 4, .direct = true },
+	{ .engine = AIO_AUTO, .format = "qcow2", .cluster = 65536, .below = true, .nr_loops = 4,
+	  .o.nr_queues = 4, .direct = true },
+	{ .engine = AIO_THREADS, .format = "qcow2", .cluster = 16384, .nr_loops = 2, .o.nr_queues = 4,
+	  .direct = true },
+	{ .engine = AIO_AUTO, .nr_loops = 4, .o.nr_queues = 4, .direct = true, .direct_align = 4096 },
+	{ .engine = AIO_AUTO, .format = "qcow2", .cluster = 16384, .below = true, .nr_loops = 4,
+	  .o.nr_queues = 4, .direct = true, .direct_align = 4096 },
 };
 
 static struct traffic traffic;
@@ -33,8 +42,10 @@ static u64 seed, requests;
 
 static int setup(void **state)
 {
-	/* No multiple of any cluster, so that neighbours meet in clusters. */
-	traffic_new(&traffic, *state, 81 * 1024, seed);
+	const struct vblk_setup *s = *state;
+
+	/* No multiple of any cluster, or page, so that neighbours meet in those. */
+	traffic_new(&traffic, *state, s->direct ? 1536 : 40 * 1024 + 512, seed);
 	return 0;
 }
 
@@ -128,8 +139,7 @@ static void test_traffic(void **state)
 	device_quiesce(vblk->dev);
 	blk_close(vblk->blk);
 	vblk->blk = NULL;
-	traffic_compare_file(&traffic, vblk->path, vblk->setup->format ? vblk->setup->format : "raw", NULL,
-			     true);
+	traffic_compare_file(&traffic, vblk->path, vblk->format, NULL, true);
 }
 
 /* New clusters are one request's at a time. */
@@ -173,9 +183,11 @@ static void test_quiesce_waits(void **state)
 	assert_int_equal(vblk_reap(vblk), 0);
 	recorder_hold(0);
 	pthread_join(thread, NULL);
-	assert_int_equal(vblk_reap(vblk), vblk->nr_queues);
+	/* Those that were taken are answered, at least the one that was held. */
+	assert_true(vblk_reap(vblk));
 	nothing_moves();
 	device_resume(vblk->dev);
+	vblk_wait(vblk);
 	assert_int_equal(vblk_do(vblk, IN, 0, 512), OK);
 }
 
@@ -260,9 +272,13 @@ int main(void)
 			/* What io_uring does is not the recorder's to hold. */
 			if (kinds[k].threads && shapes[i].engine != AIO_THREADS)
 				continue;
-			snprintf(name[nr], sizeof(name[nr]), "%s: %s, %u, %u queues on %u", kinds[k].name,
+			/* A small disk, for neighbours to meet often. */
+			if (shapes[i].direct && k)
+				continue;
+			snprintf(name[nr], sizeof(name[nr]), "%s: %s, %u, %u queues on %u%s", kinds[k].name,
 				 shapes[i].format ? shapes[i].format : "raw", shapes[i].cluster,
-				 shapes[i].o.nr_queues, shapes[i].nr_loops);
+				 shapes[i].o.nr_queues, shapes[i].nr_loops,
+				 shapes[i].direct ? ", direct" : "");
 			test[nr] = (struct CMUnitTest){ name[nr], kinds[k].fn, setup, teardown, &shapes[i] };
 			nr++;
 		}
