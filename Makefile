@@ -77,6 +77,12 @@ $(BUILD)/image-io: $(BUILD)/san/tests/block/io.o \
 
 .PRECIOUS: $(BUILD)/san/%.o
 
+# What make bench-disk has of ours, without a guest and in one.
+$(BUILD)/bench/block: $(BUILD)/obj/tests/bench/block.o $(filter $(addprefix $(BUILD)/obj/,devices/block/% vmm/core/%),$(OBJ))
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) -pie -o $@ $^ $(LIBS)
+
 # --- fuzzing: an hour each by make fuzz, four minutes in all in make check ----------------------
 # One archive, of which a target takes what it uses: it may stand in for a module by having
 # that one's functions itself.

@@ -1,6 +1,7 @@
 # rules.mk: payloads: code that runs inside a VM. Included by the top Makefile, which sets BUILD.
 #
 #   $(BUILD)/guest/<name>.elf   for each guest/tests/<name>.{c,asm}
+#   $(BUILD)/guest/bench/<name>.elf   for each guest/bench/<name>.c
 #   $(BUILD)/guest/speed.bin    flat; vmm check embeds it
 #   guest-payloads              all of them
 
@@ -18,6 +19,7 @@ GUEST_LDFLAGS := -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstac
 
 GUEST_LIB := $(patsubst guest/%,$(BUILD)/guest/%.o,$(wildcard guest/lib/*.c guest/lib/*.asm))
 GUEST_TESTS_C := $(patsubst guest/tests/%.c,$(BUILD)/guest/%.elf,$(wildcard guest/tests/*.c))
+GUEST_BENCH := $(patsubst guest/%.c,$(BUILD)/guest/%.elf,$(wildcard guest/bench/*.c))
 GUEST_TESTS_ASM := $(patsubst guest/tests/%.asm,$(BUILD)/guest/%.elf,$(wildcard guest/tests/*.asm))
 
 .PHONY: guest-payloads
@@ -44,6 +46,10 @@ $(GUEST_TESTS_C): $(BUILD)/guest/%.elf: $(BUILD)/guest/tests/%.c.o $(BUILD)/gues
 	$(call say,GUEST)
 	$(Q)$(GUEST_CC) $(GUEST_LDFLAGS) -u pvh_entry -o $@ $< $(BUILD)/guest/lib.a
 
+$(GUEST_BENCH): $(BUILD)/guest/%.elf: $(BUILD)/guest/%.c.o $(BUILD)/guest/lib.a guest/link.ld
+	$(call say,GUEST)
+	$(Q)$(GUEST_CC) $(GUEST_LDFLAGS) -u pvh_entry -o $@ $< $(BUILD)/guest/lib.a
+
 $(GUEST_TESTS_ASM): $(BUILD)/guest/%.elf: $(BUILD)/guest/tests/%.asm.o guest/link.ld
 	$(call say,GUEST)
 	$(Q)$(GUEST_CC) $(GUEST_LDFLAGS) -o $@ $<
@@ -53,4 +59,4 @@ $(BUILD)/guest/speed.bin: guest/speed.asm guest/abi.inc
 	$(call say,GUEST)
 	$(Q)$(NASM) -f bin -I ./ -o $@ $<
 
--include $(GUEST_LIB:.o=.d) $(wildcard $(BUILD)/guest/tests/*.d)
+-include $(GUEST_LIB:.o=.d) $(wildcard $(BUILD)/guest/tests/*.d $(BUILD)/guest/bench/*.d)

@@ -79,8 +79,9 @@ bool virtio_queue_is_enabled(struct virtio *, u16 queue);
 void virtio_notify(struct virtio *, u16 queue);
 /* MMIO only: the driver stops using a queue; PCI can do that by a reset alone. */
 void virtio_mmio_queue_disable(struct virtio *, u16 queue);
-/* PCI only: the MSI-X entry of a queue. */
+/* PCI only: the MSI-X entry of a queue, and where its number is written to notify. */
 u16 virtio_queue_entry(struct virtio *, u16 queue);
+u64 virtio_pci_bell(struct virtio *, u16 queue);
 
 u8 virtio_isr(struct virtio *);				/* reading clears it, by either transport */
 u8 virtio_generation(struct virtio *);

@@ -148,13 +148,15 @@ bool virtio_pci_queue_is_enabled(struct virtio *v, u16 queue)
 	return mmio_read16(v->common + QUEUE_ENABLE) == 1;
 }
 
+u64 virtio_pci_bell(struct virtio *v, u16 queue)
+{
+	select(v, queue);
+	return v->notify + (u64)mmio_read16(v->common + QUEUE_NOTIFY_OFF) * v->notify_multiplier;
+}
+
 void virtio_pci_notify(struct virtio *v, u16 queue)
 {
-	u16 off;
-
-	select(v, queue);
-	off = mmio_read16(v->common + QUEUE_NOTIFY_OFF);
-	mmio_write16(v->notify + (u64)off * v->notify_multiplier, queue);
+	mmio_write16(virtio_pci_bell(v, queue), queue);
 }
 
 u8 virtio_pci_generation(struct virtio *v)
