@@ -1,10 +1,12 @@
 /* ctl.c: 'vmm ctl', 'ps', 'stop', 'pause', 'resume': what to do with VMs that run. */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include "vmm/client.h"
 #include "vmm/commands.h"
@@ -196,27 +198,43 @@ int command_resume(int argc, char **argv)
 	return status ? MAX(status, 0) : request(r.socket, "POST", "/vmm/v1/vm/resume", NULL);
 }
 
+/* Until its process is gone, and so its locks and all it had open.  Where the kernel has
+ * no such descriptors (before 5.3): until it has given its name back. */
+static void wait_for_end(const struct registered *r, int process)
+{
+	struct pollfd p = { .fd = process, .events = POLLIN };
+	char pid[PATH_MAX], *end;
+
+	while (process >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
+		continue;
+	snprintf(pid, sizeof(pid), "%s", r->socket);
+	end = strrchr(pid, '/');
+	if (process < 0 && end && (size_t)(end - pid) + sizeof("/pid") <= sizeof(pid)) {
+		strcpy(end, "/pid");
+		pidfile_wait(pid);
+	}
+}
+
 /* SIGTERM is the power button, pressed until the guest listens or 30 s are over. */
 int command_stop(int argc, char **argv)
 {
 	struct registered r;
-	char pid[PATH_MAX], *end;
 	bool force = false;
+	int process;
 	int status = one_name("stop", argc, argv, "switch the VM off, and wait until it is; without "
 			      "--force\nby its power button, for 30 s", &force, &r);
 
 	if (status)
 		return MAX(status, 0);
+	process = syscall(SYS_pidfd_open, r.pid, 0);
 	if (force)
 		status = request(r.socket, "POST", "/vmm/v1/vm/stop", NULL);
 	else if (kill(r.pid, SIGTERM) && errno != ESRCH)
 		status = misused("stop", "process %d: %s", (int)r.pid, strerror(errno));
-	snprintf(pid, sizeof(pid), "%s", r.socket);
-	end = strrchr(pid, '/');
-	if (!status && end && (size_t)(end - pid) + sizeof("/pid") <= sizeof(pid)) {
-		strcpy(end, "/pid");
-		pidfile_wait(pid);
-	}
+	if (!status)
+		wait_for_end(&r, process);
+	if (process >= 0)
+		close(process);
 	return status;
 }
 
