@@ -4,7 +4,7 @@
 case_boot_shell()
 {
 	vm_start "${boot[@]}" --cmdline 'console=ttyS0 quiet'
-	vm_expect 60 'no root=: a shell'
+	vm_expect 100 'no root=: a shell'
 	vm_send "uname -sr; echo \$((6 * 7)) of \$(nproc)"
 	vm_expect 20 '^Linux 6\.1\.'
 	vm_expect 20 '^42 of 1$'
@@ -66,7 +66,7 @@ case_mem_64M()
 	if ((need <= 64 << 20)); then
 		memory 64M 30000 65536
 	else
-		vm 60 2 --kernel "$K61C/vmlinuz" --initrd "$K61C/initrd" --mem 64M
+		vm 100 2 --kernel "$K61C/vmlinuz" --initrd "$K61C/initrd" --mem 64M
 		err_says 'kernel.*--mem'
 		(($(wc -l <"$T/err") == 1)) || fail "more than a line"
 	fi
@@ -81,7 +81,7 @@ case_mem_5G()
 case_mmio()
 {
 	random "$T/disk" 1M
-	vm 60 0 "${boot[@]}" --transport mmio --disk "$T/disk" \
+	vm 100 0 "${boot[@]}" --transport mmio --disk "$T/disk" \
 		--append "$(run 'ls -d /sys/bus/pci/devices/*; readlink -f /sys/block/vda; md5sum /dev/vda')"
 	says 'LNRO0005'
 	says "^$(md5sum <"$T/disk" | cut -d ' ' -f 1) "

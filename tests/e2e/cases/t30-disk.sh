@@ -35,7 +35,7 @@ case_discard()
 	cp "$T/a" "$T/expect"
 	dd if=/dev/zero of="$T/expect" bs=1M seek=4 count=8 conv=notrunc status=none
 	before=$(stat -c %b "$T/a")
-	vm 60 0 "${boot[@]}" --disk "$T/a" --append "$(run 'blkdiscard -o 4194304 -l 8388608 /dev/vda && echo done; sync')"
+	vm 100 0 "${boot[@]}" --disk "$T/a" --append "$(run 'blkdiscard -o 4194304 -l 8388608 /dev/vda && echo done; sync')"
 	says '^done$'
 	after=$(stat -c %b "$T/a")
 	((before - after >= 16000)) || fail "$before blocks before, $after after: not freed"
@@ -99,9 +99,9 @@ ext4_root() # FORMAT
 	mke2fs -q -F -t ext4 -d "$root" "$T/raw" 64M
 	image "$1"
 	vm_start "${boot[@]}" --cpus 2 --disk "$T/disk"
-	vm_expect 60 '^init: boot 1 on /dev/vda ext4'
-	vm_expect 60 '^init: boot 2 on /dev/vda ext4'
-	vm_end 60 0
+	vm_expect 100 '^init: boot 1 on /dev/vda ext4'
+	vm_expect 100 '^init: boot 2 on /dev/vda ext4'
+	vm_end 100 0
 	says '^init: data is as written$'
 	says '^init: files 200$'
 	unwrap "$1" "$T/disk"
@@ -127,12 +127,12 @@ sigkill() # FORMAT
 		mkdir -p /mnt; mount -t ext4 /dev/vda /mnt
 		i=0
 		while :; do i=$((i + 1)); seq $i $((i + 999)) | dd of=/mnt/f$i conv=fsync 2>/dev/null && echo synced $i; done')"
-	vm_expect 60 '^synced 25$'
+	vm_expect 100 '^synced 25$'
 	kill -KILL "$vm_pid"
 	vm_end 10 137
 	last=$(sed -n 's/^synced \([0-9]*\)$/\1/p' "$T/out" | tail -n 1)
 	cp "$T/disk" "$T/killed"
-	vm 60 0 "${boot[@]}" --disk "$T/disk" --append "$(run 'mkdir -p /mnt; mount -t ext4 /dev/vda /mnt && echo mounted; ls /mnt | wc -l; umount /mnt; sync')"
+	vm 100 0 "${boot[@]}" --disk "$T/disk" --append "$(run 'mkdir -p /mnt; mount -t ext4 /dev/vda /mnt && echo mounted; ls /mnt | wc -l; umount /mnt; sync')"
 	says '^mounted$'
 	unwrap "$1" "$T/disk"
 	unwrap "$1" "$T/killed"

@@ -16,7 +16,7 @@ network() # TAP [ARG...]
 		ls -l /tmp/f
 		nc 10.9.0.1 5002 </tmp/f
 		echo sum $(md5sum </tmp/f)')"
-	vm_expect 60 '^up$'
+	vm_expect 100 '^up$'
 	ip addr replace 10.9.0.1/24 dev "$dev"
 	ip link set "$dev" up
 	ping -c 3 -W 5 -q 10.9.0.2 | grep ' 0% packet loss' || fail 'ping from the host'

@@ -86,7 +86,7 @@ case_net_user()
 	vm_expect 100 '^serving'
 	published_answers
 	vm_send go
-	vm_end 30 0
+	vm_end 100 0
 	says '^lease 10.0.2.15 10.0.2.2 10.0.2.3 web$'
 	says '^mtu 65520$'
 	says '192.0.2.77'
@@ -108,12 +108,12 @@ case_net_user_restrict()
 		$serve
 		[ \$go = off ] || reboot -f")"
 	for go in again off; do
-		vm_expect 60 '^blocked'
+		vm_expect 100 '^blocked'
 		vm_expect 20 '^serving'
 		published_answers
 		vm_send "$go"
 	done
-	vm_end 30 0
+	vm_end 100 0
 	says '^lease 10.0.2.15 *$'
 	[[ ! -e $T/reached ]] || fail 'the guest reached the host'
 }

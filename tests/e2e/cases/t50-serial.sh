@@ -3,7 +3,7 @@
 
 case_serial_file()
 {
-	vm 60 0 "${boot[@]}" --serial "file:$T/file" --append "$(run 'seq 1 2000; echo end')"
+	vm 100 0 "${boot[@]}" --serial "file:$T/file" --append "$(run 'seq 1 2000; echo end')"
 	seq 1 2000 >"$T/expect"
 	tr -d '\r' <"$T/file" | grep -xE '[0-9]+' | cmp - "$T/expect" || fail 'not every line arrived'
 	[[ ! -s $T/out ]] || fail 'there is something on standard output'
@@ -31,7 +31,7 @@ case_serial_unix()
 {
 	vm_start "${boot[@]}" --serial "unix:$T/socket" --append "$(run "$ask")"
 	answer "UNIX-CONNECT:$T/socket,retry=100,interval=0.1"
-	vm_end 30 0
+	vm_end 100 0
 	[[ ! -e $T/socket ]] || fail 'the socket is still there'
 }
 
@@ -40,13 +40,13 @@ case_serial_pty()
 	vm_start "${boot[@]}" --serial pty --append "$(run "$ask")"
 	err_expect 20 'serial on /dev/pts/[0-9]+'
 	answer "$(sed -n 's,.*serial on \(/dev/pts/[0-9]*\).*,\1,p' "$T/err"),rawer"
-	vm_end 30 0
+	vm_end 100 0
 }
 
 case_serial_none()
 {
 	truncate -s 1M "$T/disk"
-	vm 60 0 "${boot[@]}" --serial none --disk "$T/disk" --append "$(run 'seq 1 500; echo ran >/dev/vda; sync')"
+	vm 100 0 "${boot[@]}" --serial none --disk "$T/disk" --append "$(run 'seq 1 500; echo ran >/dev/vda; sync')"
 	[[ ! -s $T/out ]] || fail 'there is something on standard output'
 	[[ $(head -c 3 "$T/disk") = ran ]] || fail 'the guest did not run'
 }
@@ -56,9 +56,9 @@ case_serial_paste()
 {
 	seq 1 3000 >"$T/lines"
 	vm_start "${boot[@]}" --append "$(run 'stty -echo; echo ready; i=0; while [ $i -lt 3000 ] && read line; do i=$((i + 1)); echo got $line; done; echo end')"
-	vm_expect 60 '^ready$'
+	vm_expect 100 '^ready$'
 	cat "$T/lines" >&"$to_vm" &
-	vm_expect 60 '^end$'
+	vm_expect 100 '^end$'
 	vm_end 20 0
 	sed -n 's/^got //p' "$T/out" | cmp - "$T/lines" || fail 'not every line came through'
 }

@@ -19,20 +19,20 @@ saved() # ARG...
 	mkdir "$T/run"
 	qemu-img create -q -f qcow2 "$T/disk.qcow2" 64M
 	vm_start "${boot[@]}" --name saved "$@" --disk "$T/disk.qcow2" --append "$(run "$checker")"
-	vm_expect 60 '^ok 1$'
+	vm_expect 100 '^ok 1$'
 	"$VMM" ctl saved save "$T/one" || fail "save: status $?"
-	vm_expect 30 '^ok [23]$'
+	vm_expect 100 '^ok [23]$'
 	vm_send stop
-	vm_end 60 0
+	vm_end 100 0
 	says '^last '
 	! grep -a wrong "$T/out" || fail 'what was saved went on with something wrong'
 	fdtdump "$T/one/state" >"$T/dump" 2>/dev/null || [[ $? = 127 ]] || fail 'fdtdump cannot read it'
 	qemu-img check -q "$T/disk.qcow2" || fail 'the disk is damaged'
 	vm_start restore "$T/one" --name again
-	vm_expect 60 '^ok [2-9]$'
-	vm_expect 60 '^ok [3-9]$'
+	vm_expect 100 '^ok [2-9]$'
+	vm_expect 100 '^ok [3-9]$'
 	vm_send stop
-	vm_end 60 0
+	vm_end 100 0
 	says '^last '
 	! grep -a wrong "$T/out" || fail 'what was restored has something wrong'
 	qemu-img check -q "$T/disk@one.qcow2" || fail 'the disk snapshot is damaged'

@@ -21,7 +21,7 @@ case_api()
 	put /drives/later "{\"drive_id\": \"later\", \"path_on_host\": \"$T/b\", \"is_root_device\": false}"
 	put /drives/sys "{\"drive_id\": \"sys\", \"path_on_host\": \"$T/a\", \"is_root_device\": true, \"is_read_only\": true, \"cache_type\": \"Writeback\"}"
 	put /actions '{"action_type": "InstanceStart"}'
-	vm_expect 60 '^ready$'
+	vm_expect 100 '^ready$'
 	says '^cmdline .* root=/dev/vda ro$'
 	says '^vda: sys 2048 ro 1 write back$'
 	says '^vdb: later 0 ro 0 write through$'
@@ -30,7 +30,7 @@ case_api()
 	patch /vm '{"state": "Resumed"}'
 	for ((n = 0; n < 100; n++)); do # until the driver has heard of it
 		vm_send size
-		vm_expect 30 '^size [0-9]+$'
+		vm_expect 100 '^size [0-9]+$'
 		[[ $(tail -n 1 "$T/out") != 'size 6144' ]] || break
 	done
 	says '^size 6144$'
@@ -52,7 +52,7 @@ case_firecracker()
 		  "machine-config": { "vcpu_count": 1, "mem_size_mib": 256 }
 		}
 	END
-	vm 60 0 firecracker --no-api --id e2e-1 --config-file "$T/config.json" # a reboot is the end
+	vm 100 0 firecracker --no-api --id e2e-1 --config-file "$T/config.json" # a reboot is the end
 	says ' root=PARTUUID=0eaa91a0-01 rw$'
 	says '^LNRO0005|virtio0'
 }

@@ -6,7 +6,7 @@ case_gdb()
 	local addr what
 	vm_start "${boot[@]}" --cpus 2 --gdb "unix:$T/gdb" --append \
 		"$(run 'grep " __x64_sys_sethostname$" /proc/kallsyms; echo ready; read x; busybox hostname other; echo went on')"
-	vm_expect 60 '^ready$'
+	vm_expect 100 '^ready$'
 	addr=0x$(sed -n 's/ . __x64_sys_sethostname.*//p' "$T/out")
 	timeout 60 gdb -nx -nh --batch -ex 'set pagination off' -ex 'set remotetimeout 30' \
 		-ex "target remote $T/gdb" -ex 'info threads' -ex "hbreak *$addr" -ex "shell echo go >$T/.in" -ex continue \
@@ -16,6 +16,6 @@ case_gdb()
 	for what in 'Thread 2 \(CPU 1\)' "^pc $addr\$" '^step 1$' '^paging 1$' 'detached'; do
 		grep -qE -e "$what" "$T/gdb.log" || fail "gdb did not say '$what': $(cat "$T/gdb.log")"
 	done
-	vm_expect 30 '^went on$'
-	vm_end 30 0
+	vm_expect 100 '^went on$'
+	vm_end 100 0
 }
