@@ -177,9 +177,9 @@ void loop_run(struct loop *l)
 	l->owner = pthread_self();
 	store_release(&l->running, true);
 	while (!load_acquire(&l->stop)) {
-		bool again = run_tasks(l) | run_hooks(l);
+		bool tasks = run_tasks(l), hooks = run_hooks(l);
 
-		run_watches(l, again ? 0 : sleep_ms(l));
+		run_watches(l, tasks || hooks ? 0 : sleep_ms(l));
 		run_timers(l);
 	}
 	run_tasks(l);
