@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "devices/block/blk.h"
+#include "devices/block/chain.h"
+#include "devices/block/file.h"
 #include "vmm/core/state.h"
 
 enum { VERSION = 1, ID_LEN = SNAPSHOT_ID_LEN, STATE_MAX = 64 << 20, COPY = 1 << 20 };
@@ -90,30 +92,17 @@ static int new_file(struct new_file *f, const char *path, struct err *err)
 	return err_set(err, -errno, "snapshot %s: %s", path, strerror(errno));
 }
 
-static int sync_directory(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	char *dir = slash ? strndup(path, slash - path + 1) : strdup(".");
-	int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	int rc = fd < 0 || fsync(fd) ? -errno : 0;
-
-	if (fd >= 0)
-		close(fd);
-	free(dir);
-	return rc;
-}
-
 /* What has been written, under its name. */
 static int keep_file(struct new_file *f, struct err *err)
 {
 	int rc = fsync(f->fd) || rename(f->temp, f->path) ? -errno : 0;
 
-	if (!rc) {
-		free(f->temp);
-		f->temp = NULL;
-		rc = sync_directory(f->path);
-	}
-	return rc ? err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc)) : 0;
+	if (rc)
+		return err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc));
+	free(f->temp);
+	f->temp = NULL;
+	rc = chain_sync_dir(f->path, err);
+	return rc ? err_prefix(err, "snapshot %s: ", f->path) : 0;
 }
 
 static void drop_file(struct new_file *f)
@@ -125,29 +114,13 @@ static void drop_file(struct new_file *f)
 		close(f->fd);
 }
 
-static int write_whole(int fd, const void *data, size_t len)
-{
-	const u8 *p = data;
-
-	while (len) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		p += n;
-		len -= n;
-	}
-	return 0;
-}
-
 static int save_memory(struct machine *m, struct new_file *f, const struct trailer *t, bool diff,
 		       struct err *err)
 {
 	struct mem *mem = machine_mem(m);
 	struct mem_trailer mt = { .size = t->mem_size, .map_len = htole64(diff ? mem_dirty_len(mem) : 0) };
 	const u64 *pages = diff ? mem_dirty_pages(mem, 0) : NULL;
+	u64 size = le64toh(t->mem_size), map = le64toh(mt.map_len);
 	int rc = mem_tracks_dirty(mem) ? machine_fetch_dirty(m, err) : 0;
 
 	if (rc)
@@ -156,12 +129,10 @@ static int save_memory(struct machine *m, struct new_file *f, const struct trail
 	memcpy(mt.id, t->id, ID_LEN);
 	memcpy(mt.base, machine_snapshot_id(m), ID_LEN);
 	rc = mem_save(mem, f->fd, pages);
-	if (!rc && lseek(f->fd, le64toh(t->mem_size), SEEK_SET) < 0)
-		rc = -errno;
 	if (!rc && diff)
-		rc = write_whole(f->fd, pages, mem_dirty_len(mem));
+		rc = file_write(f->fd, size, pages, map);
 	if (!rc)
-		rc = write_whole(f->fd, &mt, sizeof(mt));
+		rc = file_write(f->fd, size + map, &mt, sizeof(mt));
 	return rc ? err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc)) : 0;
 }
 
@@ -216,9 +187,9 @@ static int save_state(struct machine *m, bool bases, struct new_file *f, struct 
 		err_prefix(err, "snapshot: ");
 	} else {
 		t->crc = htole32(checksum(tree, len, t));
-		rc = write_whole(f->fd, tree, len);
+		rc = file_write(f->fd, 0, tree, len);
 		if (!rc)
-			rc = write_whole(f->fd, t, sizeof(*t));
+			rc = file_write(f->fd, len, t, sizeof(*t));
 		if (rc)
 			err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc));
 	}
@@ -281,7 +252,6 @@ int snapshot_save(struct machine *m, const char *state_path, const char *memory_
 static int read_tree(struct snapshot *s, struct err *err)
 {
 	struct stat st;
-	size_t done = 0;
 	int rc, fd = open(s->state_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	u8 *all = NULL;
 
@@ -293,15 +263,10 @@ static int read_tree(struct snapshot *s, struct err *err)
 		rc = err_set(err, -EINVAL, "not a machine's state: %lld bytes", (long long)st.st_size);
 	else
 		rc = (all = malloc(st.st_size)) ? 0 : err_set(err, -ENOMEM, "out of memory");
-	while (!rc && done < (size_t)st.st_size) {
-		ssize_t n = read(fd, all + done, st.st_size - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			rc = err_set(err, n ? -errno : -EIO, "%s", n ? strerror(errno) : "it shrinks");
-		else
-			done += n;
+	if (!rc) {
+		rc = file_read(fd, 0, all, st.st_size);
+		if (rc)
+			err_set(err, rc, "%s", strerror(-rc));
 	}
 	close(fd);
 	s->tree = all;
@@ -552,13 +517,6 @@ int snapshot_merge_memory(const char *base, const char *diff, const char *out, s
 
 /* --- a directory -------------------------------------------------------------------------------------- */
 
-static const char *last_part(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
 int snapshot_save_directory(struct machine *m, const char *dir, bool diff, struct err *err)
 {
 	const struct config *c = machine_config(m);
@@ -574,7 +532,7 @@ int snapshot_save_directory(struct machine *m, const char *dir, bool diff, struc
 			     dir);
 	for (unsigned i = 0; i < c->nr_disks && !rc; i++)
 		if (!c->disk[i].read_only)
-			rc = machine_snapshot_disk(m, i, last_part(dir), err);
+			rc = machine_snapshot_disk(m, i, chain_last_part(dir), err);
 	if (!rc)
 		rc = snapshot_save(m, state, memory, diff, true, err);
 	/* Only an empty one goes. */

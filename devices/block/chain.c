@@ -29,7 +29,7 @@ void chain_tell(struct chain_job *job, const char *fmt, ...)
 
 /* --- names ------------------------------------------------------------------------------- */
 
-static const char *last_part(const char *path)
+const char *chain_last_part(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 
@@ -50,7 +50,7 @@ char *chain_seen_from(const char *path, const char *name)
 	if (name[0] == '/')
 		return strdup(name);
 	real = chain_resolve(path);
-	if (real && asprintf(&out, "%.*s%s", (int)(last_part(real) - real), real, name) < 0)
+	if (real && asprintf(&out, "%.*s%s", (int)(chain_last_part(real) - real), real, name) < 0)
 		out = NULL;
 	free(real);
 	return out;
@@ -58,7 +58,7 @@ char *chain_seen_from(const char *path, const char *name)
 
 static char *directory_of(const char *path)
 {
-	int len = last_part(path) - path;
+	int len = chain_last_part(path) - path;
 
 	return len ? strndup(path, len) : strdup("./");
 }
@@ -91,7 +91,7 @@ bool chain_good_name(const char *name)
 /* ".qcow2" of "disk.qcow2"; a dot in front begins a hidden name. */
 static const char *extension_of(const char *path)
 {
-	const char *base = last_part(path), *dot = strrchr(base, '.');
+	const char *base = chain_last_part(path), *dot = strrchr(base, '.');
 
 	return dot && dot != base ? dot : base + strlen(base);
 }
@@ -108,8 +108,8 @@ char *chain_snapshot_path(const char *path, const char *name)
 bool chain_snapshot_name(const char *path, const struct chain_file *file,
 			 char name[CHAIN_NAME_MAX + 1])
 {
-	const char *base = last_part(path), *extension = extension_of(path);
-	const char *other = last_part(file->path);
+	const char *base = chain_last_part(path), *extension = extension_of(path);
+	const char *other = chain_last_part(file->path);
 	size_t stem = extension - base, end = strlen(extension), len = strlen(other);
 	struct stat st;
 	char *beside;
@@ -357,7 +357,7 @@ const char *chain_state(const struct image *i)
 
 char *chain_temp(const char *path)
 {
-	const char *base = last_part(path);
+	const char *base = chain_last_part(path);
 	char *out;
 
 	return asprintf(&out, "%.*s.%s" TEMP_END, (int)(base - path), path, base) < 0 ? NULL : out;

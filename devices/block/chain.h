@@ -86,6 +86,7 @@ char *chain_snapshot_path(const char *path, const char *name);
 /* Whether file is a snapshot of the disk, and its name. */
 bool chain_snapshot_name(const char *path, const struct chain_file *file,
 			 char name[CHAIN_NAME_MAX + 1]);
+const char *chain_last_part(const char *path);	/* in path: behind its last slash */
 /* The file that an image at path calls name; what an image at path is to call file. */
 char *chain_seen_from(const char *path, const char *name);
 char *chain_recorded_as(const char *path, const char *file);

@@ -7,13 +7,6 @@
 #include <unistd.h>
 #include "devices/block/chain.h"
 
-static const char *last_part(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
 /* An empty delta of the file below, like the image that it replaces as path. */
 static int go_on_above(const char *path, const struct image *was, const char *below,
 		       const char *format, u64 size, bool *done, struct err *err)
@@ -28,7 +21,7 @@ static int go_on_above(const char *path, const struct image *was, const char *be
 	chain_like(was, &c);
 	c.format = "qcow2";
 	c.size = size;
-	c.backing = last_part(below);
+	c.backing = chain_last_part(below);
 	c.backing_format = format;
 	rc = chain_make(path, temp, &c, err);
 	if (!rc) {
