@@ -164,7 +164,7 @@ static bool raw_step(struct blk_req *r)
 		return move_data(r, b->image, r->offset, r->len);
 	case BLK_FLUSH:
 		r->io.op = AIO_DATASYNC;
-		break;
+		return !load_once(&b->image->lost);
 	case BLK_DISCARD:
 		r->io.op = AIO_FALLOCATE;
 		r->io.mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
@@ -380,6 +380,8 @@ static void io_done(struct aio_req *io, int res)
 		next_step(r);
 		return;
 	}
+	if (res < 0 && io->op == AIO_DATASYNC)
+		image_lost(r->blk->image, res);
 	if (res >= 0 && (io->op == AIO_READ || io->op == AIO_WRITE)) {
 		/* The file became shorter than the disk it was; what a format says
 		 * is beyond its end reads as zeroes. */

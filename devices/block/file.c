@@ -51,7 +51,12 @@ int file_write(int fd, u64 offset, const void *buf, size_t len)
 
 int file_sync(int fd)
 {
-	return fdatasync(fd) ? -errno : 0;
+	int rc;
+
+	do
+		rc = fdatasync(fd) ? -errno : 0;
+	while (rc == -EINTR);
+	return rc;
 }
 
 int file_size(int fd, u64 *size)

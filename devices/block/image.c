@@ -16,6 +16,7 @@
 #include "devices/block/blk.h"
 #include "devices/block/file.h"
 #include "devices/block/qcow2.h"
+#include "vmm/core/log.h"
 
 /* --- open ------------------------------------------------------------------------------- */
 
@@ -624,11 +625,27 @@ int image_discard(struct image *i, u64 offset, u64 len)
 	return rc == -EOPNOTSUPP ? 0 : rc;
 }
 
+void image_lost(struct image *i, int why)
+{
+	if (!__atomic_exchange_n(&i->lost, true, __ATOMIC_SEQ_CST))
+		log_err("disk %s: the host could not write what it had taken: %s; some of what came since the "
+			"last flush is lost, and from now on no flush succeeds", i->path, strerror(-why));
+}
+
+int image_sync(struct image *i)
+{
+	int rc = load_once(&i->lost) ? -ENOTRECOVERABLE : file_sync(i->fd);
+
+	if (rc && rc != -ENOTRECOVERABLE)
+		image_lost(i, rc);
+	return rc;
+}
+
 int image_flush(struct image *i)
 {
 	if (i->read_only)
 		return 0;
-	return i->ops->flush ? i->ops->flush(i) : file_sync(i->fd);
+	return i->ops->flush ? i->ops->flush(i) : image_sync(i);
 }
 
 void image_reclaim(struct image *i)

@@ -72,6 +72,7 @@ struct image {
 	u8 *direct_buf;			/* of image.c's, so aligned */
 	bool read_only;
 	bool guessed;			/* its format, as the user named none */
+	bool lost;			/* atomic: see image_lost */
 	char *path;
 	u64 size;			/* of the disk */
 	u32 cluster;			/* bytes; what alloc and zero go by */
@@ -112,6 +113,13 @@ int image_zero(struct image *, u64 offset, u64 len, bool unmap) must_check;
 int image_discard(struct image *, u64 offset, u64 len) must_check;	/* advice: whole clusters */
 int image_flush(struct image *) must_check;
 void image_reclaim(struct image *);
+/*
+ * A sync failed.  What it was to write the kernel has dropped, and its next sync would
+ * know nothing of that: until the image is opened anew each is -ENOTRECOVERABLE, so
+ * that nothing is written that builds on what is not there.  Any thread.
+ */
+void image_lost(struct image *, int why);
+int  image_sync(struct image *) must_check;	/* for formats: of the file, as far as written */
 int image_resize(struct image *, u64 size, struct err *) must_check;
 /* Record another backing file (NULL: none) and its format; what is open stays as
  * it is.  The caller sees to it that the disk's bytes stay the same. */

@@ -47,7 +47,7 @@ int qcow2_write_header(struct qcow2 *q)
 {
 	int rc = update_header(q);
 
-	return rc ? rc : file_sync(q->image->fd);
+	return rc ? rc : image_sync(q->image);
 }
 
 int qcow2_damage(struct qcow2 *q, const char *what, u64 where)
@@ -479,11 +479,11 @@ int qcow2_set_backing(struct image *i, const char *path, const char *format, str
 	if (!rc) {
 		rc = len > 512 ? file_write(i->fd, 512, new + 512, len - 512) : 0;
 		if (!rc)
-			rc = file_sync(i->fd);
+			rc = image_sync(i);
 		if (!rc)
 			rc = file_write(i->fd, 0, new, 512);
 		if (!rc)
-			rc = file_sync(i->fd);
+			rc = image_sync(i);
 		if (rc)
 			err_set(err, rc, "%s", strerror(-rc));
 	}

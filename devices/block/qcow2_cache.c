@@ -184,7 +184,7 @@ int qcow2_flush(struct image *i)
 	if (!rc && q->nr_dirty_counts)
 		rc = write_slices(q, true);
 	if (!rc)
-		rc = file_sync(i->fd);
+		rc = image_sync(i);
 	if (rc)
 		return rc;
 	if (q->nr_dirty_counts)
@@ -196,7 +196,7 @@ int qcow2_flush(struct image *i)
 	if (!rc && q->any_l1_dirty)
 		rc = write_l1(q);
 	if (!rc)
-		rc = file_sync(i->fd);
+		rc = image_sync(i);
 	if (rc)
 		return rc;
 	slices_clean(q, false);

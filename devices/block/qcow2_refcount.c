@@ -185,7 +185,7 @@ static int grow_table(struct qcow2 *q, u64 index)
 	if (!rc)
 		rc = write_table(q, table, 0, len, (start + blocks) << q->cluster_bits);
 	if (!rc)
-		rc = file_sync(q->image->fd);
+		rc = image_sync(q->image);
 	if (rc) {
 		free(table);
 		return rc;
@@ -231,7 +231,7 @@ static int ensure_block(struct qcow2 *q, u64 cluster)
 	rc = write_block(q, first, 1);
 	/* A table must not name a block that is not there. */
 	if (!rc)
-		rc = file_sync(q->image->fd);
+		rc = image_sync(q->image);
 	if (rc)
 		return rc;
 	q->reftable[index] = first << q->cluster_bits;
@@ -261,7 +261,7 @@ static int claim_fresh(struct qcow2 *q, u64 nr, u64 *first)
 	for (u64 i = 0; i < blocks && !rc; i++)
 		rc = write_block(q, start + i, MIN(per_block, nr + blocks - i * per_block));
 	if (!rc)
-		rc = file_sync(q->image->fd);
+		rc = image_sync(q->image);
 	if (rc)
 		return rc;
 	for (u64 i = 0; i < blocks; i++)

@@ -135,6 +135,12 @@ static void keep_for_resume(struct request *r, int res)
 	p->event(p, MACHINE_IO_ERROR, 0);
 }
 
+/* By whoever pauses the machine, and tries again. */
+static bool may_be_mended(int res)
+{
+	return res != -EPERM && res != -EINVAL && res != -EROFS && res != -ENOTRECOVERABLE;
+}
+
 static void request_done(struct blk_req *b, int res)
 {
 	struct request *r = container_of(b, struct request, blk);
@@ -153,7 +159,7 @@ static void request_done(struct blk_req *b, int res)
 		if (!res)
 			return;
 	}
-	if (res && q->dev->stop_on_error && res != -EPERM && res != -EINVAL && res != -EROFS)
+	if (res && q->dev->stop_on_error && may_be_mended(res))
 		keep_for_resume(r, res);
 	else
 		finish(r, res ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);

@@ -104,9 +104,12 @@ static void copy_file(const char *from, const char *to)
 	close(out);
 }
 
-/* A damaged image says EIO to all, whatever it was that damaged it. */
+/* A damaged image says EIO to all, whatever it was that damaged it; and after a sync
+ * that failed none is believed. */
 static void judge(struct disk *d, const struct kind *k, int rc)
 {
+	if (rc == -ENOTRECOVERABLE && recorder_failed() & FILE_SYNC)
+		return;
 	if (rc && (!struck() || (rc != -k->fault.error && rc != -EIO)))
 		disk_fail(d, "%s", strerror(-rc));
 }

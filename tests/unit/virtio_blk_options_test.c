@@ -365,7 +365,6 @@ static void test_sync_fails(void **state)
 	recorder_fail(&fault);
 	assert_int_equal(vblk_do(f, OUT, 0, 4096), IOERR);
 	assert_int_equal(f->slot[0][0].written, 1);
-	assert_int_equal(vblk_do(f, OUT, 0, 4096), OK);
 }
 
 /* --- limits, by a clock that only the test moves ------------------------------------------------ */
@@ -495,6 +494,10 @@ static void test_limit_bytes(void **state)
 	assert_int_equal(answered_now(f), 0);
 	offer_ids(f, 20);
 	assert_int_equal(answered_now(f), 1);
+	/* Nor does a device that is gone come back for more. */
+	vblk_reopen(f);
+	fake_ns += 1000 * SECOND;
+	assert_int_equal(answered_now(f), 0);
 	limit_fini(&limit);
 }
 
@@ -584,14 +587,58 @@ static void test_stop(void **state)
 		s.o.stop_on_error = true;
 		on_error_stop(&s, OUT, FILE_WRITE, ENOSPC);
 		on_error_stop(&s, IN, FILE_READ, EIO);
-		on_error_stop(&s, FLUSH, FILE_SYNC, ENOSPC);
 		if (i == 0) {
 			on_error_stop(&s, ZEROES, FILE_ZERO, ENOSPC);
 			on_error_stop(&s, DISCARD, FILE_ZERO, EIO);
 		}
 		s.o.write_through = true;
-		on_error_stop(&s, OUT, FILE_SYNC, ENOSPC);
 		on_error_stop(&s, OUT, FILE_WRITE, ENOSPC);
+	}
+}
+
+/*
+ * What the host had taken and could not write is gone, and its next sync would not
+ * know: no flush ends well any more, though nothing fails then.
+ */
+static void test_sync_lost(void **state)
+{
+	static const char *const formats[] = { "raw", "qcow2" };
+	struct fault fault = { .ops = FILE_SYNC, .error = EIO };
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct vblk_setup s = plain();
+		struct vblk *f;
+
+		s.format = formats[i % 2];
+		s.o.stop_on_error = i / 2;
+		f = begin(&s);
+		fill(f, 5);
+		recorder_fail(&fault);
+		vblk_offer(f, 0, 0, FLUSH, 0, 0);
+		vblk_kick(f, 0);
+		if (s.o.stop_on_error) {
+			/* Somebody is told, before the guest is. */
+			vblk_until(f, failed);
+			assert_int_equal(f->fake.nr_events, 1);
+			f->fake.nr_events = 0;
+			pause_and_resume(f);
+		}
+		vblk_wait(f);
+		assert_int_equal(f->slot[0][0].status, IOERR);
+		for (int n = 0; n < 3; n++)
+			assert_int_equal(vblk_do(f, FLUSH, 0, 0), IOERR);
+		vblk_config_write(f, WCE, 1, 0);
+		assert_int_equal(vblk_do(f, OUT, 0, 512), IOERR);
+		assert_int_equal(vblk_do(f, IN, 0, 512), OK);
+		assert_int_equal(f->fake.nr_events, 0);
+		assert_int_equal(blk_snapshot_prepare(f->blk, "s", NULL), 0);
+		device_quiesce(f->dev);
+		assert_int_equal(blk_snapshot_take(f->blk, NULL), -ENOTRECOVERABLE);
+		device_resume(f->dev);
+		vblk_reopen(f);
+		assert_int_equal(vblk_do(f, FLUSH, 0, 0), OK);
+		end();
 	}
 }
 
@@ -696,6 +743,7 @@ static void test_stop_not_for_all(void **state)
 {
 	struct vblk_setup s = plain();
 	struct fault fault = { .ops = FILE_WRITE | FILE_READ, .error = EIO, .lasting = true };
+	struct fault never = { .ops = FILE_WRITE, .error = EINVAL, .lasting = true };
 	struct vblk *f;
 
 	(void)state;
@@ -705,6 +753,15 @@ static void test_stop_not_for_all(void **state)
 	assert_int_equal(vblk_do(f, OUT, ~0ULL, 512), IOERR);
 	assert_int_equal(vblk_do(f, OUT, 0, 100), IOERR);
 	assert_int_equal(vblk_range(f, DISCARD, ~0ULL, 8, 0), IOERR);
+	/* A disk taken for raw is not to look like qcow2. */
+	f->format = NULL;
+	vblk_reopen(f);
+	vblk_put(f, 0, 0, "QFI\xfb", 4);
+	assert_int_equal(vblk_do(f, OUT, 0, 512), IOERR);
+	/* The host says that it never will. */
+	recorder_fail(&never);
+	assert_int_equal(vblk_do(f, OUT, 8, 512), IOERR);
+	recorder_fail(NULL);
 	assert_int_equal(f->fake.nr_events, 0);
 	end();
 	/* on_error=report */
@@ -834,6 +891,7 @@ static void test_resize_fails(void **state)
 		s.below = i;
 		f = begin(&s);
 		fill(f, 0x21);
+		assert_int_equal(vblk_do(f, FLUSH, 0, 0), OK);
 		for (u64 nth = 0; ; nth++) {
 			struct fault fault = { .ops = FILE_DATA_OPS & ~FILE_READ, .nth = nth, .error = ENOSPC };
 			struct err err = { 0 };
@@ -845,6 +903,8 @@ static void test_resize_fails(void **state)
 				assert_int_equal(rc, 0);
 				break;
 			}
+			if (recorder_failed() & FILE_SYNC)
+				vblk_reopen(f);		/* a disk with that is done for */
 			recorder_fail(NULL);
 			assert_true(rc == 0 || rc == -ENOSPC);
 			assert_true(reads_as(f, 0, 8, 0x21));
@@ -911,7 +971,7 @@ int main(void)
 		TEST(test_sync_fails),
 		cmocka_unit_test_teardown(test_limits, real_clock),
 		cmocka_unit_test_teardown(test_limit_bytes, real_clock),
-		TEST(test_stop), TEST(test_stop_many), TEST(test_stop_reset), TEST(test_stop_not_for_all),
+		TEST(test_stop), TEST(test_sync_lost), TEST(test_stop_many), TEST(test_stop_reset), TEST(test_stop_not_for_all),
 		TEST(test_resize), TEST(test_resize_raw), TEST(test_resize_fails),
 	};
 
