@@ -152,5 +152,6 @@ install: all
 clean:
 	rm -rf $(BUILD)/obj $(BUILD)/san $(BUILD)/unit $(BUILD)/guest $(BUILD)/*.aml $(BUILD)/*.log $(BUILD)/vmm
 
--include $(OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT:$(BUILD)/unit/%=$(BUILD)/san/tests/unit/%.d)
+-include $(OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT:$(BUILD)/unit/%=$(BUILD)/san/tests/unit/%.d) \
+	$(BUILD)/san/tests/block/io.d
 -include $(FUZZ_CORE:.o=.d) $(FUZZ_LIB:.o=.d) $(FUZZ_OBJ:.o=.d)
