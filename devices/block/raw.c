@@ -1,5 +1,7 @@
 /* raw.c: the image that is the disk, byte by byte. */
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "devices/block/blk.h"
 #include "devices/block/file.h"
 #include "devices/block/image.h"
@@ -21,10 +23,17 @@ static int raw_map(struct image *i, u64 start, u64 len, bool nowait, struct exte
 	return 0;
 }
 
+/* A device has the size that it has. */
 static int raw_resize(struct image *i, u64 size, struct err *err)
 {
-	int rc = file_truncate(i->fd, size);
+	struct stat st;
+	u64 now = 0;
+	int rc = fstat(i->fd, &st) ? -errno : 0;
 
+	if (!rc && S_ISBLK(st.st_mode))
+		rc = file_size(i->fd, &now) || size > now ? -ENOSPC : 0;
+	else if (!rc)
+		rc = file_truncate(i->fd, size);
 	return rc ? err_set(err, rc, "%s", strerror(-rc)) : 0;
 }
 
