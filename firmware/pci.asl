@@ -1,4 +1,4 @@
-// pci.asl: the PCI root; its window is that of layout.h.  Interrupts are MSI-X
+// pci.asl: the PCI root; its windows are those of layout.h and ports.h.  Interrupts are MSI-X
 // alone, so there is no _PRT.
 DefinitionBlock ("", "SSDT", 2, "VMM", "PCI", 1)
 {
@@ -13,6 +13,8 @@ DefinitionBlock ("", "SSDT", 2, "VMM", "PCI", 1)
 			WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,
 				0, 0, 0, 0, 1)
 			IO (Decode16, 0x0CF8, 0x0CF8, 1, 8)
+			WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
+				0, 0x1000, 0x1FFF, 0, 0x1000)
 			DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable,
 				ReadWrite, 0, 0xC0000000, 0xDFFFFFFF, 0, 0x20000000)
 		})

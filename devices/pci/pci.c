@@ -10,6 +10,7 @@
 enum {
 	CONF1_BASE = PORT_RESET_CONTROL - 1, CONF1_LEN = 8,
 	CONF1_ENABLE = 1U << 31,
+	PORTS = 0x10000,
 };
 
 struct pci_bus {
@@ -17,7 +18,7 @@ struct pci_bus {
 	struct pci_dev host;
 	struct platform *platform;
 	struct pci_dev *slot[PCI_SLOTS];
-	u64 window, window_end, next_bar;
+	u64 window, window_end, next_bar, next_ports;
 	struct io_range conf1, ecam;
 	u32 address;			/* what 0xcf8 was last written */
 };
@@ -80,35 +81,65 @@ void pci_set_bar(struct pci_dev *d, const struct io_ops *ops, u64 len)
 	memcpy(d->writable + PCI_BASE_ADDRESS_0, &mask, sizeof(mask));
 }
 
-static void unmap_bar(struct pci_dev *d)
+void pci_set_ports(struct pci_dev *d, const struct io_ops *ops, u64 len)
 {
-	if (!d->bar.mapped)
-		return;
-	if (d->ops->bar_mapped)
-		d->ops->bar_mapped(d, false);
-	bus_unmap(d->bus->platform->mmio, &d->bar);
+	u32 mask = ~(len - 1);
+
+	BUG_ON(len < 4 || len > 256 || (len & (len - 1)));
+	d->ports = (struct io_range){ .ops = ops, .dev = d->dev, .len = len, .name = d->dev->name };
+	pci_set(d, PCI_BASE_ADDRESS_2, 4, PCI_BASE_ADDRESS_SPACE_IO);
+	memcpy(d->writable + PCI_BASE_ADDRESS_2, &mask, sizeof(mask));
+	d->writable[PCI_COMMAND] |= PCI_COMMAND_IO;
 }
 
-/* Let the BAR answer where the header says, if it says so at all.  Where it
- * cannot (over another range), it answers nowhere, as on real buses. */
-static void update_bar(struct pci_dev *d)
+static void unmap_range(struct pci_dev *d, struct bus *bus, struct io_range *r)
 {
-	bool enabled = pci_get(d, PCI_COMMAND, 2) & PCI_COMMAND_MEMORY;
-	u64 base = ALIGN_DOWN((u64)pci_get(d, PCI_BASE_ADDRESS_1, 4) << 32 |
-			      pci_get(d, PCI_BASE_ADDRESS_0, 4), 16);
+	if (!r->mapped)
+		return;
+	if (d->ops->bar_mapped)
+		d->ops->bar_mapped(d, r, false);
+	bus_unmap(bus, r);
+}
+
+static void unmap_bars(struct pci_dev *d)
+{
+	unmap_range(d, d->bus->platform->mmio, &d->bar);
+	unmap_range(d, d->bus->platform->pio, &d->ports);
+}
+
+/* Let it answer there; 0: nowhere.  Where it cannot (over another range), it
+ * answers nowhere, as on real buses. */
+static void move_range(struct pci_dev *d, struct bus *bus, struct io_range *r, u64 base)
+{
 	struct err err;
 
-	if (!d->bar.len || (d->bar.mapped && enabled && d->bar.base == base))
+	if (!r->len || (r->mapped && r->base == base))
 		return;
-	unmap_bar(d);
-	/* While its size is asked for, a BAR says all ones; it is not meant. */
-	if (!enabled || !base || base >= ALIGN_DOWN(~0ULL, d->bar.len) ||
-	    (u32)base == (u32)-d->bar.len)
+	unmap_range(d, bus, r);
+	if (!base)
 		return;
-	if (bus_map(d->bus->platform->mmio, &d->bar, base, &err))
-		device_guest_error(d->dev, "BAR 0: %s", err.msg);
+	if (bus_map(bus, r, base, &err))
+		device_guest_error(d->dev, "BAR %d: %s", r == &d->bar ? 0 : 2, err.msg);
 	else if (d->ops->bar_mapped)
-		d->ops->bar_mapped(d, true);
+		d->ops->bar_mapped(d, r, true);
+}
+
+/* Where the header says they are, if it says so at all.  While its size is asked
+ * for, a BAR says all ones; it is not meant. */
+static void update_bars(struct pci_dev *d)
+{
+	u64 base = ALIGN_DOWN((u64)pci_get(d, PCI_BASE_ADDRESS_1, 4) << 32 |
+			      pci_get(d, PCI_BASE_ADDRESS_0, 4), 16);
+	u64 port = ALIGN_DOWN(pci_get(d, PCI_BASE_ADDRESS_2, 4), 4U);
+	u16 command = pci_get(d, PCI_COMMAND, 2);
+
+	if (!(command & PCI_COMMAND_MEMORY) || base >= ALIGN_DOWN(~0ULL, d->bar.len) ||
+	    (u32)base == (u32)-d->bar.len)
+		base = 0;
+	if (!(command & PCI_COMMAND_IO) || port + d->ports.len > PORTS)
+		port = 0;
+	move_range(d, d->bus->platform->mmio, &d->bar, base);
+	move_range(d, d->bus->platform->pio, &d->ports, port);
 }
 
 static u32 config_read(struct pci_dev *d, unsigned offset, unsigned size)
@@ -131,8 +162,8 @@ static void config_write(struct pci_dev *d, unsigned offset, unsigned size, u32 
 
 		d->config[offset + i] = (d->config[offset + i] & ~mask) | (byte & mask);
 	}
-	if (offset < PCI_BASE_ADDRESS_2)
-		update_bar(d);
+	if (offset < PCI_BASE_ADDRESS_3)
+		update_bars(d);
 	if (d->ops->config_written)
 		d->ops->config_written(d, offset, size);
 	pthread_mutex_unlock(&d->dev->lock);
@@ -244,7 +275,7 @@ void pci_dev_state(struct pci_dev *d, struct state *s)
 				   d->config[i]);
 		d->config[i] = (d->config[i] & fixed) | (config[i] & ~fixed);
 	}
-	update_bar(d);
+	update_bars(d);
 }
 
 /* --- the bus --------------------------------------------------------------------------------- */
@@ -289,6 +320,7 @@ int pci_bus_new(struct pci_bus **out, struct platform *p, u64 ecam, u64 window, 
 	b->platform = p;
 	b->window = b->next_bar = window;
 	b->window_end = window + window_len;
+	b->next_ports = PORT_PCI_WINDOW;
 	pci_dev_init(&b->host, &b->dev, &host_ops, &ids);
 	b->conf1 = (struct io_range){ .ops = &conf1_ops, .dev = &b->dev, .len = CONF1_LEN,
 				      .name = "pci-conf1" };
@@ -312,29 +344,52 @@ struct device *pci_bus_device(struct pci_bus *b)
 	return &b->dev;
 }
 
+/* As firmware would leave it. */
+static int place_bar(struct pci_bus *b, struct pci_dev *d, struct err *err)
+{
+	u64 base = ALIGN_UP(b->next_bar, d->bar.len);
+
+	if (base + d->bar.len > b->window_end)
+		return err_set(err, -ENOSPC, "%s: the PCI window is full", d->dev->name);
+	b->next_bar = base + d->bar.len;
+	pci_set(d, PCI_BASE_ADDRESS_0, 4, (u32)base | PCI_BASE_ADDRESS_MEM_TYPE_64);
+	pci_set(d, PCI_BASE_ADDRESS_1, 4, base >> 32);
+	d->config[PCI_COMMAND] |= PCI_COMMAND_MEMORY;
+	return 0;
+}
+
+/* Without ports a function has other ways to it. */
+static void place_ports(struct pci_bus *b, struct pci_dev *d)
+{
+	u64 base = ALIGN_UP(b->next_ports, d->ports.len);
+
+	if (base + d->ports.len > PORT_PCI_WINDOW + PORT_PCI_WINDOW_LEN)
+		return;
+	b->next_ports = base + d->ports.len;
+	pci_set(d, PCI_BASE_ADDRESS_2, 4, (u32)base | PCI_BASE_ADDRESS_SPACE_IO);
+	d->config[PCI_COMMAND] |= PCI_COMMAND_IO;
+}
+
 int pci_plug(struct pci_bus *b, struct pci_dev *d, struct err *err)
 {
 	unsigned slot = 0;
+	int rc = 0;
 
 	while (slot < PCI_SLOTS && b->slot[slot])
 		slot++;
 	if (slot == PCI_SLOTS)
 		return err_set(err, -ENOSPC, "%s: all %d PCI slots are taken; use fewer disks or "
 			       "networks", d->dev->name, PCI_SLOTS);
-	if (d->bar.len) {
-		u64 base = ALIGN_UP(b->next_bar, d->bar.len);
-
-		if (base + d->bar.len > b->window_end)
-			return err_set(err, -ENOSPC, "%s: the PCI window is full", d->dev->name);
-		b->next_bar = base + d->bar.len;
-		pci_set(d, PCI_BASE_ADDRESS_0, 4, (u32)base | PCI_BASE_ADDRESS_MEM_TYPE_64);
-		pci_set(d, PCI_BASE_ADDRESS_1, 4, base >> 32);
-		pci_set(d, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
-	}
+	if (d->bar.len)
+		rc = place_bar(b, d, err);
+	if (rc)
+		return rc;
+	if (d->ports.len)
+		place_ports(b, d);
 	d->bus = b;
 	d->slot = slot;
 	b->slot[slot] = d;
-	update_bar(d);
+	update_bars(d);
 	return 0;
 }
 
@@ -342,7 +397,7 @@ void pci_unplug(struct pci_dev *d)
 {
 	if (!d->bus)
 		return;
-	unmap_bar(d);
+	unmap_bars(d);
 	d->bus->slot[d->slot] = NULL;
 	d->bus = NULL;
 }

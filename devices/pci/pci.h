@@ -14,13 +14,13 @@ struct pci_ops {
 	void (*config_written)(struct pci_dev *, unsigned offset, unsigned size);
 	/* Before a read: the bytes may be made up to date. */
 	void (*config_read)(struct pci_dev *, unsigned offset, unsigned size);
-	/* The BAR has come to answer at its range's base, or ceases to. */
-	void (*bar_mapped)(struct pci_dev *, bool mapped);
+	/* A BAR has come to answer at its range's base, or ceases to. */
+	void (*bar_mapped)(struct pci_dev *, struct io_range *, bool mapped);
 };
 
 /*
- * A function: embedded in its owner.  It has at most one BAR, 64-bit memory,
- * numbers 0 and 1, not prefetchable.
+ * A function: embedded in its owner.  It has at most two BARs: numbers 0 and 1, of
+ * 64-bit memory, not prefetchable; and number 2, of ports.
  */
 struct pci_dev {
 	struct device *dev;		/* its life, lock and name */
@@ -29,7 +29,7 @@ struct pci_dev {
 	unsigned slot;
 	u8 config[PCI_CONFIG_LEN], writable[PCI_CONFIG_LEN];
 	unsigned next_cap, last_cap;	/* offsets: first free, last linked */
-	struct io_range bar;		/* len 0: none */
+	struct io_range bar, ports;	/* len 0: none */
 };
 
 struct pci_ids {
@@ -40,7 +40,7 @@ struct pci_ids {
 
 /*
  * The bus answers at CF8/CFC and in the ECAM window at ecam; BARs are first
- * placed in [window, window + window_len).  A host bridge sits in slot 0.
+ * placed in [window, window + window_len), and at PORT_PCI_WINDOW.  A host bridge sits in slot 0.
  */
 int  pci_bus_new(struct pci_bus **, struct platform *, u64 ecam, u64 window, u64 window_len,
 		 struct err *) must_check;
@@ -51,11 +51,12 @@ void pci_dev_init(struct pci_dev *, struct device *, const struct pci_ops *,
 /* Room for a capability of len bytes, linked in; returns its offset. */
 unsigned pci_add_cap(struct pci_dev *, u8 id, unsigned len);
 void pci_set_bar(struct pci_dev *, const struct io_ops *, u64 len);	/* len: a power of two */
-/* Next free slot; the BAR is placed and decoded, as firmware would leave it. */
+void pci_set_ports(struct pci_dev *, const struct io_ops *, u64 len);
+/* Next free slot; the BARs are placed and decoded, as firmware would leave them. */
 int  pci_plug(struct pci_bus *, struct pci_dev *, struct err *) must_check;
 void pci_unplug(struct pci_dev *);			/* idempotent */
 
-/* Config space; loading moves the BAR.  By the owner's state. */
+/* Config space; loading moves the BARs.  By the owner's state. */
 void pci_dev_state(struct pci_dev *, struct state *);
 
 /* Little-endian access to config bytes, for owners. */

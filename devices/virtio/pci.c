@@ -16,6 +16,14 @@ enum {
 	NOTIFY_STEP = 4,
 };
 
+/*
+ * BAR 2, of ports, has the notification addresses once more, and is what drivers are
+ * to prefer: where a processor does not tell KVM what a guest's instruction wrote to
+ * memory (AMD's), the instruction is fetched, decoded and emulated for it.
+ */
+enum { PORTS_LEN = 128 };
+_Static_assert(PORTS_LEN >= VIRTIO_MAX_QUEUES * NOTIFY_STEP, "a port for each queue");
+
 enum { VENDOR_VIRTIO = 0x1af4, DEVICE_MODERN = 0x1040 };
 
 /* A wire of the device, and the MSI-X vector the driver gave it. */
@@ -275,20 +283,31 @@ static void bar_write(struct device *dev, u64 offset, unsigned size, u64 value)
 
 static const struct io_ops bar_ops = { .read = bar_read, .write = bar_write };
 
-static void bar_mapped(struct pci_dev *d, bool mapped)
+/* Only where the doorbell did not take it. */
+static void ports_write(struct device *dev, u64 offset, unsigned size, u64 value)
+{
+	(void)size, (void)value;
+	virtio_notify(to_vpci(dev)->v, offset / NOTIFY_STEP);
+}
+
+static const struct io_ops ports_ops = { .write = ports_write };
+
+static void bar_mapped(struct pci_dev *d, struct io_range *r, bool mapped)
 {
 	struct vpci *p = container_of(d, struct vpci, pci);
+	bool in_memory = r == &d->bar;
+	struct bus *bus = in_memory ? p->v->platform->mmio : p->v->platform->pio;
 
 	for (unsigned i = 0; i < p->v->nr_queues; i++) {
 		struct doorbell bell = {
-			.addr = d->bar.base + BAR_NOTIFY + i * NOTIFY_STEP,
+			.addr = r->base + (in_memory ? BAR_NOTIFY : 0) + i * NOTIFY_STEP,
 			.fd = p->v->kick[i].fd,
 		};
 
-		/* Where KVM has no more of them, bar_write notifies. */
+		/* Where KVM has no more of them, bar_write and ports_write notify. */
 		if (!mapped)
-			bus_undoorbell(p->v->platform->mmio, &bell);
-		else if (bus_doorbell(p->v->platform->mmio, &bell))
+			bus_undoorbell(bus, &bell);
+		else if (bus_doorbell(bus, &bell))
 			device_guest_error(&p->v->dev, "no doorbell for queue %u", i);
 	}
 }
@@ -339,13 +358,13 @@ static const struct pci_ops vpci_ops = {
 	.config_read = config_read, .config_written = config_written, .bar_mapped = bar_mapped,
 };
 
-static unsigned add_cap(struct vpci *p, u8 type, u32 offset, u32 length, unsigned extra)
+static unsigned add_cap(struct vpci *p, u8 type, u8 bar, u32 offset, u32 length, unsigned extra)
 {
 	unsigned len = sizeof(struct virtio_pci_cap) + extra;
 	unsigned at = pci_add_cap(&p->pci, PCI_CAP_ID_VNDR, len);
 	struct virtio_pci_cap cap = {
 		.cap_vndr = PCI_CAP_ID_VNDR, .cap_next = p->pci.config[at + 1], .cap_len = len,
-		.cfg_type = type, .offset = offset, .length = length,
+		.cfg_type = type, .bar = bar, .offset = offset, .length = length,
 	};
 
 	memcpy(p->pci.config + at, &cap, sizeof(cap));
@@ -356,13 +375,16 @@ static void add_caps(struct vpci *p)
 {
 	unsigned at;
 
-	add_cap(p, VIRTIO_PCI_CAP_COMMON_CFG, BAR_COMMON, BAR_PART, 0);
-	at = add_cap(p, VIRTIO_PCI_CAP_NOTIFY_CFG, BAR_NOTIFY, BAR_PART, 4);
+	add_cap(p, VIRTIO_PCI_CAP_COMMON_CFG, 0, BAR_COMMON, BAR_PART, 0);
+	/* The first is what the driver is to prefer (4.1.4). */
+	at = add_cap(p, VIRTIO_PCI_CAP_NOTIFY_CFG, 2, 0, PORTS_LEN, 4);
 	pci_set(&p->pci, at + sizeof(struct virtio_pci_cap), 4, NOTIFY_STEP);
-	add_cap(p, VIRTIO_PCI_CAP_ISR_CFG, BAR_ISR, BAR_PART, 0);
+	at = add_cap(p, VIRTIO_PCI_CAP_NOTIFY_CFG, 0, BAR_NOTIFY, BAR_PART, 4);
+	pci_set(&p->pci, at + sizeof(struct virtio_pci_cap), 4, NOTIFY_STEP);
+	add_cap(p, VIRTIO_PCI_CAP_ISR_CFG, 0, BAR_ISR, BAR_PART, 0);
 	if (p->v->ops->config_len)
-		add_cap(p, VIRTIO_PCI_CAP_DEVICE_CFG, BAR_DEVICE, BAR_PART, 0);
-	p->cfg_cap = add_cap(p, VIRTIO_PCI_CAP_PCI_CFG, 0, 0, 4);
+		add_cap(p, VIRTIO_PCI_CAP_DEVICE_CFG, 0, BAR_DEVICE, BAR_PART, 0);
+	p->cfg_cap = add_cap(p, VIRTIO_PCI_CAP_PCI_CFG, 0, 0, 0, 4);
 	p->pci.writable[p->cfg_cap + offsetof(struct virtio_pci_cap, bar)] = 0xff;
 	memset(p->pci.writable + p->cfg_cap + offsetof(struct virtio_pci_cap, offset), 0xff, 4);
 	memset(p->pci.writable + p->cfg_cap + offsetof(struct virtio_pci_cap, length), 0xff, 4);
@@ -434,6 +456,7 @@ int virtio_pci_new(struct virtio *v, struct pci_bus *bus, struct device **out, s
 	v->transport_free = vpci_free;
 	pci_dev_init(&p->pci, &v->dev, &vpci_ops, &ids);
 	pci_set_bar(&p->pci, &bar_ops, BAR_LEN);
+	pci_set_ports(&p->pci, &ports_ops, PORTS_LEN);
 	msix_init(&p->msix, &p->pci, v->platform->irqchip, v->nr_queues + 1, BAR_TABLE,
 		  BAR_PBA);
 	add_caps(p);

@@ -57,7 +57,11 @@ static void offer(u32 i)
 static void kick(u16 before)
 {
 	barrier_full();
-	if ((u16)(avail.idx - used.avail_event - 1) < (u16)(avail.idx - before))
+	if ((u16)(avail.idx - used.avail_event - 1) >= (u16)(avail.idx - before))
+		return;
+	if (v.notify_port)
+		outw((u16)bell, 0);
+	else
 		mmio_write16(bell, 0);
 }
 

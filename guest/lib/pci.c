@@ -97,6 +97,11 @@ u8 pci_cap(const struct pci_dev *dev, u8 id, u8 after)
 	return 0;
 }
 
+bool pci_bar_is_io(const struct pci_dev *dev, unsigned n)
+{
+	return pci_read(dev, PCI_BAR0 + n * 4, 4) & BAR_IO;
+}
+
 u64 pci_bar_base(const struct pci_dev *dev, unsigned n)
 {
 	u32 at = PCI_BAR0 + n * 4, low = pci_read(dev, at, 4);

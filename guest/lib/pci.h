@@ -57,6 +57,7 @@ u8 pci_cap(const struct pci_dev *, u8 id, u8 after);
 
 /* Sizes the BAR and puts it back; size 0: there is none. Memory decoding is off meanwhile. */
 struct pci_bar pci_bar(const struct pci_dev *, unsigned n);
+bool pci_bar_is_io(const struct pci_dev *, unsigned n);
 u64 pci_bar_base(const struct pci_dev *, unsigned n);
 void pci_bar_set(const struct pci_dev *, unsigned n, u64 base);
 

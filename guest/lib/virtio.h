@@ -39,6 +39,7 @@ struct virtio {
 	struct pci_dev pci;
 	struct pci_msix msix;
 	u64 common, isr, device, notify;
+	u16 notify_port;		/* what to use instead; 0: none, or doorbell=memory was asked for */
 	u32 notify_multiplier, device_len;
 	bool interrupts;
 	u16 queue_entry;		/* of the MSI-X table, for every queue: 1 unless set */
@@ -79,7 +80,8 @@ bool virtio_queue_is_enabled(struct virtio *, u16 queue);
 void virtio_notify(struct virtio *, u16 queue);
 /* MMIO only: the driver stops using a queue; PCI can do that by a reset alone. */
 void virtio_mmio_queue_disable(struct virtio *, u16 queue);
-/* PCI only: the MSI-X entry of a queue, and where its number is written to notify. */
+/* PCI only: the MSI-X entry of a queue, and where in memory, or from notify_port on, its number is
+ * written to notify. */
 u16 virtio_queue_entry(struct virtio *, u16 queue);
 u64 virtio_pci_bell(struct virtio *, u16 queue);
 

@@ -6,6 +6,7 @@
 #include "guest/lib/virtio_transport.h"
 
 #include "guest/lib/mem.h"
+#include "guest/lib/start.h"
 
 enum {
 	VENDOR = 0x1af4, DEVICE_MODERN = 0x1040,
@@ -24,23 +25,27 @@ enum {
 bool virtio_pci_find(struct virtio *v, unsigned n)
 {
 	const struct pci_dev *dev = &v->pci;
+	u8 cap = 0, bar;
 	u32 len;
 	u64 at;
-	u8 cap = 0;
 
 	if (!pci_find(VENDOR, DEVICE_MODERN + v->id, n, &v->pci))
 		return false;
-	pci_write(dev, PCI_COMMAND, 2, COMMAND_MEMORY | COMMAND_MASTER | COMMAND_NO_INTX);
+	pci_write(dev, PCI_COMMAND, 2,
+		  COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER | COMMAND_NO_INTX);
 	while ((cap = pci_cap(dev, CAP_VENDOR, cap))) {
-		at = pci_bar_base(dev, pci_read(dev, cap + CAP_BAR, 1)) +
-			pci_read(dev, cap + CAP_OFFSET, 4);
+		bar = (u8)pci_read(dev, cap + CAP_BAR, 1);
+		at = pci_bar_base(dev, bar) + pci_read(dev, cap + CAP_OFFSET, 4);
 		len = pci_read(dev, cap + CAP_LENGTH, 4);
 		switch (pci_read(dev, cap + CAP_TYPE, 1)) {
 		case TYPE_COMMON:
 			v->common = mem_map(at);
 			break;
 		case TYPE_NOTIFY:
-			v->notify = mem_map(at);
+			if (pci_bar_is_io(dev, bar))
+				v->notify_port = (u16)at;
+			else
+				v->notify = mem_map(at);
 			v->notify_multiplier = pci_read(dev, cap + CAP_MULTIPLIER, 4);
 			break;
 		case TYPE_ISR:
@@ -55,6 +60,8 @@ bool virtio_pci_find(struct virtio *v, unsigned n)
 		}
 	}
 	pci_msix(dev, &v->msix);
+	if (arg_is("doorbell", "memory"))
+		v->notify_port = 0;
 	return v->common && v->notify && v->isr;
 }
 
@@ -150,13 +157,20 @@ bool virtio_pci_queue_is_enabled(struct virtio *v, u16 queue)
 
 u64 virtio_pci_bell(struct virtio *v, u16 queue)
 {
+	u64 base = v->notify_port ? v->notify_port : v->notify;
+
 	select(v, queue);
-	return v->notify + (u64)mmio_read16(v->common + QUEUE_NOTIFY_OFF) * v->notify_multiplier;
+	return base + (u64)mmio_read16(v->common + QUEUE_NOTIFY_OFF) * v->notify_multiplier;
 }
 
 void virtio_pci_notify(struct virtio *v, u16 queue)
 {
-	mmio_write16(virtio_pci_bell(v, queue), queue);
+	u64 bell = virtio_pci_bell(v, queue);
+
+	if (v->notify_port)
+		outw((u16)bell, queue);
+	else
+		mmio_write16(bell, queue);
 }
 
 u8 virtio_pci_generation(struct virtio *v)

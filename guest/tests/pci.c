@@ -150,6 +150,7 @@ static bool bring_up(void)
 {
 	if (!virtio_find(&v, VIRTIO_RNG, 0) || !virtio_negotiate(&v, 0))
 		return false;
+	v.notify_port = 0;		/* in memory, which is what moves */
 	virtio_enable_interrupts(&v);
 	if (!virtq_init(&q, &v, 0, VIRTQ_SIZE))
 		return false;

@@ -34,10 +34,11 @@ static u64 bar_read(struct device *dev, u64 offset, unsigned size)
 	return (u64)(container_of(dev, struct function, dev) - fn + 1) << 16 | (offset & 0xffff);
 }
 
-static void bar_mapped(struct pci_dev *d, bool mapped)
+static void bar_mapped(struct pci_dev *d, struct io_range *r, bool mapped)
 {
 	struct function *f = container_of(d, struct function, pci);
 
+	fuzz_check(r == &d->bar, "%s: no such BAR", f->dev.name);
 	fuzz_check(f->says_mapped != mapped, "%s: mapped %d twice", f->dev.name, mapped);
 	f->says_mapped = mapped;
 }

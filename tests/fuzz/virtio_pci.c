@@ -12,6 +12,7 @@
 
 /* The second half of the ECAM is a guest's to put a BAR over, in vain. */
 enum { ECAM = 0xe0000000, WINDOW = 0xc0000000, FUNCTION = ECAM + (1 << 15), BAR_LEN = 0x8000 };
+enum { PORTS_LEN = 0x80, CONF1 = 0xcf8 };
 enum { COMMON = 0, ISR = 0x1000, CONFIG = 0x2000, NOTIFY = 0x3000, TABLE = 0x4000, PBA = 0x5000,
        PART = 0x1000 };
 enum { VECTORS = PROBE_QUEUES + 1, NONE = 0xffff };
@@ -21,7 +22,7 @@ static struct probe_model m;
 static struct {
 	u8 config[PCI_CONFIG_LEN], writable[PCI_CONFIG_LEN];
 	unsigned msix, window;			/* the capabilities */
-	u64 bar;				/* 0: nowhere */
+	u64 bar, ports;				/* 0: nowhere */
 	u32 offered_sel, accepted_sel;
 	u16 queue_sel, vector[VECTORS];		/* the last is the configuration's */
 	u8 isr;
@@ -61,9 +62,11 @@ static void find_caps(struct hostile *h)
 static void find_writable(void)
 {
 	u64 bar = ~(u64)(BAR_LEN - 1);
+	u32 ports = ~(u32)(PORTS_LEN - 1);
 
 	memcpy(pci.writable + PCI_BASE_ADDRESS_0, &bar, sizeof(bar));
-	pci.writable[PCI_COMMAND] = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	memcpy(pci.writable + PCI_BASE_ADDRESS_2, &ports, sizeof(ports));
+	pci.writable[PCI_COMMAND] = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
 	pci.writable[PCI_COMMAND + 1] = PCI_COMMAND_INTX_DISABLE >> 8;
 	pci.writable[PCI_CACHE_LINE_SIZE] = pci.writable[PCI_INTERRUPT_LINE] = 0xff;
 	pci.writable[pci.msix + PCI_MSIX_FLAGS + 1] = (MSIX_ON | MSIX_ALL_MASKED) >> 8;
@@ -96,9 +99,12 @@ static void place_bar(void)
 {
 	u64 bar = (u64)get(PCI_BASE_ADDRESS_1, 4) << 32 | (get(PCI_BASE_ADDRESS_0, 4) & ~15U);
 	bool asked = (u32)bar == (u32)-BAR_LEN, last = bar > ~0ULL - 2 * BAR_LEN;
+	u32 ports = get(PCI_BASE_ADDRESS_2, 4) & ~3U;
 
 	pci.bar = get(PCI_COMMAND, 2) & PCI_COMMAND_MEMORY && !asked && !last &&
 		  (bar >= ECAM + PCI_ECAM_LEN || bar + BAR_LEN <= ECAM) ? bar : 0;
+	pci.ports = get(PCI_COMMAND, 2) & PCI_COMMAND_IO && ports <= 0x10000 - PORTS_LEN &&
+		    (ports >= CONF1 + 8 || ports + PORTS_LEN <= CONF1) ? ports : 0;
 }
 
 /* --- the BAR --------------------------------------------------------------------------------- */
@@ -317,6 +323,14 @@ static int messages(struct hostile *h)
 	return n;
 }
 
+static void set_port(struct hostile *h, u64 at, unsigned size, u64 value)
+{
+	if (!pci.ports || at + size > PORTS_LEN)
+		return;
+	bus_write(&h->fake.pio, pci.ports + at, size, value);
+	probe_kick(&m, at / 4);
+}
+
 static void check_bar(struct hostile *h, u64 at, unsigned size)
 {
 	u64 got, want = ~0ULL >> (64 - 8 * size);
@@ -359,11 +373,17 @@ static void check_config(struct hostile *h, unsigned at, unsigned size)
 
 static void check_bells(struct hostile *h)
 {
-	fuzz_check(h->fake.nr_bells == (pci.bar ? PROBE_QUEUES : 0), "%d doorbells, BAR at %#llx",
-		   h->fake.nr_bells, (unsigned long long)pci.bar);
-	for (int i = 0; i < h->fake.nr_bells; i++)
-		fuzz_check(h->fake.bell[i].addr - pci.bar - NOTIFY < 4 * PROBE_QUEUES,
-			   "a doorbell at %#llx", (unsigned long long)h->fake.bell[i].addr);
+	int want = (pci.bar ? PROBE_QUEUES : 0) + (pci.ports ? PROBE_QUEUES : 0);
+
+	fuzz_check(h->fake.nr_bells == want, "%d doorbells, BARs at %#llx, %#llx", h->fake.nr_bells,
+		   (unsigned long long)pci.bar, (unsigned long long)pci.ports);
+	for (int i = 0; i < h->fake.nr_bells; i++) {
+		bool in_memory = h->fake.bell_bus[i] == &h->fake.mmio;
+		u64 at = h->fake.bell[i].addr - (in_memory ? pci.bar + NOTIFY : pci.ports);
+
+		fuzz_check(at < 4 * PROBE_QUEUES, "a doorbell at %#llx",
+			   (unsigned long long)h->fake.bell[i].addr);
+	}
 }
 
 static void set_config(struct hostile *h, unsigned at, unsigned size, u32 value)
@@ -469,9 +489,10 @@ static void common_step(struct hostile *h, struct fuzz *f, u8 step)
 static void config_step(struct hostile *h, struct fuzz *f, u8 step)
 {
 	static const u8 header[] = { PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_1, PCI_COMMAND,
-				     PCI_INTERRUPT_LINE };
+				     PCI_BASE_ADDRESS_2 };
 	static const u32 value[] = { 0xffffffff, 0, WINDOW, ECAM - 0x4000, ECAM + 0xf8000, 0xd0000000,
-				     PCI_COMMAND_MEMORY, 0xffff8000 };
+				     PCI_COMMAND_MEMORY, 0xffff8000, PCI_COMMAND_IO, CONF1 - PORTS_LEN + 4,
+				     0xff80 };
 	u8 b = fuzz_u8(f);
 
 	if (step & 1)
@@ -544,8 +565,11 @@ void fuzz_one(struct fuzz *f)
 			config_step(h, f, step);
 			break;
 		case 4:
-			at = fuzz_u16(f) % 0x6010;
-			set_bar(h, at, 1U << (step & 3), fuzz_u64(f));
+			at = fuzz_u16(f);
+			if (step & 8)
+				set_port(h, at % 0x90, 1U << (step & 3), fuzz_u64(f));
+			else
+				set_bar(h, at % 0x6010, 1U << (step & 3), fuzz_u64(f));
 			break;
 		case 5:
 			check_bar(h, fuzz_u16(f) % 0x8010, 1U << (step & 3));

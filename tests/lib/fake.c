@@ -130,16 +130,18 @@ static int hang_bell(struct bus *bus, const struct doorbell *bell, bool on)
 	struct fake *f = bus->owner;
 
 	for (int i = 0; i < f->nr_bells; i++)
-		if (same_bell(&f->bell[i], bell)) {
+		if (f->bell_bus[i] == bus && same_bell(&f->bell[i], bell)) {
 			if (on)
 				return -EEXIST;
 			f->bell[i] = f->bell[--f->nr_bells];
+			f->bell_bus[i] = f->bell_bus[f->nr_bells];
 			return 0;
 		}
 	if (!on)
 		return -ENOENT;
 	if (f->nr_bells == ARRAY_SIZE(f->bell))
 		return -ENOSPC;
+	f->bell_bus[f->nr_bells] = bus;
 	f->bell[f->nr_bells++] = *bell;
 	return 0;
 }
@@ -153,7 +155,9 @@ void fake_init(struct fake *f, u64 mem_len, int engine)
 	bus_init(&f->mmio, "mmio");
 	bus_init(&f->pio, "pio");
 	f->mmio.doorbell = hang_bell;
+	f->pio.doorbell = hang_bell;
 	f->mmio.owner = f;
+	f->pio.owner = f;
 	f->p.mmio = &f->mmio;
 	f->p.pio = &f->pio;
 	f->p.irqchip = &f->chip.chip;

@@ -34,6 +34,7 @@ struct fake {
 	int event_code;
 	int nr_bells;		/* doorbells that hang now */
 	struct doorbell bell[64];
+	struct bus *bell_bus[64];
 };
 
 /* Memory of mem_len bytes and a loop that does not run: see fake_turn.  An aio

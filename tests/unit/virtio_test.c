@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include "devices/pci/pci.h"
 #include "tests/lib/driver.h"
+#include "vmm/core/ports.h"
 #include "tests/lib/test.h"
 
 enum { ACK = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8, NEEDS_RESET = 64 };
@@ -447,6 +448,14 @@ static void test_pci_identity_and_caps(void **state)
 	for (int type = VIRTIO_PCI_CAP_COMMON_CFG; type <= VIRTIO_PCI_CAP_ISR_CFG; type++) {
 		unsigned at = find_cap(f, PCI_CAP_ID_VNDR, type);
 
+		/* To notify there are ports before there is memory. */
+		if (type == VIRTIO_PCI_CAP_NOTIFY_CFG) {
+			assert_int_equal(cfg_get(f, at + 4, 1), 2);
+			assert_int_equal(cfg_get(f, at + 8, 4), 0);
+			assert_in_range(cfg_get(f, at + 12, 4), 2, 128);
+			at = cfg_get(f, at + 1, 1);
+			assert_int_equal(cfg_get(f, at + 3, 1), type);
+		}
 		assert_true(at);
 		assert_int_equal(cfg_get(f, at + 4, 1), 0);
 		assert_int_equal(cfg_get(f, at + 8, 4), offset[type]);
@@ -455,7 +464,8 @@ static void test_pci_identity_and_caps(void **state)
 	assert_true(find_cap(f, PCI_CAP_ID_VNDR, VIRTIO_PCI_CAP_PCI_CFG));
 	assert_true(find_cap(f, PCI_CAP_ID_MSIX, -1));
 	assert_int_equal(cfg_get(f, PCI_BASE_ADDRESS_0, 4), WINDOW | 4);
-	assert_int_equal(f->fake.nr_bells, 1);
+	assert_int_equal(cfg_get(f, PCI_BASE_ADDRESS_2, 4), PORT_PCI_WINDOW | 1);
+	assert_int_equal(f->fake.nr_bells, 2);
 }
 
 /* All of it but the last two steps: queue_enable and DRIVER_OK. */
@@ -488,15 +498,32 @@ static void pci_start(struct fixture *f)
 	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), RUNNING);
 }
 
-static void pci_request(struct fixture *f)
+/* By the bell in memory, or at this port. */
+static void pci_request_by(struct fixture *f, u16 port)
 {
 	struct piece p = { DATA, 8, true };
 	u16 before = ring_used_idx(&f->d.ring[0]);
 
 	ring_add(&f->d.ring[0], &p, 1);
-	bar_set(f, 0x3000, 2, 0);
+	if (port)
+		bus_write(&f->fake.pio, port, 2, 0);
+	else
+		bar_set(f, 0x3000, 2, 0);
 	fake_settle(&f->fake);
 	assert_int_equal(ring_used_idx(&f->d.ring[0]), (u16)(before + 1));
+}
+
+static void pci_request(struct fixture *f)
+{
+	pci_request_by(f, 0);
+}
+
+static bool has_bell(struct fixture *f, struct bus *bus, u64 addr)
+{
+	for (int i = 0; i < f->fake.nr_bells; i++)
+		if (f->fake.bell_bus[i] == bus && f->fake.bell[i].addr == addr)
+			return true;
+	return false;
 }
 
 static void set_entry(struct fixture *f, int i, u64 addr, u32 data, u32 control)
@@ -801,14 +828,40 @@ static void test_bar_moves(void **state)
 	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_NUMQ, 2), 0xffff);
 	f->bar = 0xd0000000;
 	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_NUMQ, 2), 1);
-	assert_int_equal(f->fake.nr_bells, 1);
-	assert_int_equal(f->fake.bell[0].addr, 0xd0003000);
-	cfg_set(f, PCI_COMMAND, 2, 0);
+	assert_int_equal(f->fake.nr_bells, 2);
+	assert_true(has_bell(f, &f->fake.mmio, 0xd0003000));
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_IO);
 	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_NUMQ, 2), 0xffff);
-	assert_int_equal(f->fake.nr_bells, 0);
+	assert_int_equal(f->fake.nr_bells, 1);
 	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
 	pci_start(f);
 	pci_request(f);
+}
+
+static void test_ports_move(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_true(has_bell(f, &f->fake.pio, PORT_PCI_WINDOW));
+	cfg_set(f, PCI_BASE_ADDRESS_2, 4, 0xffffffff);
+	assert_int_equal(cfg_get(f, PCI_BASE_ADDRESS_2, 4), 0xffffff81);
+	assert_int_equal(f->fake.nr_bells, 1);
+	cfg_set(f, PCI_BASE_ADDRESS_2, 4, 0xc000);
+	assert_true(has_bell(f, &f->fake.pio, 0xc000));
+	/* Over others' ports, and where there are none any more: nowhere. */
+	cfg_set(f, PCI_BASE_ADDRESS_2, 4, 0xc80);
+	assert_int_equal(f->fake.nr_bells, 1);
+	cfg_set(f, PCI_BASE_ADDRESS_2, 4, 0x10000);
+	assert_int_equal(f->fake.nr_bells, 1);
+	cfg_set(f, PCI_BASE_ADDRESS_2, 4, 0xff80);
+	assert_true(has_bell(f, &f->fake.pio, 0xff80));
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	assert_int_equal(f->fake.nr_bells, 1);
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+	assert_int_equal(bus_read(&f->fake.pio, 0xff80, 2), 0xffff);
+	pci_start(f);
+	/* Where KVM has no doorbell left, the write comes to us. */
+	pci_request_by(f, 0xff80);
 }
 
 static void test_pci_poke_everything(void **state)
@@ -845,6 +898,7 @@ int main(void)
 		P(test_isr_without_msix), P(test_no_pin), P(test_isr_is_reset),
 		P(test_isr_beside_msix), P(test_pci_queue_not_enabled), P(test_pci_queue_enable),
 		P(test_pci_reset), P(test_cfg_window), P(test_bar_moves),
+		P(test_ports_move),
 		P(test_pci_poke_everything),
 	};
 
