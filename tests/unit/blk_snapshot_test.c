@@ -403,6 +403,8 @@ static void test_failures(void **state)
 
 			traffic_offer(&traffic, 60);
 			traffic_wait(&traffic);
+			/* What fails below is to be a sync of the snapshot, with nothing older to write. */
+			assert_int_equal(vblk_do(vblk, FLUSH, 0, 0), OK);
 			before = listing(vblk->dir);
 			snprintf(name, sizeof(name), "s%u%llu", e, (unsigned long long)nth);
 			recorder_fail(&fault);
