@@ -4,6 +4,7 @@ PREFIX ?= /usr/local
 CC ?= gcc
 NASM ?= nasm
 IASL ?= iasl
+SETCAP ?= PATH=$$PATH:/usr/sbin:/sbin setcap
 
 # A line a file; V=1 shows the commands.
 , := ,
@@ -19,19 +20,29 @@ BASE := -std=gnu11 -D_GNU_SOURCE -I. -MMD -MP $(WARN)
 LIBS := -Wl,-Bstatic -luring -ljansson -lfdt -Wl,-Bdynamic -lpthread
 
 CORE := $(wildcard vmm/core/*.c vmm/api/*.c devices/*.c devices/*/*.c firmware/*.c) \
-	vmm/config.c vmm/config_state.c $(wildcard vmm/gdb*.c)
+	$(addprefix vmm/,config.c config_state.c net_services.c net_state.c net_subnet.c program.c runtime.c) \
+	$(wildcard vmm/gdb*.c)
 SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all fuzz demo bench-boot bench-start bench-disk bench-snapshot check check-unit check-block check-guest check-e2e deps-build deps-test install clean
-all: $(BUILD)/vmm
+.PHONY: all fuzz demo bench-boot bench-start bench-disk bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test install clean
+all: $(BUILD)/vmm $(BUILD)/vmm-bridge-helper
 
 include guest/rules.mk
 
 $(BUILD)/vmm: $(OBJ)
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) -pie -Wl,-z,relro,-z,now -Wl,-O1,--as-needed -o $@ $^ $(LIBS)
+
+# Small: it has a capability, and anybody may start it.
+HELPER := $(wildcard vmm/helper/*.c) $(addprefix devices/net/,bridge.c link.c netlink.c vlan.c) \
+	vmm/core/base.c vmm/core/err.c
+HELPER_OBJ := $(HELPER:%.c=$(BUILD)/obj/%.o)
+
+$(BUILD)/vmm-bridge-helper: $(HELPER_OBJ)
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) -pie -Wl,-z,relro,-z,now -Wl,-O1,--as-needed -o $@ $^
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -49,7 +60,7 @@ $(BUILD)/obj/firmware/blobs.o: firmware/blobs.asm $(AML) $(BUILD)/guest/speed.bi
 
 # --- tests ----------------------------------------------------------------------------------
 SAN := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-TEST_LIB := $(patsubst %.c,$(BUILD)/san/%.o,$(CORE) $(wildcard tests/lib/*.c))
+TEST_LIB := $(patsubst %.c,$(BUILD)/san/%.o,$(CORE) vmm/helper/allow.c $(wildcard tests/lib/*.c))
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*_test.c))
 
 $(BUILD)/san/%.o: %.c
@@ -136,6 +147,8 @@ check-block: all $(BUILD)/image-io
 	@scripts/run-tests $(BUILD) block
 check-guest: all guest-payloads
 	@scripts/run-tests $(BUILD) guest
+check-net: all guest-payloads
+	@scripts/run-tests $(BUILD) net
 check-e2e: all guest-payloads
 	@scripts/run-tests $(BUILD) e2e
 
@@ -145,13 +158,18 @@ bench-boot bench-start bench-disk bench-snapshot: deps-build
 
 install: all
 	install -D -m 755 $(BUILD)/vmm $(DESTDIR)$(PREFIX)/bin/vmm
+	install -D -m 755 $(BUILD)/vmm-bridge-helper $(DESTDIR)$(PREFIX)/libexec/vmm/vmm-bridge-helper
+	@$(SETCAP) cap_net_admin+ep $(DESTDIR)$(PREFIX)/libexec/vmm/vmm-bridge-helper 2>/dev/null || \
+		echo "vmm-bridge-helper has no capability, so --net bridge= is root's: as root, run" \
+			"'setcap cap_net_admin+ep $(PREFIX)/libexec/vmm/vmm-bridge-helper'"
 	install -D -m 644 vmm/vmm.1 $(DESTDIR)$(PREFIX)/share/man/man1/vmm.1
 	install -D -m 644 vmm/api/openapi.yaml $(DESTDIR)$(PREFIX)/share/vmm/openapi.yaml
 	install -D -m 644 scripts/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/vmm
 
 clean:
-	rm -rf $(BUILD)/obj $(BUILD)/san $(BUILD)/unit $(BUILD)/guest $(BUILD)/*.aml $(BUILD)/*.log $(BUILD)/vmm
+	rm -rf $(BUILD)/obj $(BUILD)/san $(BUILD)/unit $(BUILD)/guest $(BUILD)/*.aml $(BUILD)/*.log $(BUILD)/vmm \
+		$(BUILD)/vmm-bridge-helper
 
--include $(OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT:$(BUILD)/unit/%=$(BUILD)/san/tests/unit/%.d) \
+-include $(OBJ:.o=.d) $(HELPER_OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT:$(BUILD)/unit/%=$(BUILD)/san/tests/unit/%.d) \
 	$(BUILD)/san/tests/block/io.d
 -include $(FUZZ_CORE:.o=.d) $(FUZZ_LIB:.o=.d) $(FUZZ_OBJ:.o=.d)

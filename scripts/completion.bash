@@ -41,13 +41,45 @@ _vmm_net() {
 		case $cur in
 		user,*) options+=' hostfwd=tcp:127.0.0.1: restrict=on net= dns=' ;;
 		passt,*) options+=' hostfwd=tcp:127.0.0.1:' ;;
+		bridge=*) options+=' vlan=' ;;
 		esac
 		COMPREPLY=($(compgen -P "${cur%,*}," -W "$options" -- "${cur##*,}"))
 		compopt -o nospace 2>/dev/null
-	elif [[ $cut == *tap= ]]; then # = is a word break
-		_vmm_words "${taps[*]}"
+	else # = is a word break
+		case $cut in
+		*tap=) _vmm_words "${taps[*]}" ;;
+		*bridge=) _vmm_words "$(cd /sys/class/net && printf '%s\n' */bridge | sed -n 's,/bridge$,,p' | grep -v '\*')" ;;
+		*nat= | *hostonly=) _vmm_networks ;;
+		*) _vmm_words "user passt nat hostonly bridge= fd= tap= ${taps[*]/#/tap=}" ;;
+		esac
+	fi
+}
+
+_vmm_networks() { _vmm_words "$("${COMP_WORDS[0]}" net list 2>/dev/null | awk 'NR > 1 { print $1 }')"; }
+
+_vmm_net_value() { # OPTION
+	case $1 in
+	--type) _vmm_words 'nat hostonly bridge' ;;
+	--mtu) _vmm_words '1500 9000' ;;
+	--subnet) COMPREPLY=() ;;
+	*) return 1 ;;
+	esac
+	return 0
+}
+
+_vmm_net_command() { # the word's index
+	if (($1 == 2)); then
+		_vmm_words 'list create delete show --help'
+	elif _vmm_net_value "$prev"; then
+		return
+	elif [[ $cur != -* && ${COMP_WORDS[2]} == @(delete|show) ]]; then
+		_vmm_networks
 	else
-		_vmm_words "user passt fd= tap= ${taps[*]/#/tap=}"
+		case ${COMP_WORDS[2]} in
+		create) _vmm_words '--type --subnet --vlan-filtering --mtu --help' ;;
+		list | show) _vmm_words '--json --help' ;;
+		*) _vmm_words --help ;;
+		esac
 	fi
 }
 
@@ -208,7 +240,11 @@ _vmm() {
 		else
 			option=${COMP_WORDS[i - 1]}
 		fi
-		if [[ ${COMP_WORDS[1]} == disk ]]; then _vmm_disk_value "$option"; else _vmm_value "$option"; fi
+		case ${COMP_WORDS[1]} in
+		disk) _vmm_disk_value "$option" ;;
+		net) _vmm_net_value "$option" ;;
+		*) _vmm_value "$option" ;;
+		esac
 		return
 	fi
 	prev=${COMP_WORDS[i - 1]}
@@ -218,6 +254,12 @@ _vmm() {
 	disk)
 		if ((i > 1)); then
 			_vmm_disk_command "$i"
+			return
+		fi
+		;;
+	net)
+		if ((i > 1)); then
+			_vmm_net_command "$i"
 			return
 		fi
 		;;
@@ -254,7 +296,7 @@ _vmm() {
 	esac
 	_vmm_value "$prev" && return
 	if ((i == 1)) && [[ $cur != -* ]]; then
-		_vmm_words 'run check disk ps ctl console stop pause resume firecracker'
+		_vmm_words 'run check disk net ps ctl console stop pause resume firecracker'
 	else
 		_vmm_words "$run"
 	fi

@@ -1,6 +1,7 @@
 /* check.c: 'vmm check': what this host can do for a VM, and what to do about a "no". */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include "vmm/core/log.h"
 #include "vmm/kvm/irqchip.h"
 #include "vmm/kvm/vcpu.h"
+#include "vmm/program.h"
 
 /* The loop of guest/speed.asm: two instructions a round, the rounds in rcx. */
 extern const u8 speed_payload[], speed_payload_end[];
@@ -228,6 +230,17 @@ static void check_device(const char *what, const char *path, const char *cure)
 		close(fd);
 }
 
+static void check_networks(void)
+{
+	char path[PATH_MAX];
+	bool filter = program_find("nft", path, sizeof(path));
+	bool names = program_find("dnsmasq", path, sizeof(path));
+
+	report("networks", filter && names, filter && names ? "nft and dnsmasq, for --net nat" :
+	       filter ? "no dnsmasq" : names ? "no nft" : "neither nft nor dnsmasq",
+	       "install nftables and dnsmasq-base");
+}
+
 static void check_hugepages(void)
 {
 	char word[128] = "";
@@ -280,6 +293,7 @@ int command_check(int argc, char **argv)
 	check_uring();
 	check_device("vhost-net", "/dev/vhost-net", "modprobe vhost_net");
 	check_device("tun", "/dev/net/tun", "modprobe tun, and be root or own the tap");
+	check_networks();
 	check_hugepages();
 	check_limits();
 	puts(all_well ? "A stock kernel boots here at speed." :

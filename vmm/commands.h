@@ -7,6 +7,7 @@ enum { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2, EXIT_GUEST_PANIC = 3 };
 int command_run(int argc, char **argv);
 int command_check(int argc, char **argv);
 int command_disk(int argc, char **argv);
+int command_net(int argc, char **argv);
 int command_firecracker(int argc, char **argv);
 int command_restore(int argc, char **argv);
 int command_clone(int argc, char **argv);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "vmm/net_state.h"
 #include "vmm/gdb.h"
 
 enum { NAME_MAX_LEN = 64 };
@@ -315,6 +316,22 @@ bad:
 		       "27 bits", value);
 }
 
+/* In the order of enum net_mode. */
+static const char *const net_kinds[] = {
+	"user", "passt", "tap", "fd", "bridge", "nat", "hostonly",
+};
+
+/* Without a name, as in "nat" or {"nat": true}, there is one for all. */
+static int set_host_network(struct net_config *n, enum net_mode mode, const char *value,
+			    struct err *err)
+{
+	if (!strcmp(value, "false"))
+		return err_set(err, -EINVAL, "net: '%s=false': leave it out", net_kinds[mode - NET_USER]);
+	if (!strcmp(value, "true"))
+		value = mode == NET_NAT ? "default" : "hostonly";
+	return set_string(&n->host_network, value, err);
+}
+
 static int set_net_mode(struct net_config *n, enum net_mode mode, const char *key,
 			const char *value, struct err *err)
 {
@@ -324,6 +341,10 @@ static int set_net_mode(struct net_config *n, enum net_mode mode, const char *ke
 	n->mode = mode;
 	if (mode == NET_FD)
 		return set_net_fd(n, value, err);
+	if (mode == NET_BRIDGE)
+		return set_string(&n->bridge, value, err);
+	if (mode == NET_NAT || mode == NET_HOSTONLY)
+		return set_host_network(n, mode, value, err);
 	if (mode != NET_TAP)
 		return strcmp(value, "true") ?
 			err_set(err, -EINVAL, "net: '%s' has no value; leave '=%s' out", key, value) : 0;
@@ -332,20 +353,22 @@ static int set_net_mode(struct net_config *n, enum net_mode mode, const char *ke
 	return set_string(&n->tap, value, err);
 }
 
-/* In the order of enum net_mode. */
-static const char *const net_kinds[] = { "user", "passt", "tap", "fd" };
-
 const char *config_net_kind(const struct net_config *n)
 {
 	return net_kinds[n->mode - NET_USER];
+}
+
+const char *config_net_name(const struct net_config *n)
+{
+	return n->tap ?: n->bridge ?: n->host_network;
 }
 
 /* What is for some kinds of network only is remembered: the kind may come last. */
 static int set_net_key(struct net_config *n, const char *key, const char *value,
 		       const char **for_nat, const char **for_user, struct err *err)
 {
-	static const char *const known[] = { "user", "passt", "tap", "fd", "mac", "hostfwd", "restrict",
-					     "net", "dns" };
+	static const char *const known[] = { "user", "passt", "tap", "fd", "bridge", "nat", "hostonly",
+					     "mac", "vlan", "hostfwd", "restrict", "net", "dns" };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(net_kinds); i++)
 		if (!strcmp(key, net_kinds[i]))
@@ -356,6 +379,8 @@ static int set_net_key(struct net_config *n, const char *key, const char *value,
 				       "six bytes like 02:00:00:12:34:56, the first of them even",
 				       value);
 		n->has_mac = true;
+	} else if (!strcmp(key, "vlan")) {
+		return set_string(&n->vlan, value, err);
 	} else if (!strcmp(key, "hostfwd")) {
 		*for_nat = "hostfwd";
 		return add_forward(n, value, err);
@@ -376,12 +401,27 @@ static int set_net_key(struct net_config *n, const char *key, const char *value,
 	return 0;
 }
 
+/* Also of one that came with a snapshot. */
+static int check_host_net(const struct net_config *n, struct err *err)
+{
+	bool is_named = n->mode == NET_NAT || n->mode == NET_HOSTONLY;
+	struct vlans vlans;
+
+	if (n->mode == NET_BRIDGE && !link_name_valid(n->bridge ?: ""))
+		return err_set(err, -EINVAL, "net: '%s' is not a bridge's name", n->bridge ?: "");
+	if (is_named && network_check_name(n->host_network ?: "", err))
+		return err_prefix(err, "net: ");
+	if (n->vlan && n->mode != NET_BRIDGE)
+		return err_set(err, -EINVAL, "net: vlan is an option of bridge=NAME only");
+	return n->vlan && vlans_parse(n->vlan, &vlans, err) ? err_prefix(err, "net: ") : 0;
+}
+
 static int check_net(const struct net_config *n, const char *text, const char *for_nat,
 		     const char *for_user, struct err *err)
 {
 	if (!n->mode)
 		return err_set(err, -EINVAL, "net: '%s' does not say what kind of network it is; begin "
-			       "with user, passt, tap=NAME or fd=N", text);
+			       "with user, passt, nat, hostonly, bridge=NAME, tap=NAME or fd=N", text);
 	if (for_user && n->mode != NET_USER)
 		return err_set(err, -EINVAL, "net: %s is an option of user only", for_user);
 	if (for_nat && n->mode != NET_USER && n->mode != NET_PASST)
@@ -390,7 +430,7 @@ static int check_net(const struct net_config *n, const char *text, const char *f
 		if (n->forward[i].guest.s_addr)
 			return err_set(err, -EINVAL, "net: hostfwd: passt knows one address of the guest; "
 				       "write only the port after '-:'");
-	return 0;
+	return check_host_net(n, err);
 }
 
 static int parse_disk(struct config *c, const char *value, struct err *err)
@@ -588,10 +628,14 @@ const struct option config_options[] = {
 	  "queues=N, iothreads=N, bw=BYTES, bw_burst=BYTES, iops=N, iops_burst=N,\n"
 	  "on_error=report|stop; see vmm(1)", true, parse_disk },
 	{ "net", "KIND[,OPT...]", "a network card; KIND is one of\n"
-	  "  user      NAT, DHCP and DNS by libslirp, without privileges\n"
-	  "  passt     the like by the program passt\n"
-	  "  tap=NAME  the tap NAME, which is made if need be\n"
-	  "  fd=N      an open tap, or a connected socket\n"
+	  "  user            NAT, DHCP and DNS by libslirp, without privileges\n"
+	  "  passt           the like by the program passt\n"
+	  "  nat[=NET]       a network of this host's with NAT, DHCP and DNS, made if\n"
+	  "                  need be ('vmm net --help')\n"
+	  "  hostonly[=NET]  the like with no way out\n"
+	  "  bridge=NAME     a bridge; vlan=N: in VLAN N; vlan=N+N: in these, tagged\n"
+	  "  tap=NAME        the tap NAME, which is made if need be\n"
+	  "  fd=N            an open tap, or a connected socket\n"
 	  "options: mac=02:00:00:12:34:56; of user and passt also\n"
 	  "hostfwd=tcp:127.0.0.1:8080-:80 (publish a port; repeatable);\n"
 	  "of user also restrict=on, net=10.0.2.0/24, dns=ADDRESS", true, parse_net },
@@ -848,9 +892,24 @@ void config_drop_disk(struct disk_config *d)
 void config_drop_net(struct net_config *n)
 {
 	free(n->tap);
+	free(n->bridge);
+	free(n->vlan);
+	free(n->host_network);
 	free(n->forward);
 	free(n->id);
 	*n = (struct net_config){ 0 };
+}
+
+int config_use_tap(struct net_config *n, const char *tap, struct err *err)
+{
+	char **others[] = { &n->bridge, &n->vlan, &n->host_network };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
+		free(*others[i]);
+		*others[i] = NULL;
+	}
+	n->mode = NET_TAP;
+	return set_string(&n->tap, tap, err);
 }
 
 static void clear_list(struct config *c, const struct option *o)
@@ -960,7 +1019,11 @@ int config_check(const struct config *c, struct err *err)
 	if (c->hugepages && c->mem % (2 * MIB))
 		return err_set(err, -EINVAL, "--mem: with --hugepages a multiple of 2M, not %lluM",
 			       (unsigned long long)(c->mem / MIB));
-	for (unsigned i = 0; i < c->nr_nets; i++)
+	for (unsigned i = 0; i < c->nr_nets; i++) {
+		int rc = check_host_net(&c->net[i], err);
+
+		if (rc)
+			return rc;
 		for (unsigned j = 0; j < i; j++) {
 			const struct net_config *a = &c->net[i], *b = &c->net[j];
 
@@ -969,6 +1032,7 @@ int config_check(const struct config *c, struct err *err)
 			if (a->mode == NET_FD && b->mode == NET_FD && a->fd == b->fd)
 				return err_set(err, -EINVAL, "--net: fd %d is given twice", a->fd);
 		}
+	}
 	return 0;
 }
 

@@ -37,7 +37,9 @@ struct disk_config {
 };
 
 /* Numbers in snapshots: add at the end. */
-enum net_mode { NET_NONE, NET_USER, NET_PASST, NET_TAP, NET_FD };
+enum net_mode {
+	NET_NONE, NET_USER, NET_PASST, NET_TAP, NET_FD, NET_BRIDGE, NET_NAT, NET_HOSTONLY,
+};
 
 struct net_config {
 	enum net_mode mode;
@@ -48,6 +50,8 @@ struct net_config {
 	bool restricted;		/* these of NET_USER */
 	struct in_addr network, dns;	/* 0: not given */
 	u8 prefix_len;
+	char *bridge, *vlan;		/* of NET_BRIDGE; vlan: a list, as written */
+	char *host_network;		/* of NET_NAT and NET_HOSTONLY: its name */
 	bool has_mac;
 	u8 mac[6];
 	u16 mtu;			/* 0: the tap's */
@@ -106,6 +110,8 @@ int config_parse(struct config *, int argc, char **argv, bool *help, bool *versi
 /* Take its strings back; it is zeroed. */
 void config_drop_disk(struct disk_config *);
 void config_drop_net(struct net_config *);
+/* It is on that tap, whatever it was on. */
+int  config_use_tap(struct net_config *, const char *tap, struct err *) must_check;
 /* A new string in the place of the old one; NULL: none. */
 int config_set_text(char **field, const char *value, struct err *) must_check;
 /* "02:00:00:12:34:56", of a station. */
@@ -114,8 +120,10 @@ int config_parse_mac(const char *text, u8 mac[6]) must_check;
 /* "512M", "2G"; a bare number counts in unit.  Shared with 'vmm disk'. */
 int config_parse_size(const char *text, u64 unit, u64 *size, struct err *) must_check;
 
-/* "user", "passt", "tap", "fd". */
+/* "user", "passt", "tap", "fd", "bridge", "nat", "hostonly"; and what of that kind, if it
+ * has a name. */
 const char *config_net_kind(const struct net_config *);
+const char *config_net_name(const struct net_config *);
 
 /* The nearest name to a mistyped one, NULL if none is near. */
 const char *config_nearest(const char *name, const char *const *names, unsigned nr);

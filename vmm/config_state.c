@@ -80,8 +80,11 @@ static void net_kind_state(struct state *s, struct net_config *n)
 	state_u32(s, "network", &n->network.s_addr);
 	state_u8(s, "prefix-len", &n->prefix_len);
 	state_u32(s, "dns", &n->dns.s_addr);
+	state_string(s, "bridge", &n->bridge);
+	state_string(s, "vlan", &n->vlan);
+	state_string(s, "host-network", &n->host_network);
 	number(s, "nr-forwards", &nr_forwards, CONFIG_MAX_FORWARDS);
-	if (mode == NET_NONE || mode > NET_FD || fd > INT32_MAX ||
+	if (mode == NET_NONE || mode > NET_HOSTONLY || fd > INT32_MAX ||
 	    (n->network.s_addr && (n->prefix_len < 8 || n->prefix_len > 27)))
 		state_fail(s, "kind %u, descriptor %u, network of %u bits", mode, fd, n->prefix_len);
 	n->mode = mode;

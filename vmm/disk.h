@@ -1,6 +1,7 @@
 /* disk.h: the commands of 'vmm disk', and what they share. */
 #pragma once
 #include "devices/block/chain.h"
+#include "vmm/subcommand.h"
 
 /* Options by what they mean: some names mean another thing in another command. */
 enum disk_option {
@@ -11,32 +12,26 @@ enum disk_option {
 	DISK_JSON, DISK_BACKING_ANYWHERE, DISK_NR_OPTIONS,
 };
 
-struct disk_args {
-	const char *command, *word[2];		/* NULL: not given */
-	const char *value[DISK_NR_OPTIONS];	/* NULL: not given; "": a switch that is */
-};
-
 /* Each returns the exit status. */
-int disk_create(const struct disk_args *);
-int disk_convert(const struct disk_args *);
-int disk_resize(const struct disk_args *);
-int disk_compact(const struct disk_args *);
-int disk_info(const struct disk_args *);
-int disk_check(const struct disk_args *);
-int disk_map(const struct disk_args *);
-int disk_list(const struct disk_args *);
-int disk_snapshot(const struct disk_args *);
-int disk_revert(const struct disk_args *);
-int disk_delete(const struct disk_args *);
-int disk_commit(const struct disk_args *);
-int disk_rebase(const struct disk_args *);
+int disk_create(const struct subcommand_args *);
+int disk_convert(const struct subcommand_args *);
+int disk_resize(const struct subcommand_args *);
+int disk_compact(const struct subcommand_args *);
+int disk_info(const struct subcommand_args *);
+int disk_check(const struct subcommand_args *);
+int disk_map(const struct subcommand_args *);
+int disk_list(const struct subcommand_args *);
+int disk_snapshot(const struct subcommand_args *);
+int disk_revert(const struct subcommand_args *);
+int disk_delete(const struct subcommand_args *);
+int disk_commit(const struct subcommand_args *);
+int disk_rebase(const struct subcommand_args *);
 
 /* Say what is wrong, and return the exit status for it. */
-int disk_misused(const struct disk_args *, const char *fmt, ...) printf_like(2, 3);
 int disk_failed(const struct err *);
 
 /* What the user says of the image at PATH, to open it by. */
-struct image_options disk_options(const struct disk_args *);
+struct image_options disk_options(const struct subcommand_args *);
 /* Progress on a terminal; a signal ends it; lines go to stdout. */
 struct chain_job *disk_job(void);
 /* "64K", "1.5G" */

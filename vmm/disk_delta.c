@@ -5,7 +5,7 @@
 #include "vmm/commands.h"
 #include "vmm/disk.h"
 
-int disk_snapshot(const struct disk_args *a)
+int disk_snapshot(const struct subcommand_args *a)
 {
 	struct image_options o = disk_options(a);
 	struct err err;
@@ -15,7 +15,7 @@ int disk_snapshot(const struct disk_args *a)
 }
 
 /* Snapshots inside the file.  found: there is one of that name, or id. */
-static int inside(const struct disk_args *a, bool delete, bool *found, struct err *err)
+static int inside(const struct subcommand_args *a, bool delete, bool *found, struct err *err)
 {
 	struct image_options o = { .format = "qcow2", .no_backing = true };
 	struct image_snapshot *s = NULL;
@@ -50,7 +50,7 @@ static int inside(const struct disk_args *a, bool delete, bool *found, struct er
 	return rc;
 }
 
-int disk_revert(const struct disk_args *a)
+int disk_revert(const struct subcommand_args *a)
 {
 	struct image_options o = { .format = NULL };
 	struct err err, why;
@@ -70,7 +70,7 @@ int disk_revert(const struct disk_args *a)
 	return disk_failed(&err);
 }
 
-int disk_delete(const struct disk_args *a)
+int disk_delete(const struct subcommand_args *a)
 {
 	struct err err;
 	bool found;
@@ -78,7 +78,7 @@ int disk_delete(const struct disk_args *a)
 	return inside(a, true, &found, &err) ? disk_failed(&err) : EXIT_OK;
 }
 
-int disk_commit(const struct disk_args *a)
+int disk_commit(const struct subcommand_args *a)
 {
 	struct image_options o = disk_options(a);
 	struct err err;
@@ -86,7 +86,7 @@ int disk_commit(const struct disk_args *a)
 	return chain_commit(a->word[0], &o, disk_job(), &err) ? disk_failed(&err) : EXIT_OK;
 }
 
-int disk_rebase(const struct disk_args *a)
+int disk_rebase(const struct subcommand_args *a)
 {
 	const char *file = a->value[DISK_NEW_BACKING], *format = a->value[DISK_NEW_BACKING_FORMAT];
 	struct chain_rebase r = { .backing = file && !strcmp(file, "none") ? "" : file,
@@ -95,6 +95,6 @@ int disk_rebase(const struct disk_args *a)
 	struct err err;
 
 	if (!file && !format)
-		return disk_misused(a, "nothing to do; give --backing FILE or --format F");
+		return subcommand_misused(a, "nothing to do; give --backing FILE or --format F");
 	return chain_rebase(a->word[0], &r, &o, disk_job(), &err) ? disk_failed(&err) : EXIT_OK;
 }

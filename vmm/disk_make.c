@@ -21,7 +21,7 @@ static bool ends_in(const char *path, const char *end)
 	return len > k && !strcmp(path + len - k, end);
 }
 
-static int pick_format(const struct disk_args *a, const char *path, struct image_create *c)
+static int pick_format(const struct subcommand_args *a, const char *path, struct image_create *c)
 {
 	static const struct { enum disk_option option; const char *name; } only_qcow2[] = {
 		{ DISK_CLUSTER_SIZE, "cluster-size" }, { DISK_REFCOUNT_BITS, "refcount-bits" },
@@ -36,19 +36,22 @@ static int pick_format(const struct disk_args *a, const char *path, struct image
 			asks = only_qcow2[i].name;
 	c->format = given ? given : asks || ends_in(path, ".qcow2") ? "qcow2" : "raw";
 	if (strcmp(c->format, "raw") && strcmp(c->format, "qcow2"))
-		return disk_misused(a, "format '%s' is not known; known: raw, qcow2", c->format);
+		return subcommand_misused(a, "format '%s' is not known; known: raw, qcow2",
+					  c->format);
 	if (asks && !strcmp(c->format, "raw"))
-		return disk_misused(a, "--%s is for qcow2; leave it or --format raw out", asks);
+		return subcommand_misused(a, "--%s is for qcow2; leave it or --format raw out",
+					  asks);
 	return EXIT_OK;
 }
 
-static int pick_space(const struct disk_args *a, struct image_create *c)
+static int pick_space(const struct subcommand_args *a, struct image_create *c)
 {
 	static const char *const names[] = { "off", "metadata", "falloc", "full" };
 	const char *how = a->value[DISK_PREALLOCATION];
 
 	if (!!how + !!a->value[DISK_THIN] + !!a->value[DISK_THICK] > 1)
-		return disk_misused(a, "--thin, --thick and --preallocation exclude each other");
+		return subcommand_misused(a, "--thin, --thick and --preallocation exclude each "
+					  "other");
 	if (a->value[DISK_THICK])
 		how = "falloc";
 	for (unsigned i = 0; how && i < ARRAY_SIZE(names); i++)
@@ -57,10 +60,11 @@ static int pick_space(const struct disk_args *a, struct image_create *c)
 			return EXIT_OK;
 		}
 	return !how ? EXIT_OK :
-		disk_misused(a, "preallocation '%s' is none of off, metadata, falloc, full", how);
+		subcommand_misused(a, "preallocation '%s' is none of off, metadata, falloc, full",
+				   how);
 }
 
-static int pick_number(const struct disk_args *a, enum disk_option option, const char *what,
+static int pick_number(const struct subcommand_args *a, enum disk_option option, const char *what,
 		       u64 max, u32 *out)
 {
 	struct err err;
@@ -69,32 +73,32 @@ static int pick_number(const struct disk_args *a, enum disk_option option, const
 	if (!a->value[option])
 		return EXIT_OK;
 	if (config_parse_size(a->value[option], 1, &n, &err) || n > max || n & (n - 1))
-		return disk_misused(a, "%s '%s' is not a power of two up to %s", what,
-				    a->value[option], disk_size_text(max).text);
+		return subcommand_misused(a, "%s '%s' is not a power of two up to %s", what,
+					  a->value[option], disk_size_text(max).text);
 	*out = n;
 	return EXIT_OK;
 }
 
-static int pick_word(const struct disk_args *a, enum disk_option option, const char *what,
+static int pick_word(const struct subcommand_args *a, enum disk_option option, const char *what,
 		     const char *usual, const char *other, bool *is_other)
 {
 	const char *v = a->value[option];
 
 	*is_other = v && !strcmp(v, other);
 	return !v || *is_other || !strcmp(v, usual) ? EXIT_OK :
-		disk_misused(a, "%s '%s' is neither %s nor %s", what, v, usual, other);
+		subcommand_misused(a, "%s '%s' is neither %s nor %s", what, v, usual, other);
 }
 
 /* A name on the command line is as seen from here; in the image, from there.  The
  * caller frees c->backing. */
-static int pick_backing(const struct disk_args *a, const char *path, struct image_create *c)
+static int pick_backing(const struct subcommand_args *a, const char *path, struct image_create *c)
 {
 	const char *file = a->value[DISK_BACKING];
 
 	c->backing_format = a->value[DISK_BACKING_FORMAT];
 	if (!file)
 		return !c->backing_format ? EXIT_OK :
-			disk_misused(a, "--backing-format without --backing");
+			subcommand_misused(a, "--backing-format without --backing");
 	c->backing = chain_recorded_as(path, file);
 	if (!c->backing) {
 		log_err("disk %s: %s", file, strerror(errno));
@@ -106,7 +110,7 @@ static int pick_backing(const struct disk_args *a, const char *path, struct imag
 	return EXIT_OK;
 }
 
-static int pick_all(const struct disk_args *a, const char *path, struct image_create *c)
+static int pick_all(const struct subcommand_args *a, const char *path, struct image_create *c)
 {
 	bool is_v2 = false;
 	int status = pick_format(a, path, c);
@@ -129,19 +133,19 @@ static int pick_all(const struct disk_args *a, const char *path, struct image_cr
 	return status;
 }
 
-static int pick_size(const struct disk_args *a, const char *text, u64 *size)
+static int pick_size(const struct subcommand_args *a, const char *text, u64 *size)
 {
 	struct err err;
 
 	if (config_parse_size(text, 1, size, &err))
-		return disk_misused(a, "%s", err.msg);
+		return subcommand_misused(a, "%s", err.msg);
 	if (*size % BLK_SECTOR || *size > INT64_MAX)
-		return disk_misused(a, "size '%s' is not a multiple of %d bytes, or too large",
-				    text, BLK_SECTOR);
+		return subcommand_misused(a, "size '%s' is not a multiple of %d bytes, or too "
+					  "large", text, BLK_SECTOR);
 	return EXIT_OK;
 }
 
-int disk_create(const struct disk_args *a)
+int disk_create(const struct subcommand_args *a)
 {
 	struct image_create c = { 0 };
 	struct err err;
@@ -151,7 +155,8 @@ int disk_create(const struct disk_args *a)
 	if (!status && a->word[1])
 		status = pick_size(a, a->word[1], &c.size);
 	else if (!status && !c.backing)
-		status = disk_misused(a, "no SIZE; usage: vmm disk create [options] PATH SIZE");
+		status = subcommand_misused(a, "no SIZE; usage: vmm disk create [options] PATH "
+					    "SIZE");
 	if (!status && image_create(a->word[0], &c, &err))
 		status = disk_failed(&err);
 	free((char *)(uintptr_t)c.backing);
@@ -161,7 +166,7 @@ int disk_create(const struct disk_args *a)
 /* --- convert ---------------------------------------------------------------------------------- */
 
 /* Under a name of its own until all is there. */
-static int make_copy(const struct disk_args *a, struct image *from, const char *path,
+static int make_copy(const struct subcommand_args *a, struct image *from, const char *path,
 		     struct image_create *c, struct err *err)
 {
 	struct image_options o = { .format = c->format, .backing_anywhere = true };
@@ -194,7 +199,7 @@ static int make_copy(const struct disk_args *a, struct image *from, const char *
 	return rc ? rc : chain_sync_dir(path, err);
 }
 
-int disk_convert(const struct disk_args *a)
+int disk_convert(const struct subcommand_args *a)
 {
 	struct image_options o = { .format = a->value[DISK_SOURCE_FORMAT], .read_only = true,
 				   .backing_anywhere = a->value[DISK_BACKING_ANYWHERE] };
@@ -220,7 +225,7 @@ int disk_convert(const struct disk_args *a)
 
 /* --- resize, compact -------------------------------------------------------------------------- */
 
-static int resize(const struct disk_args *a, struct image *i, const struct chain_family *f)
+static int resize(const struct subcommand_args *a, struct image *i, const struct chain_family *f)
 {
 	const char *text = a->word[1];
 	const struct chain_file *user = chain_user(f, 0);
@@ -233,19 +238,20 @@ static int resize(const struct disk_args *a, struct image *i, const struct chain
 		return status;
 	size = *text == '+' ? i->size + by : *text == '-' ? i->size - by : by;
 	if (*text == '-' && by >= i->size)
-		return disk_misused(a, "%s has only %s", a->word[0], disk_size_text(i->size).text);
+		return subcommand_misused(a, "%s has only %s", a->word[0],
+					  disk_size_text(i->size).text);
 	if (!fstat(i->fd, &st) && S_ISBLK(st.st_mode))
-		return disk_misused(a, "%s is a block device, whose size is not vmm's to change",
-				    a->word[0]);
+		return subcommand_misused(a, "%s is a block device, whose size is not vmm's to "
+					  "change", a->word[0]);
 	if (user)
-		return disk_misused(a, "%s is based on %s, and would no longer be right; 'vmm disk "
-				    "rebase --backing none' makes it whole", user->path,
-				    a->word[0]);
+		return subcommand_misused(a, "%s is based on %s, and would no longer be right; "
+					  "'vmm disk rebase --backing none' makes it whole",
+					  user->path, a->word[0]);
 	if (size < i->size && !a->value[DISK_SHRINK])
-		return disk_misused(a, "%s is smaller than the %s of %s; what is beyond would be "
-				    "lost. If that is meant, say --shrink",
-				    disk_size_text(size).text, disk_size_text(i->size).text,
-				    a->word[0]);
+		return subcommand_misused(a, "%s is smaller than the %s of %s; what is beyond "
+					  "would be lost. If that is meant, say --shrink",
+					  disk_size_text(size).text, disk_size_text(i->size).text,
+					  a->word[0]);
 	if (image_resize(i, size, &err)) {
 		err_prefix(&err, "disk %s: ", a->word[0]);
 		return disk_failed(&err);
@@ -253,7 +259,7 @@ static int resize(const struct disk_args *a, struct image *i, const struct chain
 	return EXIT_OK;
 }
 
-int disk_resize(const struct disk_args *a)
+int disk_resize(const struct subcommand_args *a)
 {
 	struct image_options o = disk_options(a);
 	struct chain_family f;
@@ -275,7 +281,7 @@ int disk_resize(const struct disk_args *a)
 	return status;
 }
 
-int disk_compact(const struct disk_args *a)
+int disk_compact(const struct subcommand_args *a)
 {
 	struct image_options o = disk_options(a);
 	struct stat before, after;

@@ -10,13 +10,6 @@
 #include "vmm/core/log.h"
 #include "vmm/disk.h"
 
-static void print_json(json_t *root)
-{
-	json_dumpf(root, stdout, JSON_INDENT(2));
-	putchar('\n');
-	json_decref(root);
-}
-
 static json_t *text_or_null(const char *text)
 {
 	return text ? json_string(text) : json_null();
@@ -64,7 +57,7 @@ static void subject_close(struct subject *s)
 	image_close(s->image);
 }
 
-static int subject_open(struct subject *s, const struct disk_args *a, struct err *err)
+static int subject_open(struct subject *s, const struct subcommand_args *a, struct err *err)
 {
 	struct image_options o = { .format = a->value[DISK_FORMAT], .read_only = true,
 				   .no_backing = true, .no_lock = true };
@@ -128,19 +121,7 @@ static void info_json(const struct subject *s)
 	if (s->family.broken.code)
 		json_object_set_new(root, "chain-error", json_string(s->family.broken.msg));
 	json_object_set_new(root, "inside", inside_json(s));
-	print_json(root);
-}
-
-static void row(const char *what, const char *fmt, ...) printf_like(2, 3);
-static void row(const char *what, const char *fmt, ...)
-{
-	va_list ap;
-
-	printf("%-14s ", what);
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	putchar('\n');
+	subcommand_print_json(root);
 }
 
 static void info_text(const struct subject *s)
@@ -149,33 +130,33 @@ static void info_text(const struct subject *s)
 	struct image_create how = { 0 };
 	char name[CHAIN_NAME_MAX + 1];
 
-	row("image", "%s", s->path);
+	print_row("image", "%s", s->path);
 	chain_like(s->image, &how);
 	if (how.version)
-		row("format", "qcow2, version %u", how.version);
+		print_row("format", "qcow2, version %u", how.version);
 	else
-		row("format", "raw");
-	row("size", "%s (%" PRIu64 " bytes)", disk_size_text(f->size).text, f->size);
-	row("on the host", "%s", disk_size_text(f->on_host).text);
+		print_row("format", "raw");
+	print_row("size", "%s (%" PRIu64 " bytes)", disk_size_text(f->size).text, f->size);
+	print_row("on the host", "%s", disk_size_text(f->on_host).text);
 	if (how.version) {
-		row("clusters", "%s, counted in %u bits%s", disk_size_text(how.cluster).text,
-		    how.refcount_bits, how.lazy_refcounts ? ", lazily" : "");
-		row("compression", "%s", how.zstd ? "zstd" : "zlib");
+		print_row("clusters", "%s, counted in %u bits%s", disk_size_text(how.cluster).text,
+			  how.refcount_bits, how.lazy_refcounts ? ", lazily" : "");
+		print_row("compression", "%s", how.zstd ? "zstd" : "zlib");
 	}
 	if (chain_state(s->image))
-		row("state", "%s; see 'vmm disk check'", chain_state(s->image));
+		print_row("state", "%s; see 'vmm disk check'", chain_state(s->image));
 	for (unsigned n = 1; n < s->family.depth; n++)
-		row(n == 1 ? "backed by" : "", "%s (%s)%s%s", f[n].path, f[n].format,
-		    chain_snapshot_name(s->path, &f[n], name) ? ", snapshot " : "",
-		    chain_snapshot_name(s->path, &f[n], name) ? name : "");
+		print_row(n == 1 ? "backed by" : "", "%s (%s)%s%s", f[n].path, f[n].format,
+			  chain_snapshot_name(s->path, &f[n], name) ? ", snapshot " : "",
+			  chain_snapshot_name(s->path, &f[n], name) ? name : "");
 	if (s->family.broken.code)
-		row(s->family.depth == 1 ? "backed by" : "", "? %s", s->family.broken.msg);
+		print_row(s->family.depth == 1 ? "backed by" : "", "? %s", s->family.broken.msg);
 	for (unsigned n = 0; n < s->nr_inside; n++)
-		row(n ? "" : "inside", "snapshot %s (%s), %s", s->inside[n].name, s->inside[n].id,
-		    date_text(s->inside[n].date_s).text);
+		print_row(n ? "" : "inside", "snapshot %s (%s), %s", s->inside[n].name,
+			  s->inside[n].id, date_text(s->inside[n].date_s).text);
 }
 
-int disk_info(const struct disk_args *a)
+int disk_info(const struct subcommand_args *a)
 {
 	struct subject s;
 	struct err err;
@@ -246,10 +227,10 @@ static void list_json(const struct subject *s)
 				    json_string(s->family.file[f->parent].path));
 		json_array_append_new(files, o);
 	}
-	print_json(json_pack("{s:o, s:o}", "files", files, "inside", inside_json(s)));
+	subcommand_print_json(json_pack("{s:o, s:o}", "files", files, "inside", inside_json(s)));
 }
 
-int disk_list(const struct disk_args *a)
+int disk_list(const struct subcommand_args *a)
 {
 	struct subject s;
 	struct err err;
@@ -293,7 +274,8 @@ static void check_text(const char *path, const struct image_check *c, bool repai
 
 static void check_json(const char *path, const struct image_check *c, json_t *lines)
 {
-	print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "filename", path,
+	subcommand_print_json(json_pack(
+			     "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "filename", path,
 			     "corruptions", (json_int_t)c->corruptions, "leaks",
 			     (json_int_t)c->leaks, "fixed", (json_int_t)c->fixed,
 			     "allocated-clusters",
@@ -306,7 +288,7 @@ static void keep(const char *line, void *lines)
 	json_array_append_new(lines, json_string(line));
 }
 
-int disk_check(const struct disk_args *a)
+int disk_check(const struct subcommand_args *a)
 {
 	bool repair = a->value[DISK_REPAIR], json = a->value[DISK_JSON];
 	struct image_options o = { .format = a->value[DISK_FORMAT], .read_only = !repair,
@@ -411,7 +393,7 @@ static int walk(struct image *i, json_t *list)
 	return rc;
 }
 
-int disk_map(const struct disk_args *a)
+int disk_map(const struct subcommand_args *a)
 {
 	struct image_options o = disk_options(a);
 	json_t *list = a->value[DISK_JSON] ? json_array() : NULL;
@@ -431,7 +413,7 @@ int disk_map(const struct disk_args *a)
 		log_err("disk %s: %s", a->word[0], strerror(-rc));
 	image_close(i);
 	if (!rc && list)
-		print_json(list);
+		subcommand_print_json(list);
 	else
 		json_decref(list);
 	return rc ? EXIT_RUNTIME : EXIT_OK;

@@ -251,9 +251,12 @@ static int attach(struct machine *m, struct virtio *v, struct err *err)
 void machine_derive_mac(const struct config *c, unsigned i, u8 mac[6])
 {
 	u64 hash = 0xcbf29ce484222325;		/* FNV-1a */
-	char text[128];
+	char name[16] = "vmm", text[128];
 
-	snprintf(text, sizeof(text), "%s/%u", c->name ? c->name : "vmm", i);
+	/* Others are on such a network, and may have no name either. */
+	if (c->net[i].mode >= NET_BRIDGE)
+		snprintf(name, sizeof(name), "/%d", getpid());
+	snprintf(text, sizeof(text), "%s/%u", c->name ?: name, i);
 	for (const char *s = text; *s; s++)
 		hash = (hash ^ (u8)*s) * 0x100000001b3;
 	mac[0] = 0x02;

@@ -23,6 +23,7 @@ struct resources {
 	struct blk *disk[CONFIG_MAX_DISKS];
 	struct limit limit[CONFIG_MAX_DISKS];
 	struct net *net[CONFIG_MAX_NETS];
+	int net_user[CONFIG_MAX_NETS];	/* net_join.h: -1: of no network of ours */
 	char *cmdline;
 	struct task *debug_stop;	/* run when a vCPU stopped for the debugger */
 	struct machine *machine;	/* the one that runs, NULL between two */

@@ -15,6 +15,7 @@ static const struct {
 	{ "run", command_run, true },
 	{ "check", command_check, false },
 	{ "disk", command_disk, true },
+	{ "net", command_net, true },
 	{ "restore", command_restore, true },
 	{ "clone", command_clone, true },
 	{ "snapshot", command_snapshot, true },

@@ -10,22 +10,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "vmm/pidfile.h"
+#include "vmm/runtime.h"
 
 /* False: there is no place for one. */
 static bool base_dir(char dir[PATH_MAX])
 {
-	const char *own = getenv("VMM_RUNTIME_DIR"), *user = getenv("XDG_RUNTIME_DIR");
-	int n;
-
-	if (own && *own)
-		n = snprintf(dir, PATH_MAX, "%s", own);
-	else if (!geteuid())
-		n = snprintf(dir, PATH_MAX, "/run/vmm/vm");
-	else if (user && *user)
-		n = snprintf(dir, PATH_MAX, "%s/vmm/vm", user);
-	else
-		return false;
-	return n < PATH_MAX - NAME_MAX - 16;
+	return runtime_dir(dir, PATH_MAX - NAME_MAX - 16, "vm");
 }
 
 static int make_dirs(char *path)

@@ -5,8 +5,7 @@
 #include "vmm/core/err.h"
 
 /*
- * A directory each, DIR/NAME, where DIR is /run/vmm/vm for root, else
- * $XDG_RUNTIME_DIR/vmm/vm, or $VMM_RUNTIME_DIR for tests and the like.  In it are pid, a
+ * A directory each, DIR/NAME, where DIR is runtime_dir's part vm.  In it are pid, a
  * locked pid file, and api.sock.  What a killed VM left is removed by the next look.
  */
 struct registry {

@@ -12,6 +12,7 @@
 #include "vmm/control.h"
 #include "vmm/core/log.h"
 #include "vmm/machine.h"
+#include "vmm/net_join.h"
 
 static void quit(void *arg)
 {
@@ -98,9 +99,11 @@ int resources_open_disk(struct blk **blk, const struct disk_config *d, struct er
 	return rc;
 }
 
-static int open_net(struct net **net, const struct config *c, const struct net_config *n,
-		    struct err *err)
+static int open_net(struct resources *r, unsigned i, struct err *err)
 {
+	const struct config *c = r->config;
+	const struct net_config *n = &c->net[i];
+	struct net **net = &r->net[i];
 	struct net_user_options o = {
 		.forward = n->forward, .nr_forwards = n->nr_forwards, .restricted = n->restricted,
 		.network = n->network, .prefix_len = n->prefix_len, .dns = n->dns,
@@ -114,6 +117,10 @@ static int open_net(struct net **net, const struct config *c, const struct net_c
 		return net_open_passt(net, n->forward, n->nr_forwards, err);
 	case NET_FD:
 		return net_open_fd(net, n->fd, err);
+	case NET_BRIDGE:
+	case NET_NAT:
+	case NET_HOSTONLY:
+		return net_join(c, i, net, &r->net_user[i], err);
 	default:
 		return net_open_tap(net, n->tap, err);
 	}
@@ -129,7 +136,7 @@ static int open_backends(struct resources *r, struct err *err)
 		rc = resources_open_disk(&r->disk[i], &c->disk[i], err);
 	}
 	for (unsigned i = 0; i < c->nr_nets && !rc; i++) {
-		rc = open_net(&r->net[i], c, &c->net[i], err);
+		rc = open_net(r, i, err);
 		if (!rc && c->net[i].mtu)
 			r->net[i]->mtu = c->net[i].mtu;
 	}
@@ -176,6 +183,8 @@ int resources_init(struct resources *r, const struct config *c, struct err *err)
 	*r = (struct resources){ .config = c, .kernel_fd = -1, .initrd_fd = -1 };
 	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
 		limit_init(&r->limit[i], &(struct limit_config){ 0 });
+	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++)
+		r->net_user[i] = -1;
 	return loop_new(&r->main_loop, err);
 }
 
@@ -206,6 +215,7 @@ static void close_backends(struct resources *r)
 		blk_close(r->disk[i]);
 	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++)
 		net_close(r->net[i]);
+	net_leave(r->net_user, CONFIG_MAX_NETS);
 	memset(r->disk, 0, sizeof(r->disk));
 	memset(r->net, 0, sizeof(r->net));
 	chardev_leave(r->serial);

@@ -368,7 +368,8 @@ static int show(const char *dir)
 			       c.disk[i].is_base ? " (a delta of it)" : "");
 		for (unsigned i = 0; i < c.nr_nets; i++)
 			printf("%-14s %s%s%s\n", "net", config_net_kind(&c.net[i]),
-			       c.net[i].tap ? "=" : "", c.net[i].tap ?: "");
+			       config_net_name(&c.net[i]) ? "=" : "",
+			       config_net_name(&c.net[i]) ?: "");
 	}
 	snapshot_close(s);
 	config_fini(&c);

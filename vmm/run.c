@@ -28,6 +28,7 @@ static void print_help(void)
 	     "usage: vmm [run] --kernel FILE [options]    run a VM on this terminal\n"
 	     "       vmm check                            what this host can do\n"
 	     "       vmm disk COMMAND ...                 make, show, change disk images\n"
+	     "       vmm net COMMAND ...                  make, show, remove networks\n"
 	     "       vmm restore DIR [options]            go on with a VM that was saved\n"
 	     "       vmm clone DIR [-n N] [options]       start copies of it\n"
 	     "       vmm snapshot info|merge ...          look at what was saved\n"

@@ -179,11 +179,8 @@ static int set_taps(struct config *c, const json_t *taps, struct err *err)
 		if (i == c->nr_nets)
 			return err_set(err, -ENOENT, "the saved microVM has no network interface '%s'",
 				       id);
-		free(c->net[i].tap);
-		c->net[i].mode = NET_TAP;
-		c->net[i].tap = strdup(tap);
-		if (!c->net[i].tap)
-			return err_set(err, -ENOMEM, "out of memory");
+		if (config_use_tap(&c->net[i], tap, err))
+			return err->code;
 	}
 	return 0;
 }

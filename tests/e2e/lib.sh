@@ -166,5 +166,10 @@ leave()
 	if [[ -n $vm_pid ]]; then kill -KILL "$vm_pid" 2>/dev/null || true; fi
 	for pid in $(jobs -p); do kill -KILL "$pid" 2>/dev/null || true; done
 	wait 2>/dev/null || true
-	ip link del vmmtest0 2>/dev/null || true # a tap of t40-net.sh
+	if [[ -d $T/run/net ]]; then
+		for pid in $(VMM_RUNTIME_DIR=$T/run "$VMM" net list | awk 'NR > 1 { print $1 }'); do
+			VMM_RUNTIME_DIR=$T/run "$VMM" net delete "$pid" || true
+		done
+	fi
+	for pid in vmmtest0 vmmtest1 vmmsame vmmother vmmtrunk; do ip link del $pid 2>/dev/null || true; done # of t4*-net*.sh
 }

@@ -329,7 +329,7 @@ static void test_net_modes(void **state)
 		{ "past", "did you mean 'passt'" }, { "user=1", "leave '=1' out" },
 		{ "passt=", "leave '=' out" }, { "user,passt", "'passt' says again" },
 		{ "tap=a,user", "'user' says again" }, { "fd=3,fd=4", "'fd' says again" },
-		{ "mac=02:00:00:00:00:01", "begin with user, passt, tap=NAME or fd=N" },
+		{ "mac=02:00:00:00:00:01", "begin with user, passt, nat" },
 		{ "fd=", "fd ''" }, { "fd=2", "fd '2'" }, { "fd=-3", "fd '-3'" },
 		{ "fd=0x5", "fd '0x5'" }, { "fd", "fd 'true'" },
 		{ "tap=a,hostfwd=tcp::1-:1", "hostfwd is an option of user and passt only" },
@@ -405,6 +405,54 @@ static void test_net_user(void **state)
 	assert_int_equal(c.net[3].fd, 9);
 	bad_json("leave '=false' out", "{\"net\": {\"user\": false}}");
 	bad_json("neither text, a whole number", "{\"net\": {\"user\": true, \"hostfwd\": [[]]}}");
+}
+
+static void test_networks(void **state)
+{
+	static const char *const no[] = { "", "..", "a/b", "twelve_chars", "-a", "a b", "\xc3\xa4" };
+	char text[64];
+
+	(void)state;
+	good("--net", "nat", "--net", "nat=lab", "--net", "hostonly,mac=02:00:00:00:00:01", "--net",
+	     "hostonly=eleven_char");
+	assert_string_equal(c.net[0].host_network, "default");
+	assert_string_equal(c.net[1].host_network, "lab");
+	assert_string_equal(c.net[2].host_network, "hostonly");
+	assert_int_equal(c.net[1].mode, NET_NAT);
+	assert_int_equal(c.net[2].mode, NET_HOSTONLY);
+	assert_string_equal(c.net[3].host_network, "eleven_char");
+	good("--net", "bridge=br0", "--net", "bridge=br0,vlan=100", "--net", "vlan=100+200-299,bridge=b");
+	assert_string_equal(c.net[0].bridge, "br0");
+	assert_null(c.net[0].vlan);
+	assert_string_equal(c.net[1].vlan, "100");
+	assert_string_equal(c.net[2].vlan, "100+200-299");
+	good_json("{\"net\": [{\"nat\": true}, {\"hostonly\": \"x\"}, {\"bridge\": \"b\","
+		  " \"vlan\": 7}, \"nat=y\"]}");
+	assert_int_equal(c.net[0].mode, NET_NAT);
+	assert_string_equal(c.net[1].host_network, "x");
+	assert_int_equal(c.net[2].mode, NET_BRIDGE);
+	assert_string_equal(c.net[3].host_network, "y");
+	bad_json("leave it out", "{\"net\": {\"nat\": false}}");
+	for (unsigned i = 0; i < ARRAY_SIZE(no); i++) {
+		snprintf(text, sizeof(text), "nat=%s", no[i]);
+		bad("network name", "--net", text);
+		snprintf(text, sizeof(text), "hostonly=%s", no[i]);
+		bad("network name", "--net", text);
+	}
+	bad("not a bridge's name", "--net", "bridge=");
+	bad("not a bridge's name", "--net", "bridge=a/b");
+	bad("not a bridge's name", "--net", "bridge=..");
+	bad("not a bridge's name", "--net", "bridge=vmm%d");
+	bad("not a bridge's name", "--net", "bridge=sixteen-letters!");
+	bad("vlan '4095'", "--net", "bridge=b,vlan=4095");
+	bad("vlan 'true'", "--net", "bridge=b,vlan");
+	bad("bridge=NAME only", "--net", "nat,vlan=5");
+	bad("bridge=NAME only", "--net", "tap=t,vlan=5");
+	bad("what kind of network", "--net", "vlan=5");
+	bad("user, passt, nat, hostonly, bridge=NAME", "--net", "mac=02:00:00:00:00:01");
+	bad("says again", "--net", "nat,hostonly");
+	bad("says again", "--net", "nat,tap=t");
+	bad("did you mean 'hostonly'", "--net", "host-only");
 }
 
 static void test_unknown_options(void **state)
@@ -522,7 +570,7 @@ int main(void)
 		cmocka_unit_test(test_sizes), cmocka_unit_test(test_cpus),
 		cmocka_unit_test(test_switches), cmocka_unit_test(test_choices),
 		cmocka_unit_test(test_disks), cmocka_unit_test(test_too_many_disks),
-		cmocka_unit_test(test_nets), cmocka_unit_test(test_net_modes),
+		cmocka_unit_test(test_nets), cmocka_unit_test(test_net_modes), cmocka_unit_test(test_networks),
 		cmocka_unit_test(test_net_user), cmocka_unit_test(test_unknown_options),
 		cmocka_unit_test(test_nearest), cmocka_unit_test(test_json),
 		cmocka_unit_test(test_json_precedence), cmocka_unit_test(test_json_errors),

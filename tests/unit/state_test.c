@@ -486,7 +486,8 @@ static void test_config(void **state)
 		"--disk", "d,readonly,serial=x,queues=3,iothreads=2,bw=5M,iops=7,on_error=stop",
 		"--disk", "e,discard=off,cache=writethrough,direct", "--net", "tap=t0",
 		"--net", "user,restrict=on,net=172.20.0.0/16,dns=9.9.9.9,hostfwd=tcp:127.0.0.1:8080-:80,"
-		"hostfwd=udp::53-172.20.0.7:5353", "--net", "passt", "--net", "fd=7" };
+		"hostfwd=udp::53-172.20.0.7:5353", "--net", "passt", "--net", "fd=7",
+		"--net", "bridge=b,vlan=1+2", "--net", "nat=n", "--net", "hostonly" };
 	struct config c, d;
 	const void *one, *two;
 	struct state *s, *t, *l;
@@ -522,6 +523,12 @@ static void test_config(void **state)
 	assert_memory_equal(d.net[1].forward, c.net[1].forward, 2 * sizeof(*c.net[1].forward));
 	assert_int_equal(d.net[2].mode, NET_PASST);
 	assert_int_equal(d.net[3].fd, 7);
+	assert_string_equal(d.net[4].bridge, "b");
+	assert_string_equal(d.net[4].vlan, "1+2");
+	assert_int_equal(d.net[5].mode, NET_NAT);
+	assert_string_equal(d.net[5].host_network, "n");
+	assert_int_equal(d.net[6].mode, NET_HOSTONLY);
+	assert_string_equal(d.net[6].host_network, "hostonly");
 	state_free(s);
 	state_free(t);
 	state_free(l);

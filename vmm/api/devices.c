@@ -328,7 +328,7 @@ json_t *api_nets_json(const struct config *c)
 			 n->mac[2], n->mac[3], n->mac[4], n->mac[5]);
 		o = json_write(&api_net_schema, &(struct api_net){
 			.iface_id = n->id ?: name,
-			.host_dev_name = n->tap ?: config_net_kind(n),
+			.host_dev_name = config_net_name(n) ?: config_net_kind(n),
 			.guest_mac = n->has_mac ? mac : NULL, .mtu = n->mtu,
 			.rx_rate_limiter = show_limits(&n->rx),
 			.tx_rate_limiter = show_limits(&n->tx),

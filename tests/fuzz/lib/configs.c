@@ -29,11 +29,41 @@ static void check_disk(const struct disk_config *d)
 		   (!d->limit.ops.burst || d->limit.ops.rate), "a burst without a rate");
 }
 
+/* Numbers from 1 to 4094, with + and - between them. */
+static bool is_vlan_list(const char *s)
+{
+	bool after_minus = false;
+
+	for (;; s++) {
+		unsigned n = 0;
+
+		for (; *s >= '0' && *s <= '9' && n < 4095; s++)
+			n = 10 * n + *s - '0';
+		if (n < 1 || n > 4094 || (*s == '-' && after_minus) || !*s)
+			return n >= 1 && n <= 4094 && !*s;
+		if (*s != '-' && *s != '+')
+			return false;
+		after_minus = *s == '-';
+	}
+}
+
+static void check_host_net(const struct net_config *n)
+{
+	const char *name = n->bridge ?: n->host_network ?: "x";
+
+	fuzz_check(!!n->bridge == (n->mode == NET_BRIDGE) &&
+		   !!n->host_network == (n->mode == NET_NAT || n->mode == NET_HOSTONLY),
+		   "names of another kind of network");
+	fuzz_check(*name && strlen(name) < (n->host_network ? 12 : 16) &&
+		   !strpbrk(name, "/ \t\n:%\x7f"), "name '%s'", name);
+	fuzz_check(!n->vlan || (n->bridge && is_vlan_list(n->vlan)), "vlan '%s'", n->vlan);
+}
+
 static void check_net(const struct net_config *n)
 {
 	bool is_user = n->mode == NET_USER, forwards = is_user || n->mode == NET_PASST;
 
-	fuzz_check(n->mode >= NET_USER && n->mode <= NET_FD, "a network of no kind");
+	fuzz_check(n->mode >= NET_USER && n->mode <= NET_HOSTONLY, "a network of no kind");
 	fuzz_check(n->mode != NET_TAP || (n->tap && *n->tap && strlen(n->tap) < 16), "tap '%s'",
 		   n->tap);
 	fuzz_check(n->mode == NET_TAP || !n->tap, "tap '%s' of a network that has none", n->tap);
@@ -47,6 +77,7 @@ static void check_net(const struct net_config *n)
 	for (unsigned i = 0; i < n->nr_forwards; i++)
 		fuzz_check(n->forward[i].host_port && n->forward[i].guest_port &&
 			   (is_user || !n->forward[i].guest.s_addr), "hostfwd %u", i);
+	check_host_net(n);
 	fuzz_check(!n->has_mac || (!(n->mac[0] & 1) && (n->mac[0] | n->mac[1] | n->mac[2] |
 		   n->mac[3] | n->mac[4] | n->mac[5])), "an address that is none");
 }
@@ -112,6 +143,8 @@ static bool same_disk(const struct disk_config *a, const struct disk_config *b)
 static bool same_net(const struct net_config *a, const struct net_config *b)
 {
 	bool is = a->mode == b->mode && same(a->tap, b->tap) && a->fd == b->fd &&
+		  same(a->bridge, b->bridge) && same(a->vlan, b->vlan) &&
+		  same(a->host_network, b->host_network) &&
 		  a->restricted == b->restricted && a->network.s_addr == b->network.s_addr &&
 		  a->prefix_len == b->prefix_len && a->dns.s_addr == b->dns.s_addr &&
 		  a->has_mac == b->has_mac && !memcmp(a->mac, b->mac, 6) &&
@@ -154,6 +187,7 @@ const struct option *configs_pick(struct fuzz *f, char *value, size_t len)
 		"user", "passt,hostfwd=tcp::80-:80", "fd=7", "user,restrict=on,net=10.1.0.0/16,dns=9.9.9.9",
 		"user,hostfwd=udp:127.0.0.1:53-10.0.2.15:5353,hostfwd=::1-:65535",
 		"tap=tap0", "tap=t,mac=02:00:00:00:00:01", "mac=01:00:00:00:00:01,tap=x", "stdio",
+		"nat", "nat=lab,mac=02:00:00:00:00:01", "hostonly=h", "bridge=br0,vlan=1+7-4094",
 		"file:x", "unix:", "pci", "mmio", "threads", "auto", "true", "off", "vm-1", "-x", "",
 		"debug", "a b=c", "a,queues=4,iothreads=3,direct,on_error=stop",
 		"a,bw=1M,bw_burst=2M,iops=7,cache=writethrough,discard=off", "a,iops_burst=1",

@@ -1,0 +1,115 @@
+/* bridge_ask.c: has vmm-bridge-helper, which has the capability, make a tap. */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "devices/net/bridge.h"
+
+enum { HELPER_FD = 3 };
+
+/* Installed, PREFIX/bin/vmm has it in PREFIX/libexec/vmm; built, it is beside vmm. */
+static int find_helper(char path[PATH_MAX], struct err *err)
+{
+	static const char *const places[] = { "../libexec/vmm/", "" };
+	char self[PATH_MAX - 64], *slash;
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (n < 0)
+		return err_set(err, -errno, "/proc/self/exe: %s", strerror(errno));
+	self[n] = 0;
+	slash = strrchr(self, '/');
+	for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+		snprintf(path, PATH_MAX, "%.*s%svmm-bridge-helper", (int)(slash + 1 - self), self,
+			 places[i]);
+		if (!access(path, X_OK))
+			return 0;
+	}
+	return err_set(err, -ENOENT, "making a tap needs root, or the program vmm-bridge-helper, which "
+		       "is not there: 'make install' installs it");
+}
+
+static int start_helper(const char *path, const char *bridge, const char *vlans, int socket,
+			pid_t *pid)
+{
+	char *argv[] = { "vmm-bridge-helper", NULL, NULL, NULL }, *env[] = { NULL };
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attr;
+	char bridge_arg[64], *vlan_arg = NULL;
+	sigset_t none, all;
+	int rc;
+
+	snprintf(bridge_arg, sizeof(bridge_arg), "--bridge=%s", bridge);
+	argv[1] = bridge_arg;
+	if (vlans && asprintf(&vlan_arg, "--vlan=%s", vlans) < 0)
+		return -ENOMEM;
+	argv[2] = vlan_arg;
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setsigdefault(&attr, &all);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawn_file_actions_init(&files);
+	/* To itself, where it has that number already: it loses close-on-exec. */
+	posix_spawn_file_actions_adddup2(&files, socket, HELPER_FD);
+	rc = posix_spawn(pid, path, &files, &attr, argv, env);
+	posix_spawn_file_actions_destroy(&files);
+	posix_spawnattr_destroy(&attr);
+	free(vlan_arg);
+	return -rc;
+}
+
+/* The tap and its name, or a message without one. */
+static int receive(int socket, char name[IFNAMSIZ], struct err *err)
+{
+	union { char buf[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
+	char text[BRIDGE_HELPER_TEXT + 1];
+	struct iovec iov = { text, BRIDGE_HELPER_TEXT };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
+	struct cmsghdr *c;
+	ssize_t n;
+	int fd;
+
+	do
+		n = recvmsg(socket, &m, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		return err_set(err, -EPIPE, "vmm-bridge-helper ended without an answer");
+	text[n] = 0;
+	c = CMSG_FIRSTHDR(&m);
+	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(fd)))
+		return err_set(err, -EPERM, "%s", text);
+	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
+	snprintf(name, IFNAMSIZ, "%.*s", IFNAMSIZ - 1, text);
+	return fd;
+}
+
+int bridge_ask_helper(const char *bridge, const char *vlans, char name[IFNAMSIZ], struct err *err)
+{
+	char path[PATH_MAX];
+	int pair[2], rc = find_helper(path, err);
+	pid_t pid;
+
+	if (rc)
+		return rc;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return err_set(err, -errno, "a socket: %s", strerror(errno));
+	rc = start_helper(path, bridge, vlans, pair[1], &pid);
+	close(pair[1]);
+	if (rc) {
+		close(pair[0]);
+		return err_set(err, rc, "%s: %s", path, strerror(-rc));
+	}
+	rc = receive(pair[0], name, err);
+	close(pair[0]);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return rc;
+}
