@@ -86,6 +86,12 @@ $(BUILD)/image-io: $(BUILD)/san/tests/block/io.o \
 	$(call say,LD)
 	$(Q)$(CC) $(SAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcmocka -luring -lfdt -lpthread
 
+# A page fault handler for tests/guest/api.
+$(BUILD)/page-handler: $(addprefix $(BUILD)/san/,tests/guest/page-handler.o tests/lib/page_handler.o \
+		vmm/core/socket.o vmm/core/err.o vmm/core/base.o)
+	$(call say,LD)
+	$(Q)$(CC) $(SAN) -o $@ $^ -ljansson
+
 .PRECIOUS: $(BUILD)/san/%.o
 
 # What make bench-disk has of ours, without a guest and in one.
@@ -138,14 +144,14 @@ demo: deps-build
 	@scripts/demo $(BUILD)
 
 check: deps-test
-	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads $(UNIT) $(BUILD)/image-io $(FUZZ)
+	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads $(UNIT) $(BUILD)/image-io $(BUILD)/page-handler $(FUZZ)
 	@scripts/run-tests $(BUILD)
 
 check-unit: $(UNIT)
 	@scripts/run-tests $(BUILD) unit
 check-block: all $(BUILD)/image-io
 	@scripts/run-tests $(BUILD) block
-check-guest: all guest-payloads
+check-guest: all guest-payloads $(BUILD)/page-handler
 	@scripts/run-tests $(BUILD) guest
 check-net: all guest-payloads
 	@scripts/run-tests $(BUILD) net
@@ -171,5 +177,5 @@ clean:
 		$(BUILD)/vmm-bridge-helper
 
 -include $(OBJ:.o=.d) $(HELPER_OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT:$(BUILD)/unit/%=$(BUILD)/san/tests/unit/%.d) \
-	$(BUILD)/san/tests/block/io.d
+	$(BUILD)/san/tests/block/io.d $(BUILD)/san/tests/guest/page-handler.d
 -include $(FUZZ_CORE:.o=.d) $(FUZZ_LIB:.o=.d) $(FUZZ_OBJ:.o=.d)

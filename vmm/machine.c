@@ -459,7 +459,7 @@ static int build(struct machine *m, struct err *err)
 	int rc = kvm_open(&m->kvm, err);
 
 	if (!rc)
-		rc = from ? mem_new_from_file(&m->mem, c->mem, snapshot_mem_fd(from), err) :
+		rc = from ? snapshot_make_mem(from, &m->mem, err) :
 			    mem_new(&m->mem, c->mem, c->hugepages, err);
 	if (!rc && c->track_dirty_pages)
 		rc = mem_track_dirty(m->mem, err);

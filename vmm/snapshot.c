@@ -35,7 +35,7 @@ struct mem_trailer {
 };
 
 struct snapshot {
-	char *state_path, *mem_path;
+	char *state_path, *mem_path;	/* without mem_fd: the handler's socket */
 	void *tree;
 	size_t tree_len;
 	int mem_fd;
@@ -318,23 +318,31 @@ static int open_memory(const char *path, int *out, struct mem_trailer *mt, struc
 	return 0;
 }
 
-int snapshot_open(struct snapshot **out, const char *state_path, const char *memory_path,
-		  struct err *err)
+/* The state, checked. */
+static int open_state(struct snapshot **out, const char *path, const char *mem_path, struct err *err)
 {
 	struct snapshot *s = calloc(1, sizeof(*s));
 	int rc;
 
+	*out = s;
 	if (!s)
 		return err_set(err, -ENOMEM, "out of memory");
 	s->mem_fd = -1;
-	s->state_path = strdup(state_path);
-	s->mem_path = strdup(memory_path);
+	s->state_path = strdup(path);
+	s->mem_path = strdup(mem_path);
 	rc = s->state_path && s->mem_path ? read_tree(s, err) : err_set(err, -ENOMEM, "out of memory");
 	if (!rc)
 		rc = check_tree(s, err);
-	if (rc)
-		err_prefix(err, "snapshot %s: ", state_path);
-	else
+	return rc ? err_prefix(err, "snapshot %s: ", path), rc : 0;
+}
+
+int snapshot_open(struct snapshot **out, const char *state_path, const char *memory_path,
+		  struct err *err)
+{
+	struct snapshot *s;
+	int rc = open_state(&s, state_path, memory_path, err);
+
+	if (!rc)
 		rc = open_memory(memory_path, &s->mem_fd, &s->mem_trailer, err);
 	if (!rc && (memcmp(s->mem_trailer.id, s->trailer.id, ID_LEN) ||
 		    s->mem_trailer.size != s->trailer.mem_size))
@@ -343,6 +351,21 @@ int snapshot_open(struct snapshot **out, const char *state_path, const char *mem
 		snapshot_close(s);
 		return rc;
 	}
+	*out = s;
+	return 0;
+}
+
+int snapshot_open_paged(struct snapshot **out, const char *state_path, const char *socket,
+			struct err *err)
+{
+	struct snapshot *s;
+	int rc = open_state(&s, state_path, socket, err);
+
+	if (rc) {
+		snapshot_close(s);
+		return rc;
+	}
+	memcpy(s->mem_trailer.id, s->trailer.id, ID_LEN);
 	*out = s;
 	return 0;
 }
@@ -370,9 +393,12 @@ struct snapshot_info snapshot_info(const struct snapshot *s)
 	return i;
 }
 
-int snapshot_mem_fd(const struct snapshot *s)
+int snapshot_make_mem(const struct snapshot *s, struct mem **mem, struct err *err)
 {
-	return s->mem_fd;
+	u64 size = le64toh(s->trailer.mem_size);
+
+	return s->mem_fd < 0 ? mem_new_from_pager(mem, size, s->mem_path, err) :
+			       mem_new_from_file(mem, size, s->mem_fd, err);
 }
 
 /* machine NULL: only how it was made. */

@@ -32,6 +32,9 @@ int  snapshot_merge_memory(const char *base, const char *diff, const char *out,
 /* Both files are checked as far as that can be without reading all of memory. */
 int  snapshot_open(struct snapshot **, const char *state_path, const char *memory_path,
 		   struct err *) must_check;
+/* The memory is what the page fault handler at socket has (core/pager.h), unchecked. */
+int  snapshot_open_paged(struct snapshot **, const char *state_path, const char *socket,
+			 struct err *) must_check;
 void snapshot_close(struct snapshot *);			/* NULL is allowed */
 struct snapshot_info {
 	u8 id[SNAPSHOT_ID_LEN];
@@ -44,4 +47,4 @@ struct snapshot_info snapshot_info(const struct snapshot *);
 int  snapshot_config(struct snapshot *, struct config *, struct err *) must_check;
 /* For machine.c. */
 int  snapshot_load(struct snapshot *, struct machine *, struct err *) must_check;
-int  snapshot_mem_fd(const struct snapshot *);
+int  snapshot_make_mem(const struct snapshot *, struct mem **, struct err *) must_check;

@@ -190,7 +190,8 @@ static int load(struct api_vm *a, const struct api_load *l, struct err *err)
 	struct vm *v = vm_of(a);
 	struct config *c = v->config;
 	char *name = c->name;
-	int rc = snapshot_open(&v->r.from, l->state, l->memory, err);
+	int rc = l->pager ? snapshot_open_paged(&v->r.from, l->state, l->pager, err) :
+			    snapshot_open(&v->r.from, l->state, l->memory, err);
 
 	if (rc)
 		return rc;

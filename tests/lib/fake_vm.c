@@ -130,7 +130,8 @@ static int save_directory(struct api_vm *v, const char *dir, bool diff, struct e
 
 static int load(struct api_vm *v, const struct api_load *l, struct err *err)
 {
-	return done(v, err, "load %s %s%s%s taps %zu", l->state, l->memory,
+	return done(v, err, "load %s %s%s%s%s taps %zu", l->state, l->pager ? "pager " : "",
+		    l->pager ?: l->memory,
 		    l->track_dirty_pages ? " track" : "", l->resume ? " resume" : "",
 		    json_array_size(l->taps));
 }

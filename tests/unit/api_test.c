@@ -789,9 +789,6 @@ static void test_snapshots(void **state)
 	refused(400, "either mem_file_path or mem_backend", "PUT", "/snapshot/load",
 		"{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\",\"mem_backend\":"
 		"{\"backend_type\":\"File\",\"backend_path\":\"/m\"}}");
-	refused(400, "backends other than File", "PUT", "/snapshot/load",
-		"{\"snapshot_path\":\"/s\",\"mem_backend\":{\"backend_type\":\"Uffd\","
-		"\"backend_path\":\"/m\"}}");
 	refused(400, "vsock device", "PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\","
 		"\"mem_file_path\":\"/m\",\"vsock_override\":{\"uds_path\":\"/v\"}}");
 	refused(400, "huge pages", "PUT", "/snapshot/load",
@@ -802,6 +799,9 @@ static void test_snapshots(void **state)
 	   "\"File\",\"backend_path\":\"/n\"},\"track_dirty_pages\":true,\"resume_vm\":true,"
 	   "\"network_overrides\":[{\"iface_id\":\"1\",\"host_dev_name\":\"t1\"}]}");
 	assert_string_equal(f.asked, "load /s /n track resume taps 1");
+	ok("PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\",\"mem_backend\":{\"backend_type\":"
+	   "\"Uffd\",\"backend_path\":\"/u\"}}");
+	assert_string_equal(f.asked, "load /s pager /u taps 0");
 	ok("PUT", "/drives/a", DRIVE("a", ROOT));
 	refused(400, "after the microVM was configured", "PUT", "/snapshot/load",
 		"{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\"}");

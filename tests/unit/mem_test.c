@@ -1,6 +1,13 @@
 /* mem_test.c: guest memory: bounds, the hole between 3 and 4 GiB, overflow. */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "tests/lib/page_handler.h"
 #include "tests/lib/test.h"
 #include "vmm/core/mem.h"
+#include "vmm/core/socket.h"
 
 #define SMALL	(8 * MIB)
 #define LARGE	(5 * GIB)	/* never touched but in a few places */
@@ -191,6 +198,118 @@ static void test_ring(void **state)
 	assert_non_null(mem_ring(large, GPA(4 * GIB), 256, 16));
 }
 
+/* --- memory that somebody else fills -------------------------------------------------------- */
+
+struct handler {
+	int listener;
+	const u8 *memory;
+	u64 size;
+	long filled;
+};
+
+static void *serve(void *arg)
+{
+	struct handler *h = arg;
+
+	h->filled = page_handler(h->listener, h->memory, h->size);
+	return NULL;
+}
+
+/* Both regions, by a read, by a write into a page's middle, and by saving all of it. */
+static void test_pager(void **state)
+{
+	enum { PAGE = MEM_PAGE };
+	static const u64 touched[] = { 0, 1, 511, 512, 700, 768 * 1024 - 1, 768 * 1024, 768 * 1024 + 255 };
+	struct handler h = { .size = 3 * GIB + MIB };
+	char dir[] = "/tmp/vmm-pager-XXXXXX", path[64], got[PAGE], want[PAGE];
+	struct err err = { 0 };
+	pthread_t thread;
+	struct mem *m;
+	u8 *memory;
+	int rc;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/socket", dir);
+	assert_int_equal(mem_new_from_pager(&m, h.size, path, &err), -ENOENT);
+	assert_non_null(strstr(err.msg, path));
+	memory = mmap(NULL, h.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		      -1, 0);
+	assert_true(memory != MAP_FAILED);
+	h.memory = memory;
+	for (unsigned i = 0; i < ARRAY_SIZE(touched); i++)
+		memset(memory + touched[i] * PAGE, i + 1, PAGE);
+	assert_int_equal(socket_listen(path, &h.listener, &err), 0);
+	assert_int_equal(fcntl(h.listener, F_SETFL, 0), 0);
+	assert_int_equal(pthread_create(&thread, NULL, serve, &h), 0);
+	rc = mem_new_from_pager(&m, h.size, path, &err);
+	if (!rc) {
+		u64 high = MEM_HIGH_START - MEM_LOW_END;
+
+		for (unsigned i = 0; i < ARRAY_SIZE(touched); i++) {
+			u64 at = touched[i] * PAGE, gpa = at < MEM_LOW_END ? at : at + high;
+
+			memset(want, i + 1, PAGE);
+			if (i % 2) {
+				assert_int_equal(mem_fill(m, GPA(gpa + 5), 0xee, 7), 0);
+				memset(want + 5, 0xee, 7);
+			}
+			assert_int_equal(mem_read(m, GPA(gpa), got, PAGE), 0);
+			assert_memory_equal(got, want, PAGE);
+		}
+		mem_free(m);
+	}
+	pthread_join(thread, NULL);
+	close(h.listener);
+	munmap(memory, h.size);
+	unlink(path);
+	rmdir(dir);
+	if (rc == -EPERM)
+		skip();
+	assert_int_equal(rc, 0);
+	assert_int_equal(h.filled, ARRAY_SIZE(touched));
+}
+
+static void test_save_paged(void **state)
+{
+	struct handler h = { .size = 2 * MIB };
+	char dir[] = "/tmp/vmm-pager-XXXXXX", path[64];
+	u8 *memory = malloc(h.size), *saved = malloc(h.size);
+	struct err err = { 0 };
+	pthread_t thread;
+	struct mem *m;
+	int fd, rc;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/socket", dir);
+	assert_int_equal(socket_listen(path, &h.listener, &err), 0);
+	assert_int_equal(fcntl(h.listener, F_SETFL, 0), 0);
+	for (u64 i = 0; i < h.size; i++)
+		memory[i] = i / MEM_PAGE % 3 ? i * 7 : 0;
+	h.memory = memory;
+	assert_int_equal(pthread_create(&thread, NULL, serve, &h), 0);
+	rc = mem_new_from_pager(&m, h.size, path, &err);
+	fd = memfd_create("saved", 0);
+	if (!rc) {
+		assert_int_equal(mem_save(m, fd, NULL), 0);
+		assert_int_equal(pread(fd, saved, h.size, 0), h.size);
+		assert_memory_equal(saved, memory, h.size);
+		mem_free(m);
+	}
+	pthread_join(thread, NULL);
+	close(fd);
+	close(h.listener);
+	free(memory);
+	free(saved);
+	unlink(path);
+	rmdir(dir);
+	if (rc == -EPERM)
+		skip();
+	assert_int_equal(rc, 0);
+	assert_int_equal(h.filled, h.size / MEM_PAGE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -199,7 +318,8 @@ int main(void)
 		cmocka_unit_test(test_all_or_nothing),
 		cmocka_unit_test(test_the_hole_is_not_memory),
 		cmocka_unit_test(test_regions_do_not_alias), cmocka_unit_test(test_iov),
-		cmocka_unit_test(test_ring),
+		cmocka_unit_test(test_ring), cmocka_unit_test(test_pager),
+		cmocka_unit_test(test_save_paged),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

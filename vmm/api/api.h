@@ -13,6 +13,7 @@ struct api_disk {
 
 struct api_load {
 	const char *state, *memory;	/* files */
+	const char *pager;		/* instead of memory: a page fault handler's socket */
 	bool track_dirty_pages, resume;
 	const json_t *taps;		/* [{"iface_id", "host_dev_name"}]; NULL: as saved */
 };

@@ -18,16 +18,15 @@ int api_put_snapshot_create(struct api *a, struct call *call)
 int api_put_snapshot_load(struct api *a, struct call *call)
 {
 	struct api_snapshot_load r = { 0 };
+	bool paged;
 
 	api_take(call, &r);
+	paged = r.mem_backend.given && r.mem_backend.backend_type == API_BACKEND_UFFD;
 	if (!a->vm->ops->load)
 		return api_cannot(call, "loaded");
 	if (!r.mem_file_path == !r.mem_backend.given)
 		return err_set(&call->err, -EINVAL, "either mem_file_path or mem_backend says where the "
 			       "memory is");
-	if (r.mem_backend.given && r.mem_backend.backend_type != API_BACKEND_FILE)
-		return err_set(&call->err, -ENOTSUP, "this version of vmm does not have memory backends "
-			       "other than File");
 	if (r.clock_realtime || r.vsock_override.given ||
 	    (r.huge_pages != API_LOAD_HUGE_SNAPSHOT && r.huge_pages != API_LOAD_HUGE_NONE))
 		return err_set(&call->err, -ENOTSUP, "this version of vmm does not have %s for a loaded "
@@ -38,7 +37,8 @@ int api_put_snapshot_load(struct api *a, struct call *call)
 		return err_set(&call->err, -EBUSY, "a snapshot cannot be loaded after the microVM was "
 			       "configured");
 	return a->vm->ops->load(a->vm, &(struct api_load){
-		.state = r.snapshot_path, .memory = r.mem_file_path ?: r.mem_backend.backend_path,
+		.state = r.snapshot_path, .pager = paged ? r.mem_backend.backend_path : NULL,
+		.memory = paged ? NULL : r.mem_file_path ?: r.mem_backend.backend_path,
 		.track_dirty_pages = r.track_dirty_pages || r.enable_diff_snapshots,
 		.resume = r.resume_vm, .taps = r.network_overrides,
 	}, &call->err);

@@ -6,13 +6,15 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "vmm/core/pager.h"
 
 #define HUGE_PAGE	(2 * MIB)
 
 struct mem {
 	struct mem_region region[2];
 	int nr;
-	bool anonymous;
+	bool anonymous;		/* what is not there is zeroes */
+	struct pager pager;
 	u64 *dirty;		/* atomic words; NULL: not tracked */
 };
 
@@ -73,9 +75,18 @@ static int map_all(struct mem *m, u64 size, int fd, int share)
 	return rc;
 }
 
-int mem_new(struct mem **out, u64 size, bool hugepages, struct err *err)
+static struct mem *new_mem(void)
 {
 	struct mem *m = calloc(1, sizeof(*m));
+
+	if (m)
+		m->pager = (struct pager){ .uffd = -1, .socket = -1 };
+	return m;
+}
+
+int mem_new(struct mem **out, u64 size, bool hugepages, struct err *err)
+{
+	struct mem *m = new_mem();
 	int fd = -1, rc = 0;
 
 	if (!m)
@@ -107,9 +118,10 @@ int mem_new(struct mem **out, u64 size, bool hugepages, struct err *err)
 	return 0;
 }
 
-int mem_new_from_file(struct mem **out, u64 size, int fd, struct err *err)
+/* Without a file: pages that are not known here. */
+static int new_saved(struct mem **out, u64 size, int fd, struct err *err)
 {
-	struct mem *m = calloc(1, sizeof(*m));
+	struct mem *m = new_mem();
 	int rc = m ? map_all(m, size, fd, MAP_PRIVATE) : -ENOMEM;
 
 	if (rc) {
@@ -121,12 +133,38 @@ int mem_new_from_file(struct mem **out, u64 size, int fd, struct err *err)
 	return 0;
 }
 
+int mem_new_from_file(struct mem **out, u64 size, int fd, struct err *err)
+{
+	return new_saved(out, size, fd, err);
+}
+
+int mem_new_from_pager(struct mem **out, u64 size, const char *socket, struct err *err)
+{
+	struct pager_range range[2] = { 0 };
+	struct mem *m;
+	int rc = new_saved(&m, size, -1, err);
+
+	if (rc)
+		return rc;
+	for (int i = 0; i < m->nr; i++)
+		range[i] = (struct pager_range){ m->region[i].host, m->region[i].size,
+						 i ? m->region[0].size : 0 };
+	rc = pager_start(&m->pager, socket, range, m->nr, err);
+	if (rc) {
+		mem_free(m);
+		return rc;
+	}
+	*out = m;
+	return 0;
+}
+
 void mem_free(struct mem *m)
 {
 	if (!m)
 		return;
 	for (int i = 0; i < m->nr; i++)
 		munmap(m->region[i].host, m->region[i].size);
+	pager_stop(&m->pager);
 	free(m->dirty);
 	free(m);
 }

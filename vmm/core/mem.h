@@ -26,6 +26,8 @@ int  mem_new(struct mem **, u64 size, bool hugepages, struct err *) must_check;
 /* RAM is what the file has, page by page as it is touched; the file stays as it is.
  * fd may be closed afterwards. */
 int  mem_new_from_file(struct mem **, u64 size, int fd, struct err *) must_check;
+/* RAM is what the page fault handler at this socket says, page by page (core/pager.h). */
+int  mem_new_from_pager(struct mem **, u64 size, const char *socket, struct err *) must_check;
 void mem_free(struct mem *);
 u64  mem_size(const struct mem *);
 

@@ -1,0 +1,33 @@
+/* page-handler.c: page-handler SOCKET FILE: a page fault handler for one VM, whose memory is in the file. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "tests/lib/page_handler.h"
+#include "vmm/core/socket.h"
+
+int main(int argc, char **argv)
+{
+	int listener, fd = argc == 3 ? open(argv[2], O_RDONLY) : -1, flags;
+	void *memory;
+	struct stat st;
+	struct err err;
+	long filled;
+
+	if (fd < 0 || fstat(fd, &st)) {
+		fputs("usage: page-handler SOCKET FILE\n", stderr);
+		return 2;
+	}
+	memory = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (memory == MAP_FAILED || socket_listen(argv[1], &listener, &err))
+		return 1;
+	flags = fcntl(listener, F_GETFL);
+	fcntl(listener, F_SETFL, flags & ~O_NONBLOCK);
+	puts("ready");
+	fflush(stdout);
+	filled = page_handler(listener, memory, st.st_size);
+	unlink(argv[1]);
+	printf("filled %ld\n", filled);
+	return filled <= 0;
+}

@@ -1,0 +1,10 @@
+/* page_handler.h: a page fault handler, as Firecracker's API knows them. */
+#pragma once
+#include "vmm/core/base.h"
+
+/*
+ * Take one connection of a socket that listens, and fill the pages of whoever made it
+ * from memory, of size bytes, until it closes.  How many were filled; -1: it did not
+ * say what a handler needs to know, or wanted a page that is not there.
+ */
+long page_handler(int listener, const u8 *memory, u64 size);

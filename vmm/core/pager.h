@@ -1,0 +1,24 @@
+/* pager.h: another process that fills RAM, page by page as it is touched: userfaultfd(2). */
+#pragma once
+#include "vmm/core/base.h"
+#include "vmm/core/err.h"
+
+struct pager {
+	int uffd, socket;		/* -1: none */
+};
+/* A range of this process, and where it begins in what the other process has of it. */
+struct pager_range {
+	void *host;
+	u64 size, offset;		/* bytes, whole pages */
+};
+
+/*
+ * Give the ranges, of private memory that nobody touched yet, to whoever listens on a
+ * unix socket: it gets what Firecracker sends its page fault handlers, one message with
+ * a list of ranges as JSON and the userfaultfd.  From then on whoever touches a page
+ * waits until that process has filled it, if need be for ever: vmm cannot know a page
+ * that is not there.  The socket stays open, so that it knows when this process ends.
+ */
+int  pager_start(struct pager *, const char *socket, const struct pager_range *, unsigned nr,
+		 struct err *) must_check;
+void pager_stop(struct pager *);	/* after the ranges were unmapped */
