@@ -26,7 +26,7 @@ SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all fuzz demo bench-boot bench-start bench-disk bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test install clean
+.PHONY: all fuzz demo soak-snapshot bench-boot bench-start bench-disk bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test install clean
 all: $(BUILD)/vmm $(BUILD)/vmm-bridge-helper
 
 include guest/rules.mk
@@ -157,6 +157,11 @@ check-net: all guest-payloads
 	@scripts/run-tests $(BUILD) net
 check-e2e: all guest-payloads
 	@scripts/run-tests $(BUILD) e2e
+
+# Two hundred times saved and gone on with, four ways.
+soak-snapshot: deps-test
+	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads
+	@VMM=$(BUILD)/vmm PAYLOADS=$(BUILD)/guest ROUNDS=$(or $(ROUNDS),200) tests/guest/saved pci mmio 'four*'
 
 bench-boot bench-start bench-disk bench-snapshot: deps-build
 	@$(MAKE) --no-print-directory -j$$(nproc) all
