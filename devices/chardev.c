@@ -261,6 +261,14 @@ static void client_gone(struct chardev *c)
 	c->in_fd = c->out_fd = -1;
 }
 
+/* It has said all that it has to say, and may still listen: only its end counts now. */
+static void client_silent(struct chardev *c)
+{
+	watch_stop(&c->in_watch);
+	if (watch_start(&c->in_watch, c->loop, c->in_fd, 0))
+		client_gone(c);
+}
+
 static void in_ready(struct watch *w, u32 events)
 {
 	struct chardev *c = container_of(w, struct chardev, in_watch);
@@ -268,7 +276,6 @@ static void in_ready(struct watch *w, u32 events)
 	size_t room;
 	ssize_t n;
 
-	(void)events;
 	pthread_mutex_lock(&c->lock);
 	room = c->in.len < c->in_max ? c->in_max - c->in.len : 0;
 	pthread_mutex_unlock(&c->lock);
@@ -280,7 +287,10 @@ static void in_ready(struct watch *w, u32 events)
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0 && c->listen_fd >= 0) {
-		client_gone(c);
+		if (n || events & EPOLLHUP)
+			client_gone(c);
+		else
+			client_silent(c);
 		return;
 	}
 	if (n <= 0) {

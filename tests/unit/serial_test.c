@@ -173,12 +173,54 @@ static void test_input_arrives(void **state)
 	fake_settle(&fake);
 }
 
+static int connected(void)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	fake_settle(&fake);
+	return fd;
+}
+
+/* A client that shut its own side down, as `printf x | nc -U` does, still gets what is said. */
+static void test_client_listens(void **state)
+{
+	char spec[80], got[8];
+	int fd;
+
+	(void)state;
+	snprintf(spec, sizeof(spec), "unix:%s", path);
+	open_line(spec);
+	fd = connected();
+	assert_int_equal(send(fd, "x", 1, 0), 1);
+	assert_int_equal(shutdown(fd, SHUT_WR), 0);
+	fake_settle(&fake);
+	assert_int_equal(in(UART_RX), 'x');
+	fake_settle(&fake);
+	out(UART_TX, 'y');
+	fake_settle(&fake);
+	assert_int_equal(recv(fd, got, sizeof(got), 0), 1);
+	assert_int_equal(got[0], 'y');
+	/* It is the client until it goes. */
+	close(fd);
+	fake_settle(&fake);
+	fd = connected();
+	out(UART_TX, 'z');
+	fake_settle(&fake);
+	assert_int_equal(recv(fd, got, sizeof(got), 0), 1);
+	assert_int_equal(got[0], 'z');
+	close(fd);
+	fake_settle(&fake);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_registers), T(test_transmit_interrupt), T(test_loopback),
-		T(test_output_arrives), T(test_input_arrives),
+		T(test_output_arrives), T(test_input_arrives), T(test_client_listens),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
