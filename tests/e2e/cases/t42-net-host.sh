@@ -72,7 +72,7 @@ case_host_nat()
 		until ip addr show dev eth0 | grep "inet6 fd" | grep -qv tentative; do usleep 50000; done
 		ping -6 -c 2 -W 5 2001:db8:2::5 | grep received
 		echo up; read go')"
-	vm_expect 90 '^up$'
+	vm_expect 100 '^up$'
 	says '^ip=192.168.[0-9]*.[0-9]* gateway=192.168.[0-9]*.1 dns=192.168.[0-9]*.1$'
 	says '^Address: 192.168'
 	(($(grep -c '^2 packets transmitted, 2 packets received' "$T/out") == 2)) || fail 'it does not get out'
@@ -83,7 +83,7 @@ case_host_nat()
 	! host_network delete default 2>"$T/delete" || fail 'deleted under a VM'
 	grep -q "in use by VM 'web', process $vm_pid" "$T/delete" || fail "delete: $(<"$T/delete")"
 	vm_send go
-	vm_end 60 0
+	vm_end 100 0
 	nothing_left
 }
 
@@ -105,20 +105,20 @@ case_host_only()
 		ping -c 1 -W 1 203.0.113.5 | grep received
 		ping -c 1 -W 1 198.51.100.2 | grep received
 		nslookup www.example $dns; echo done')"
-	vm_expect 90 '^up$'
+	vm_expect 100 '^up$'
 	says '^ip=[0-9.]* gateway= dns=[0-9.]*$'
 	until grep -aq '^up' "$T/two"; do kill -0 $two; read -r -t 0.1 <> <(:) || true; done
 	ip=$(sed -n 's/^ip=\([0-9.]*\) .*/\1/p' "$T/two")
 	vm_send "$ip"
-	vm_expect 30 '^routed$'
+	vm_expect 100 '^routed$'
 	before=$(dropped h)
 	vm_send go
-	vm_expect 30 '^done'
+	vm_expect 100 '^done'
 	says '^2 packets transmitted, 2 packets received'
 	(($(grep -c '^1 packets transmitted, 0 packets received' "$T/out") == 2)) || fail 'it gets out'
 	(($(dropped h) >= before + 2)) || fail "$(dropped h) packets dropped, $before before"
 	[[ $(pings_seen) = 0 ]] || fail 'the internet saw it'
-	vm_end 60 0
+	vm_end 100 0
 	host_network list | grep -E '^h +hostonly .* 1 +deleted$' || fail 'one VM should be left'
 	kill -KILL $two
 	wait $two || true
@@ -159,7 +159,7 @@ case_host_vlan()
 	done
 	vm_start "${boot[@]}" --net bridge=vmmtest1,vlan=100,mac=02:00:00:12:34:56 --append "$(run 'ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up
 		echo up; read go; ping -c 1 -W 1 10.9.0.3 | grep received; ip neigh show 10.9.0.3')"
-	vm_expect 60 '^up$'
+	vm_expect 100 '^up$'
 	within same ping -c 2 -w 20 -q 10.9.0.2 || fail 'the same VLAN'
 	within trunk ping -c 2 -w 20 -q -I v100 10.9.0.2 || fail 'a trunk'
 	! within trunk ping -c 1 -W 1 -q -I v200 10.9.0.2 || fail "a trunk's other VLAN"
@@ -168,7 +168,7 @@ case_host_vlan()
 	cat "$T/show"
 	grep -qE "^vmm$vm_pid-0 +[^ ]+ +02:00:00:12:34:56 +100 " "$T/show" || fail 'the MAC table'
 	vm_send go
-	vm_end 60 0
+	vm_end 100 0
 	says '^1 packets transmitted, 0 packets received'
 	# What it asked of all was heard in its VLAN, and not in another.
 	[[ $(counted same) -ge 2 && $(counted trunk) -ge 2 && $(counted other) = 0 ]] ||
@@ -184,9 +184,9 @@ case_host_killed()
 {
 	export VMM_RUNTIME_DIR=$T/run
 	vm_start "${boot[@]}" --net nat --net hostonly --append "$(run 'ip link set eth0 up; ip link set eth1 up; echo up; read go')"
-	vm_expect 60 '^up$'
+	vm_expect 100 '^up$'
 	host_network list | grep -E '^default .* 1 +its last VM ends' || fail 'no network'
 	kill -KILL "$vm_pid"
-	vm_end 10 137
+	vm_end 100 137
 	nothing_left
 }
