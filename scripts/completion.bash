@@ -191,12 +191,12 @@ _vmm_ctl() { # the word's index
 		_vmm_names
 		if [[ $cur == */* || ! ${COMPREPLY[*]} ]]; then _vmm_files; fi
 		;;
-	3) _vmm_words 'info start pause resume power-button stop disks snapshot save save-diff resize get put patch post
-		delete --json --help' ;;
+	3) _vmm_words 'info start pause resume power-button stop disks snapshot save save-diff working-set resize get put patch
+		post delete --json --help' ;;
 	*)
 		case ${COMP_WORDS[3]} in
 		info | disks) _vmm_words --json ;;
-		save | save-diff) _vmm_files ;;
+		save | save-diff | working-set) _vmm_files ;;
 		esac
 		;;
 	esac

@@ -318,25 +318,34 @@ static int take_snapshot(const struct ctl *c)
 		       json_pack("{s:s}", "name", c->word[1]));
 }
 
-/* The VM's directory is not ours: it is told a whole path. */
-static int save(const struct ctl *c)
+/* The VM's directory is not ours: it is told a whole path.  type NULL: none. */
+static int of_directory(const struct ctl *c, const char *request_path, const char *type)
 {
 	char *cwd = *c->word[0] == '/' ? strdup("") : getcwd(NULL, 0), *path = NULL, *text = NULL;
 	int status = EXIT_RUNTIME;
 	json_t *body = NULL;
 
 	if (cwd && asprintf(&path, "%s%s%s", cwd, *cwd ? "/" : "", c->word[0]) >= 0)
-		body = json_pack("{s:s, s:s}", "directory", path, "type",
-				 strcmp(c->verb, "save") ? "Diff" : "Full");
+		body = json_pack("{s:s, s:s*}", "directory", path, "type", type);
 	if (body)
 		text = json_dumps(body, 0);
 	if (text)
-		status = request(c->socket, "POST", "/vmm/v1/vm/snapshots", text);
+		status = request(c->socket, "POST", request_path, text);
 	json_decref(body);
 	free(text);
 	free(path);
 	free(cwd);
 	return status;
+}
+
+static int save(const struct ctl *c)
+{
+	return of_directory(c, "/vmm/v1/vm/snapshots", strcmp(c->verb, "save") ? "Diff" : "Full");
+}
+
+static int save_working_set(const struct ctl *c)
+{
+	return of_directory(c, "/vmm/v1/vm/working-set", NULL);
 }
 
 static int resize(const struct ctl *c)
@@ -372,6 +381,8 @@ static const struct verb {
 	  .run = save },
 	{ "save-diff", "DIR", 1, 1, "the same, but of its memory only what changed since",
 	  .run = save },
+	{ "working-set", "DIR", 1, 1, "have others restored from DIR read at once what it has needed",
+	  .run = save_working_set },
 	{ "resize", "DISK SIZE", 2, 2, "make a disk larger", .run = resize },
 	{ "get", "PATH", 1, 1, "any request of the API: print what is there", .method = "GET" },
 	{ "put", "PATH JSON", 1, 2, "the same, with a body", .method = "PUT" },

@@ -12,11 +12,15 @@
 #include "devices/block/blk.h"
 #include "devices/block/chain.h"
 #include "devices/block/file.h"
+#include "vmm/core/log.h"
 #include "vmm/core/state.h"
 
 enum { VERSION = 1, ID_LEN = SNAPSHOT_ID_LEN, STATE_MAX = 64 << 20, COPY = 1 << 20 };
 
+#define WORKING_SET ".working-set"	/* after the name of the memory file */
+
 static const char magic[8] = "VMMSTATE", mem_magic[8] = "VMM-RAM", diff_magic[8] = "VMM-DIFF";
+static const char set_magic[8] = "VMM-WSET";
 
 struct trailer {
 	char magic[8];
@@ -32,6 +36,13 @@ struct mem_trailer {
 	char magic[8];
 	u64 size, map_len;		/* of RAM, of a diff's map after it; little-endian */
 	u8 id[ID_LEN], base[ID_LEN];
+};
+
+/* In front of a working set's bits. */
+struct set_header {
+	char magic[8];
+	u64 size;			/* of RAM, little-endian */
+	u8 id[ID_LEN];
 };
 
 struct snapshot {
@@ -200,10 +211,18 @@ out:
 	return rc;
 }
 
-static int may_diff(struct machine *m, struct err *err)
+/* Before anything is made. */
+static int may_save(struct machine *m, bool diff, struct err *err)
 {
 	static const u8 none[ID_LEN];
+	const struct config *c = machine_config(m);
 
+	for (unsigned i = 0; i < c->nr_disks; i++)
+		if (c->disk[i].is_base)
+			return err_set(err, -EINVAL, "snapshot: this VM was restored without --disk-dir, so "
+				       "what it writes to its disks is not kept; only one with it can be saved");
+	if (!diff)
+		return 0;
 	if (!mem_tracks_dirty(machine_mem(m)))
 		return err_set(err, -EINVAL, "snapshot: a diff needs a VM that was started with "
 			       "--track-dirty-pages");
@@ -218,7 +237,7 @@ int snapshot_save(struct machine *m, const char *state_path, const char *memory_
 	struct trailer t = { .version = htole32(VERSION),
 			     .mem_size = htole64(mem_size(machine_mem(m))) };
 	struct new_file state, memory = { .fd = -1 };
-	int rc = diff ? may_diff(m, err) : 0;
+	int rc = may_save(m, diff, err);
 
 	if (!rc)
 		rc = new_file(&state, state_path, err);
@@ -393,12 +412,47 @@ struct snapshot_info snapshot_info(const struct snapshot *s)
 	return i;
 }
 
+/* What is no working set of this snapshot changes nothing. */
+static void prefetch(const struct snapshot *s, struct mem *mem)
+{
+	u64 size = mem_size(mem), have = 0, *pages = NULL;
+	struct set_header h = { .size = 0 };
+	char *path;
+	int fd = -1;
+
+	if (asprintf(&path, "%s" WORKING_SET, s->mem_path) < 0)
+		return;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		goto out;
+	if (file_size(fd, &have) || have != sizeof(h) + mem_dirty_len(mem) ||
+	    file_read(fd, 0, &h, sizeof(h)) || memcmp(h.magic, set_magic, sizeof(h.magic)) ||
+	    le64toh(h.size) != size || memcmp(h.id, s->trailer.id, ID_LEN)) {
+		log_warn("snapshot %s: not a working set of this snapshot, and not used", path);
+		goto out;
+	}
+	pages = malloc(mem_dirty_len(mem));
+	if (!pages || file_read(fd, sizeof(h), pages, mem_dirty_len(mem)))
+		free(pages);
+	else
+		mem_prefetch(mem, pages);
+out:
+	free(path);
+	if (fd >= 0)
+		close(fd);
+}
+
 int snapshot_make_mem(const struct snapshot *s, struct mem **mem, struct err *err)
 {
 	u64 size = le64toh(s->trailer.mem_size);
+	int rc;
 
-	return s->mem_fd < 0 ? mem_new_from_pager(mem, size, s->mem_path, err) :
-			       mem_new_from_file(mem, size, s->mem_fd, err);
+	if (s->mem_fd < 0)
+		return mem_new_from_pager(mem, size, s->mem_path, err);
+	rc = mem_new_from_file(mem, size, s->mem_fd, err);
+	if (!rc)
+		prefetch(s, *mem);
+	return rc;
 }
 
 /* machine NULL: only how it was made. */
@@ -541,13 +595,65 @@ int snapshot_merge_memory(const char *base, const char *diff, const char *out, s
 	return rc;
 }
 
+/* --- a working set ------------------------------------------------------------------------------------ */
+
+static int write_working_set(struct machine *m, const char *memory, struct err *err)
+{
+	struct mem *mem = machine_mem(m);
+	struct set_header h = { .size = htole64(mem_size(mem)) };
+	u64 *pages = malloc(mem_dirty_len(mem));
+	struct new_file f = { .fd = -1 };
+	char *path = NULL;
+	int rc = 0;
+
+	if (!pages || asprintf(&path, "%s" WORKING_SET, memory) < 0)
+		rc = err_set(err, -ENOMEM, "out of memory");
+	if (!rc)
+		rc = new_file(&f, path, err);
+	if (!rc) {
+		memcpy(h.magic, set_magic, sizeof(h.magic));
+		memcpy(h.id, machine_snapshot_id(m), ID_LEN);
+		mem_working_set(mem, pages);
+		rc = file_write(f.fd, 0, &h, sizeof(h));
+		if (!rc)
+			rc = file_write(f.fd, sizeof(h), pages, mem_dirty_len(mem));
+		rc = rc ? err_set(err, rc, "snapshot %s: %s", path, strerror(-rc)) :
+			  keep_file(&f, err);
+		drop_file(&f);
+	}
+	free(path);
+	free(pages);
+	return rc;
+}
+
+int snapshot_save_working_set(struct machine *m, const char *dir, struct err *err)
+{
+	char *state = NULL, *memory = NULL;
+	struct snapshot *s = NULL;
+	int rc = 0;
+
+	if (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0)
+		rc = err_set(err, -ENOMEM, "out of memory");
+	if (!rc)
+		rc = snapshot_open(&s, state, memory, err);
+	if (!rc && memcmp(s->trailer.id, machine_snapshot_id(m), ID_LEN))
+		rc = err_set(err, -EINVAL, "snapshot %s: not what this VM was restored from, or it was saved "
+			     "since", dir);
+	if (!rc)
+		rc = write_working_set(m, memory, err);
+	snapshot_close(s);
+	free(state);
+	free(memory);
+	return rc;
+}
+
 /* --- a directory -------------------------------------------------------------------------------------- */
 
 int snapshot_save_directory(struct machine *m, const char *dir, bool diff, struct err *err)
 {
 	const struct config *c = machine_config(m);
 	char *state = NULL, *memory = NULL;
-	int rc = diff ? may_diff(m, err) : 0;
+	int rc = may_save(m, diff, err);
 
 	if (!rc && (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0))
 		rc = err_set(err, -ENOMEM, "out of memory");

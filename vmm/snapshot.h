@@ -25,6 +25,12 @@ int  snapshot_save(struct machine *, const char *state_path, const char *memory_
  * deltas of these.
  */
 int  snapshot_save_directory(struct machine *, const char *dir, bool diff, struct err *) must_check;
+/*
+ * Of a machine that was made from the snapshot in dir: which pages it has needed until
+ * now, as dir/memory.working-set.  Whoever is made from that memory file later has
+ * these read in while it starts.
+ */
+int  snapshot_save_working_set(struct machine *, const char *dir, struct err *) must_check;
 /* base with diff's pages, as a new file out. */
 int  snapshot_merge_memory(const char *base, const char *diff, const char *out,
 			   struct err *) must_check;

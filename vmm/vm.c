@@ -164,6 +164,11 @@ static int save_directory(struct api_vm *a, const char *dir, bool diff, struct e
 	return rc;
 }
 
+static int save_working_set(struct api_vm *a, const char *dir, struct err *err)
+{
+	return snapshot_save_working_set(vm_of(a)->r.machine, dir, err);
+}
+
 static int set_taps(struct config *c, const json_t *taps, struct err *err)
 {
 	const json_t *one;
@@ -311,7 +316,8 @@ static const struct api_vm_ops ops = {
 	.state = state, .uptime_ms = uptime_ms, .check_file = check_file, .check_disk = check_disk,
 	.start = start_asked, .pause = pause_vm, .resume = resume, .stop = stop,
 	.power_button = power_button, .console = console, .disk = disk,
-	.save = save, .save_directory = save_directory, .load = load,
+	.save = save, .save_directory = save_directory,
+	.save_working_set = save_working_set, .load = load,
 	.disk_snapshot = disk_snapshot, .disk_resize = disk_resize, .disk_replace = disk_replace,
 	.disk_limit = disk_limit,
 };

@@ -128,6 +128,11 @@ static int save_directory(struct api_vm *v, const char *dir, bool diff, struct e
 	return done(v, err, "save_directory %s %s", dir, diff ? "diff" : "full");
 }
 
+static int save_working_set(struct api_vm *v, const char *dir, struct err *err)
+{
+	return done(v, err, "working_set %s", dir);
+}
+
 static int load(struct api_vm *v, const struct api_load *l, struct err *err)
 {
 	return done(v, err, "load %s %s%s%s%s taps %zu", l->state, l->pager ? "pager " : "",
@@ -175,7 +180,9 @@ void fake_vm_init(struct fake_vm *f)
 			.check_disk = check_disk, .start = start, .pause = pause_vm,
 			.resume = resume, .stop = stop, .power_button = power_button,
 			.console = console, .disk = disk, .disk_snapshot = disk_snapshot,
-			.save = save, .save_directory = save_directory, .load = load,
+			.save = save,
+			.save_directory = save_directory, .save_working_set = save_working_set,
+			.load = load,
 			.disk_resize = disk_resize, .disk_replace = disk_replace,
 			.disk_limit = disk_limit, .net_limit = net_limit,
 		},

@@ -812,6 +812,8 @@ static void test_snapshots(void **state)
 	assert_string_equal(f.asked, "save_directory /d full");
 	ok("POST", "/vmm/v1/vm/snapshots", "{\"directory\":\"/d\",\"type\":\"Diff\"}");
 	assert_string_equal(f.asked, "save_directory /d diff");
+	ok("POST", "/vmm/v1/vm/working-set", "{\"directory\":\"/d\"}");
+	assert_string_equal(f.asked, "working_set /d");
 	f.state = API_PAUSED;
 	ok("PUT", "/snapshot/create", "{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\"}");
 	assert_string_equal(f.asked, "save /s /m full");

@@ -1,6 +1,7 @@
 /* mem_test.c: guest memory: bounds, the hole between 3 and 4 GiB, overflow. */
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -310,6 +311,43 @@ static void test_save_paged(void **state)
 	assert_int_equal(h.filled, h.size / MEM_PAGE);
 }
 
+/* What was in memory once is read in by the next, and nothing is lost by ending amid that. */
+static void test_prefetch(void **state)
+{
+	enum { PAGES = 3 * 1024 };
+	u64 size = (u64)PAGES * MEM_PAGE, seen[PAGES / 64], *pages = calloc(PAGES / 64, 8);
+	int fd = memfd_create("ram", 0);
+	struct mem *m;
+	u8 byte;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, size), 0);
+	assert_int_equal(mem_new_from_file(&m, size, fd, NULL), 0);
+	for (u64 n = 0; n < PAGES; n += n % 7 ? 1 : 40) {
+		assert_int_equal(mem_fill(m, GPA(n * MEM_PAGE), 1, 1), 0);
+		pages[n / 64] |= 1ULL << n % 64;
+	}
+	mem_working_set(m, seen);
+	assert_memory_equal(seen, pages, sizeof(seen));
+	mem_free(m);
+
+	assert_int_equal(mem_new_from_file(&m, size, fd, NULL), 0);
+	mem_prefetch(m, memcpy(calloc(PAGES / 64, 8), pages, sizeof(seen)));
+	for (bool all = false; !all; sched_yield()) {
+		mem_working_set(m, seen);
+		all = true;
+		for (unsigned i = 0; i < PAGES / 64; i++)
+			all &= (seen[i] & pages[i]) == pages[i];
+	}
+	assert_int_equal(mem_read(m, GPA(0), &byte, 1), 0);
+	assert_int_equal(byte, 0);		/* private, as it was */
+	mem_free(m);
+	assert_int_equal(mem_new_from_file(&m, size, fd, NULL), 0);
+	mem_prefetch(m, pages);
+	mem_free(m);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -319,7 +357,7 @@ int main(void)
 		cmocka_unit_test(test_the_hole_is_not_memory),
 		cmocka_unit_test(test_regions_do_not_alias), cmocka_unit_test(test_iov),
 		cmocka_unit_test(test_ring), cmocka_unit_test(test_pager),
-		cmocka_unit_test(test_save_paged),
+		cmocka_unit_test(test_save_paged), cmocka_unit_test(test_prefetch),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -43,6 +43,8 @@ struct api_vm_ops {
 	int  (*save)(struct api_vm *, const char *state, const char *memory, bool diff, struct err *);
 	/* Of one that runs, too: a directory with both files, and a snapshot of each disk. */
 	int  (*save_directory)(struct api_vm *, const char *dir, bool diff, struct err *);
+	/* Of one that was restored from dir: what of its memory it has needed. */
+	int  (*save_working_set)(struct api_vm *, const char *dir, struct err *);
 	/* Before the start, with nothing configured but the VM's name. */
 	int  (*load)(struct api_vm *, const struct api_load *, struct err *);
 	int  (*disk_replace)(struct api_vm *, unsigned index, const char *path, struct err *);

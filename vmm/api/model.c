@@ -334,6 +334,11 @@ static const struct field save_fields[] = {
 SCHEMA(save, VmSnapshot);
 #undef STRUCT
 
+#define STRUCT api_directory_request
+static const struct field directory_fields[] = { IN(TEXT, directory, MUST) };
+SCHEMA(directory, SnapshotDirectory);
+#undef STRUCT
+
 #define STRUCT api_size_request
 static const struct field size_fields[] = { IN(NUMBER, size, MUST, .min = 1) };
 SCHEMA(size, DiskSize);

@@ -137,6 +137,10 @@ struct api_save_request {
 	unsigned type;			/* enum api_snapshot_type */
 };
 
+struct api_directory_request {
+	const char *directory;
+};
+
 struct api_size_request {
 	u64 size;
 };
@@ -155,4 +159,4 @@ extern const struct schema
 	api_instance_schema, api_version_schema, api_full_schema,
 	/* our own */
 	api_vm_info_schema, api_disk_info_schema, api_disk_list_schema, api_snapshot_schema,
-	api_save_schema, api_size_schema, api_error_schema;
+	api_save_schema, api_directory_schema, api_size_schema, api_error_schema;

@@ -94,6 +94,7 @@ int api_own_get_disks(struct api *, struct call *);
 int api_own_snapshot(struct api *, struct call *);
 int api_own_resize(struct api *, struct call *);
 int api_own_save(struct api *, struct call *);
+int api_own_working_set(struct api *, struct call *);
 
 /* "this VM cannot be paused" */
 int api_cannot(struct call *, const char *what);

@@ -84,6 +84,8 @@ const struct route api_routes[] = {
 	{ "POST", "/vmm/v1/vm/power-button", AFTER_START, .handle = api_own_power_button },
 	{ "POST", "/vmm/v1/vm/stop", ANY_TIME, .handle = api_own_stop },
 	{ "POST", "/vmm/v1/vm/snapshots", AFTER_START, &api_save_schema, .handle = api_own_save },
+	{ "POST", "/vmm/v1/vm/working-set", AFTER_START, &api_directory_schema,
+	  .handle = api_own_working_set },
 	{ "GET", "/vmm/v1/disks", ANY_TIME, .handle = api_own_get_disks,
 	  .answer = &api_disk_list_schema },
 	{ "PATCH", "/vmm/v1/disks/{disk}", AFTER_START, &api_size_schema, .handle = api_own_resize },

@@ -53,3 +53,12 @@ int api_own_save(struct api *a, struct call *call)
 		a->vm->ops->save_directory(a->vm, r.directory, r.type == API_SNAPSHOT_DIFF,
 					   &call->err) : api_cannot(call, "saved");
 }
+
+int api_own_working_set(struct api *a, struct call *call)
+{
+	struct api_directory_request r = { 0 };
+
+	api_take(call, &r);
+	return a->vm->ops->save_working_set ?
+		a->vm->ops->save_working_set(a->vm, r.directory, &call->err) : api_cannot(call, "saved");
+}

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "vmm/core/pager.h"
+#include "vmm/core/prefetch.h"
 
 #define HUGE_PAGE	(2 * MIB)
 
@@ -15,6 +16,7 @@ struct mem {
 	int nr;
 	bool anonymous;		/* what is not there is zeroes */
 	struct pager pager;
+	struct prefetch *prefetch;
 	u64 *dirty;		/* atomic words; NULL: not tracked */
 };
 
@@ -162,6 +164,7 @@ void mem_free(struct mem *m)
 {
 	if (!m)
 		return;
+	prefetch_stop(m->prefetch);
 	for (int i = 0; i < m->nr; i++)
 		munmap(m->region[i].host, m->region[i].size);
 	pager_stop(&m->pager);
@@ -172,6 +175,7 @@ void mem_free(struct mem *m)
 /* --- to a file ------------------------------------------------------------------------------ */
 
 enum { PAGE = MEM_PAGE, PAGES_AT_ONCE = 512 };
+#define PRESENT (3ULL << 62)	/* of a pagemap's entry: in memory, or swapped out */
 
 /* Which pages of a stretch were ever touched: the kernel's word, or all of them. */
 static void find_touched(int pagemap, const u8 *host, u64 nr, u64 entry[PAGES_AT_ONCE])
@@ -212,7 +216,6 @@ static bool has_bit(const u64 *bits, u64 n)
 static int save_region(const struct mem_region *r, int fd, u64 offset, int pagemap,
 		       const u64 *pages, u64 first)
 {
-	u64 present = 3ULL << 62;	/* in memory, or swapped out */
 	u64 entry[PAGES_AT_ONCE];
 	const u8 *host = r->host;
 	int rc = 0;
@@ -224,7 +227,7 @@ static int save_region(const struct mem_region *r, int fd, u64 offset, int pagem
 			find_touched(pagemap, host + at, nr, entry);
 		for (u64 i = 0; i <= nr && !rc; i++) {
 			if (i < nr && (pages ? has_bit(pages, first + at / PAGE + i) :
-				       entry[i] & present && !is_zero(host + at + i * PAGE)))
+				       entry[i] & PRESENT && !is_zero(host + at + i * PAGE)))
 				continue;
 			if (i > from)
 				rc = write_all(fd, host + at + from * PAGE, (i - from) * PAGE,
@@ -249,6 +252,40 @@ int mem_save(struct mem *m, int fd, const u64 *pages)
 	if (pagemap >= 0)
 		close(pagemap);
 	return rc;
+}
+
+/* --- the working set ----------------------------------------------------------------------- */
+
+void mem_working_set(struct mem *m, u64 *pages)
+{
+	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	u64 entry[PAGES_AT_ONCE], first = 0;
+
+	memset(pages, 0, mem_dirty_len(m));
+	for (int i = 0; i < m->nr; i++) {
+		const struct mem_region *r = &m->region[i];
+
+		for (u64 at = 0; at < r->size; at += PAGES_AT_ONCE * PAGE) {
+			u64 nr = MIN((u64)PAGES_AT_ONCE, (r->size - at) / PAGE);
+
+			find_touched(pagemap, (u8 *)r->host + at, nr, entry);
+			for (u64 n = first + at / PAGE, k = 0; k < nr; n++, k++)
+				if (entry[k] & PRESENT)
+					pages[n / 64] |= 1ULL << n % 64;
+		}
+		first += r->size / PAGE;
+	}
+	if (pagemap >= 0)
+		close(pagemap);
+}
+
+void mem_prefetch(struct mem *m, u64 *pages)
+{
+	struct prefetch_range range[2] = { 0 };
+
+	for (int i = 0; i < m->nr; i++)
+		range[i] = (struct prefetch_range){ m->region[i].host, m->region[i].size };
+	m->prefetch = prefetch_start(range, m->nr, pages);
 }
 
 /* --- what was written to ----------------------------------------------------------------- */

@@ -58,6 +58,14 @@ int mem_fill(struct mem *, gpa_t, u8 byte, size_t len) must_check;
 int mem_save(struct mem *, int fd, const u64 *pages) must_check;
 
 /*
+ * The working set: which pages this process has in memory, a bit for each as above, in
+ * mem_dirty_len bytes.  All of them where the kernel does not say.
+ */
+void mem_working_set(struct mem *, u64 *pages);
+/* Of memory from a file: have these read in, while the machine runs.  pages is taken over. */
+void mem_prefetch(struct mem *, u64 *pages);
+
+/*
  * Which pages were written to, from now on: by this program, where mem_dirty says
  * so, and by the guest, which KVM knows (vmm/kvm).  Before the machine runs.
  */
@@ -68,7 +76,7 @@ bool mem_tracks_dirty(const struct mem *);
 void mem_dirty(struct mem *, gpa_t, u64 len);
 /* Of region i: as many words as its pages need. */
 u64 *mem_dirty_pages(struct mem *, int i);
-size_t mem_dirty_len(const struct mem *);		/* bytes of all, one after the other */
+size_t mem_dirty_len(const struct mem *);		/* bytes of a bit for each page of all */
 void mem_forget_dirty(struct mem *);
 
 /*
