@@ -165,6 +165,25 @@ int disk_create(const struct subcommand_args *a)
 
 /* --- convert ---------------------------------------------------------------------------------- */
 
+/* A format that is named is the user's word; else a guest must not choose it (see blk.c). */
+static int check_head(const struct subcommand_args *a, struct image *from, const char *path,
+		      struct err *err)
+{
+	bool qcow2;
+	int rc = image_begins_as_qcow2(from, &qcow2);
+
+	if (rc)
+		return err_set(err, rc, "disk %s: %s", from->path, strerror(-rc));
+	if (!qcow2)
+		return 0;
+	if (!a->value[DISK_MAKE_FORMAT])
+		return err_set(err, -EINVAL, "disk %s: its first bytes are those of a qcow2 image, for "
+			       "which a raw %s would be taken; say --format qcow2, or --format raw and "
+			       "use it with format=raw", from->path, path);
+	log_warn("disk %s: its first bytes are those of a qcow2 image: use it with format=raw", path);
+	return 0;
+}
+
 /* Under a name of its own until all is there. */
 static int make_copy(const struct subcommand_args *a, struct image *from, const char *path,
 		     struct image_create *c, struct err *err)
@@ -174,12 +193,15 @@ static int make_copy(const struct subcommand_args *a, struct image *from, const 
 	struct chain_job *job = disk_job();
 	char *temp = chain_temp(path);
 	struct image *to = NULL;
-	int rc;
+	int rc = 0;
 
 	if (!temp)
 		return err_set(err, -ENOMEM, "out of memory");
 	c->size = from->size;
-	rc = image_create(temp, c, err);
+	if (!strcmp(c->format, "raw"))
+		rc = check_head(a, from, path, err);
+	if (!rc)
+		rc = image_create(temp, c, err);
 	if (rc) {
 		free(temp);
 		return rc;

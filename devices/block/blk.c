@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include "devices/block/blk_own.h"
-#include "devices/block/qcow2.h"
 
 /* At most so much is copied at a time for direct I/O. */
 #define BOUNCE_MAX	(256 * KIB)
@@ -214,7 +213,7 @@ static int move_slowly(struct blk_req *r)
 				memcpy(buf + at, r->iov[n].iov_base, part);
 			at += part;
 		}
-		if (would_be_mistaken(r) && !memcmp(buf, QCOW2_MAGIC, 4))
+		if (would_be_mistaken(r) && image_head_is_qcow2(buf))
 			rc = -EPERM;
 		if (r->op == BLK_WRITE && !rc)
 			rc = image_write(r->blk->image, r->offset, buf, k);

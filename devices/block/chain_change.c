@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "devices/block/blk.h"
 #include "devices/block/chain.h"
 
 /* --- commit --------------------------------------------------------------------------------- */
@@ -100,6 +101,31 @@ static int refuse_internal(struct image *i, struct err *err)
 			    " or change; delete them first with 'vmm disk delete'", i->path) : 0;
 }
 
+/*
+ * What is raw because the delta's header says so need not be told from qcow2 by its bytes, until
+ * they are the guest's: it could name any file beside it as its backing file (see blk.c).
+ */
+static int refuse_disguise(const struct commit *c, struct err *err)
+{
+	struct extent e = { .kind = EXTENT_ABSENT };
+	bool qcow2 = false;
+	int rc = 0;
+
+	if (c->base->ops != &raw_image)
+		return 0;
+	if (c->top->size)
+		rc = c->top->ops->map(c->top, 0, BLK_SECTOR, false, &e);
+	/* A base that keeps its name and its first bytes is taken for what it was. */
+	if (!rc && (e.kind != EXTENT_ABSENT || c->own))
+		rc = image_begins_as_qcow2(e.kind == EXTENT_ABSENT ? c->base : c->top, &qcow2);
+	if (rc)
+		return err_set(err, rc, "disk %s: %s", c->path, strerror(-rc));
+	return qcow2 ? err_set(err, -EINVAL, "disk %s: its first bytes are those of a qcow2 image, for "
+			       "which the raw %s would be taken; 'vmm disk convert --format raw' makes a "
+			       "copy, to be used with format=raw", c->path,
+			       c->own ? c->path : c->below) : 0;
+}
+
 int chain_commit(const char *given, const struct image_options *o, struct chain_job *job,
 		 struct err *err)
 {
@@ -119,6 +145,8 @@ int chain_commit(const char *given, const struct image_options *o, struct chain_
 		c.below = c.family.file[1].path;
 		rc = open_base(&c, o, err);
 	}
+	if (!rc)
+		rc = refuse_disguise(&c, err);
 	if (!rc)
 		rc = fold(&c, job, err);
 	if (!rc)

@@ -167,18 +167,20 @@ static const struct image_ops *find_format(const char *name)
 
 static int pick_format(struct image *i, const char *format, struct err *err)
 {
-	char head[4];
+	char head[IMAGE_HEAD];
 	int rc;
 
 	if (format) {
 		i->ops = find_format(format);
-		return i->ops ? 0 : err_set(err, -EINVAL, "format '%s' is not known; known: raw, "
-					    "qcow2", format);
+		if (!i->ops)
+			return err_set(err, -EINVAL, "format '%s' is not known; known: raw, qcow2",
+				       format);
+		return i->ops == &raw_image ? image_refuse_delta(i, err) : 0;
 	}
 	rc = file_read(i->fd, 0, head, sizeof(head));
 	if (rc)
 		return err_set(err, rc, "%s", strerror(-rc));
-	i->ops = memcmp(head, QCOW2_MAGIC, sizeof(head)) ? &raw_image : &qcow2_image;
+	i->ops = image_head_is_qcow2(head) ? &qcow2_image : &raw_image;
 	i->guessed = true;
 	return 0;
 }

@@ -125,7 +125,22 @@ int image_resize(struct image *, u64 size, struct err *) must_check;
  * it is.  The caller sees to it that the disk's bytes stay the same. */
 int image_set_backing(struct image *, const char *path, const char *format, struct err *) must_check;
 
-/* The whole chain: which file holds it (depth 0: this one), or zeroes (-1). */
+/* --- image_head.c: what a file is taken for where nobody names its format ---------------- */
+
+enum { IMAGE_HEAD = 4 };		/* the first bytes: what that goes by */
+bool image_head_is_qcow2(const void *head);
+/* A raw file with the disk's bytes would be taken for qcow2. */
+int image_begins_as_qcow2(struct image *, bool *yes) must_check;
+/*
+ * For image_open, of a file given as raw.  -EINVAL: it is what the disk's snapshot left there,
+ * whose tables its guest would write over.  Its bytes alone cannot say so, they may be a
+ * guest's: its backing file is the disk's snapshot, by name.
+ */
+int image_refuse_delta(const struct image *, struct err *) must_check;
+
+/* --- the whole chain ---------------------------------------------------------------------- */
+
+/* Which file holds it (depth 0: this one), or zeroes (-1). */
 struct image_where {
 	int depth;
 	struct image *image;		/* NULL: zeroes */

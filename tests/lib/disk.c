@@ -429,11 +429,16 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return remove(path);
 }
 
+void disk_rmdir(const char *dir)
+{
+	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
 void disk_free(struct disk *d)
 {
 	disk_close(d);
 	if (*d->dir)
-		nftw(d->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+		disk_rmdir(d->dir);
 	free(d->base);
 	free(d->below);
 	free(d->last);
