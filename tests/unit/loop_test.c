@@ -93,6 +93,40 @@ static void test_call_runs_on_the_owner(void **state)
 	loop_stop_thread(loop);
 }
 
+struct bell { struct task task; u64 asked, seen; };
+
+static void answer(struct task *t)
+{
+	struct bell *b = container_of(t, struct bell, task);
+
+	store_once(&b->seen, load_once(&b->asked));
+	for (int i = 0; i < 200; i++)
+		compiler_barrier();
+}
+
+static void do_nothing(void *arg) { (void)arg; }
+
+/* What was said before a post is known to a run that begins after it, also when the task
+ * is just being run for the post before.  A call comes after what was posted before it. */
+static void test_posted_while_it_begins(void **state)
+{
+	struct bell b = { .task.run = answer };
+
+	(void)state;
+	assert_int_equal(loop_start_thread(loop, "test", NULL), 0);
+	for (u64 n = 1, wait = 0; n < 160000; n++, wait = (wait + 61) % 4096) {
+		store_once(&b.asked, n);
+		loop_post(loop, &b.task);
+		for (u64 i = 0; i < wait; i++)
+			compiler_barrier();
+		if (n % 8)
+			continue;
+		loop_call(loop, do_nothing, NULL);
+		assert_int_equal(load_once(&b.seen), n);
+	}
+	loop_stop_thread(loop);
+}
+
 struct pair { struct watch a, b; int fired; };
 static struct pair pair;
 
@@ -128,7 +162,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_tasks_in_order_and_once), T(test_timers_by_time),
-		T(test_call_runs_on_the_owner), T(test_watch_stopped_in_a_callback),
+		T(test_call_runs_on_the_owner), T(test_posted_while_it_begins),
+		T(test_watch_stopped_in_a_callback),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

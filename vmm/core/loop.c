@@ -100,6 +100,9 @@ static bool run_tasks(struct loop *l)
 
 		/* From here on it may be posted again, or its owner may be gone. */
 		store_release(&t->queued, false);
+		/* Pairs with the lock in loop_post: who finds it queued still, has said
+		 * before whatever this run is to see. */
+		full_barrier();
 		t->run(t);
 		t = next;
 	}
