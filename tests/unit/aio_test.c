@@ -1,5 +1,6 @@
 /* aio_test.c: file I/O by both engines: what comes back, many at once, none lost, none twice. */
 #include <fcntl.h>
+#include <liburing.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
@@ -48,6 +49,14 @@ ssize_t preadv(int fd, const struct iovec *iov, int nr, off_t offset)
 	}
 	n = syscall(SYS_preadv, fd, iov, nr, offset, 0);
 	return n < 0 && errno == ESPIPE ? readv(fd, iov, nr) : n;
+}
+
+static int refusals;
+
+/* The kernel may be out of memory for a while. */
+int io_uring_submit(struct io_uring *ring)
+{
+	return refusals && refusals-- ? -EAGAIN : io_uring_submit_and_wait(ring, 0);
 }
 
 static u8 pattern(u64 i)
@@ -467,6 +476,25 @@ static void test_drain(void **state)
 	aio_drain(f->aio, &f->left);		/* nothing to wait for */
 }
 
+/* Nobody says when the kernel has memory again. */
+static void test_refused_for_a_while(void **state)
+{
+	struct fixture *f = ready(state);
+	struct op o;
+	u8 byte;
+
+	refusals = 3;
+	submit_rw(f, &o, AIO_READ, f->fd, 7, &byte, 1);
+	aio_drain(f->aio, &f->left);
+	assert_int_equal(refusals, 0);
+	assert_int_equal(o.res, 1);
+	assert_int_equal(byte, pattern(7));
+	refusals = 3;
+	assert_int_equal(rw(f, AIO_READ, f->fd, 8, &byte, 1), 1);
+	assert_int_equal(refusals, 0);
+	assert_int_equal(byte, pattern(8));
+}
+
 /* Several users of one engine: a drain ends with its own count, and forgets nobody else. */
 static void test_drain_of_one_among_two(void **state)
 {
@@ -650,7 +678,8 @@ static void test_refused(void **state)
 
 #define THREADS(name) cmocka_unit_test_setup_teardown(name, setup_threads, teardown)
 #define NONE(name) cmocka_unit_test_setup_teardown(name, setup_none, teardown)
-#define BOTH(name) THREADS(name), cmocka_unit_test_setup_teardown(name, setup_uring, teardown)
+#define URING(name) cmocka_unit_test_setup_teardown(name, setup_uring, teardown)
+#define BOTH(name) THREADS(name), URING(name)
 
 int main(void)
 {
@@ -659,6 +688,7 @@ int main(void)
 		BOTH(test_short_write), BOTH(test_datasync), BOTH(test_fallocate),
 		BOTH(test_errors), THREADS(test_interrupted), BOTH(test_many),
 		BOTH(test_no_order), BOTH(test_submit_from_done), BOTH(test_drain),
+		URING(test_refused_for_a_while),
 		BOTH(test_drain_of_one_among_two), BOTH(test_wakes_a_sleeping_loop),
 		NONE(test_names), NONE(test_out_of_fds), NONE(test_refused),
 	};

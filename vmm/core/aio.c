@@ -399,7 +399,8 @@ void aio_drain(struct aio *a, const unsigned *count)
 	while (*count) {
 		if (reap(a))
 			continue;
-		poll(p, ARRAY_SIZE(p), -1);
+		/* What the kernel has no memory for nobody tells us to offer again. */
+		poll(p, ARRAY_SIZE(p), a->unsubmitted ? 1 : -1);
 		rc = read(a->event_fd, &news, sizeof(news));
 		(void)rc;
 	}
