@@ -14,6 +14,7 @@
 
 enum {
 	QUEUE_SIZE = VIRTQ_MAX,
+	REQUESTS = QUEUE_SIZE + 1,	/* one to look with, also when all others are in flight */
 	SEG_MAX = CHAIN_MAX - 4,	/* header, status, and two cuts at a region's end */
 	SIZE_MAX_BYTES = 256 * KIB,
 	MAX_DISCARD_SECTORS = (1U << 30) / BLK_SECTOR,
@@ -62,15 +63,15 @@ struct virtio_blk {
 	struct blk_queue queue[];
 };
 
-/* NULL: as many in flight as the queue has entries; only a driver that offers
- * a head twice gets there. */
+/* NULL: more in flight than the queue has entries; only a driver that offers a
+ * head twice gets there. */
 static struct request *request_get(struct blk_queue *q)
 {
 	struct request *r = q->free;
 
 	if (r) {
 		q->free = r->next;
-	} else if (q->nr_used < QUEUE_SIZE) {
+	} else if (q->nr_used < REQUESTS) {
 		r = &q->pool[q->nr_used++];
 		r->queue = q;
 	}
@@ -447,7 +448,7 @@ static void blk_state(struct virtio *v, struct state *s)
 			   (unsigned long long)d->config.capacity);
 	for (unsigned i = 0; i < v->nr_queues; i++) {
 		struct blk_queue *q = &d->queue[i];
-		u16 head[QUEUE_SIZE];
+		u16 head[REQUESTS];
 		size_t len = 0;
 
 		for (struct request *r = q->failed; r; r = r->next, len += 2)
@@ -566,7 +567,7 @@ static int init_queue(struct virtio_blk *d, unsigned i, const struct virtio_blk_
 	q->timer.fire = limit_allows;
 	if (o->nr_io)
 		q->kick->io = o->io[i % o->nr_io];
-	q->pool = calloc(QUEUE_SIZE, sizeof(*q->pool));
+	q->pool = calloc(REQUESTS, sizeof(*q->pool));
 	if (!q->pool)
 		return -ENOMEM;
 	/* No loop runs yet. */

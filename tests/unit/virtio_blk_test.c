@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include "devices/block/blk.h"
 #include "tests/lib/driver.h"
+#include "tests/lib/recorder.h"
 #include "tests/lib/test.h"
 
 enum { SECTORS = 256, HDR = 0x100000, DATA = 0x200000, STATUS = 0x300000, ANSWERED = 0xee };
@@ -286,6 +287,54 @@ static void test_disable_with_requests(void **state)
 	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 512, true, 513), OK);
 }
 
+/* As a driver kicks that follows the device's wishes. */
+static void offer_and_kick(struct fixture *f, u16 nr, bool event_idx)
+{
+	struct ring *r = &f->d.ring[0];
+	u16 old = r->next_avail;
+
+	for (u16 i = 0; i < nr; i++)
+		ring_offer(r, r->next_avail % r->size);
+	if (event_idx ? vring_need_event(ring_avail_event(r), r->next_avail, old) :
+			!(ring_used_flags(r) & VRING_USED_F_NO_NOTIFY))
+		driver_set(&f->d, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+	fake_turn(&f->fake);
+	f->done += nr;
+}
+
+/* As many in flight as the queue has entries; the device hears of what comes after. */
+static void full_queue(struct fixture *f, bool event_idx)
+{
+	enum { SIZE = VIRTQ_MAX };
+	struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_FLUSH };
+	u64 features = 1ULL << VIRTIO_RING_F_INDIRECT_DESC |
+		       (event_idx ? 1ULL << VIRTIO_RING_F_EVENT_IDX : 0);
+	struct mem *m = f->fake.p.mem;
+
+	driver_start(&f->d, features, 1, SIZE);
+	f->done = 0;
+	assert_int_equal(mem_write_obj(m, GPA(HDR), &hdr), 0);
+	ring_desc_at(m, DATA, 0, HDR, sizeof(hdr), VRING_DESC_F_NEXT, 1);
+	ring_desc_at(m, DATA, 1, STATUS, 1, VRING_DESC_F_WRITE, 0);
+	for (u16 i = 0; i < SIZE; i++)
+		ring_desc(&f->d.ring[0], i, DATA, 32, VRING_DESC_F_INDIRECT, 0);
+	for (int first = SIZE - 1; first > 0; first -= 50) {
+		recorder_hold(FILE_SYNC);
+		offer_and_kick(f, first, event_idx);
+		offer_and_kick(f, SIZE - first, event_idx);
+		recorder_hold(0);
+		assert_true(fake_turn_until(&f->fake, answered, f));
+		offer_and_kick(f, 1, event_idx);
+		assert_true(fake_turn_until(&f->fake, answered, f));
+	}
+}
+
+static void test_full_queue(void **state)
+{
+	full_queue(*state, false);
+	full_queue(*state, true);
+}
+
 #define BOTH(name) cmocka_unit_test_setup_teardown(name, setup_threads, teardown), \
 		   cmocka_unit_test_setup_teardown(name, setup_auto, teardown)
 
@@ -296,6 +345,7 @@ int main(void)
 		BOTH(test_write_zeroes_and_discard), BOTH(test_get_id), BOTH(test_errors),
 		BOTH(test_malformed), BOTH(test_reset_with_requests),
 		BOTH(test_disable_with_requests),
+		cmocka_unit_test_setup_teardown(test_full_queue, setup_threads, teardown),
 		cmocka_unit_test_setup_teardown(test_read_only, setup_ro, teardown),
 	};
 
