@@ -16,6 +16,8 @@ struct serial {
 	struct chardev *line;
 	struct io_range range;
 	struct irq *irq;
+	struct metric_set metrics;
+	struct serial_counters { u64 tx, rx; } counters;	/* under dev.lock */
 	u8 ier, lcr, mcr, msr, scr, fcr;
 	u8 dll, dlm;
 	bool overrun, thr_empty, thri;	/* thri: the interrupt for it waits to be seen */
@@ -106,6 +108,7 @@ static void transmit(struct serial *s, u8 byte)
 		s->thri = true;
 		return;
 	}
+	counter_add(&s->counters.tx, 1);
 	/* The loop that makes room takes our lock to say so. */
 	pthread_mutex_unlock(&s->dev.lock);
 	chardev_write(s->line, &byte, 1);
@@ -120,6 +123,7 @@ static u8 receive(struct serial *s)
 
 	if (!s->rx_len)
 		return 0;
+	counter_add(&s->counters.rx, 1);
 	byte = s->rx[0];
 	memmove(s->rx, s->rx + 1, --s->rx_len);
 	if (!s->rx_len)
@@ -242,6 +246,15 @@ static void serial_write(struct device *dev, u64 offset, unsigned size, u64 wide
 	update_irq(s);
 }
 
+static const struct metric serial_metric[] = {
+	{ "serial_bytes_total", "direction=\"tx\"", "Through the serial line; tx: from the guest",
+	  .offset = offsetof(struct serial_counters, tx) },
+	{ "serial_bytes_total", "direction=\"rx\"",
+	  .offset = offsetof(struct serial_counters, rx) },
+};
+static const struct metric_table serial_table = { "device", serial_metric,
+						  ARRAY_SIZE(serial_metric) };
+
 static const struct io_ops serial_io = { .read = serial_read, .write = serial_write };
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -288,6 +301,7 @@ static void serial_destroy(struct device *dev)
 	serial_quiesce(dev);
 	bus_unmap(s->platform->pio, &s->range);
 	s->platform->irqchip->ops->free(s->platform->irqchip, s->irq);
+	metrics_remove(&s->metrics);
 	device_fini(dev);
 	free(s);
 }
@@ -321,6 +335,9 @@ int serial_new(struct platform *p, const char *name, u64 port, u32 gsi, struct c
 		serial_destroy(&s->dev);
 		return rc;
 	}
+	s->metrics = (struct metric_set){ .table = &serial_table, .owner = s->dev.name,
+					  .counters = &s->counters };
+	metrics_add(p->metrics, &s->metrics);
 	serial_resume(&s->dev);
 	*out = &s->dev;
 	return 0;

@@ -107,7 +107,7 @@ _vmm_gdb() {
 
 _vmm_value() { # OPTION
 	case $1 in
-	--kernel | --pidfile | --api-sock) _vmm_files ;;
+	--kernel | --pidfile | --api-sock | --log-file) _vmm_files ;;
 	--initrd)
 		_vmm_files
 		[[ none == "$cur"* ]] && COMPREPLY+=(none)
@@ -120,6 +120,7 @@ _vmm_value() { # OPTION
 	--transport) _vmm_words 'pci mmio' ;;
 	--aio) _vmm_words 'auto io_uring threads' ;;
 	--log-level) _vmm_words 'err warn info debug' ;;
+	--log-format) _vmm_words 'text json' ;;
 	--mem) _vmm_words '256M 512M 1G 2G 4G' ;;
 	--cpus) _vmm_words '1 2 4 8' ;;
 	--append | --cmdline | --name) COMPREPLY=() ;;
@@ -191,11 +192,11 @@ _vmm_ctl() { # the word's index
 		_vmm_names
 		if [[ $cur == */* || ! ${COMPREPLY[*]} ]]; then _vmm_files; fi
 		;;
-	3) _vmm_words 'info start pause resume power-button stop disks snapshot save save-diff working-set resize get put patch
-		post delete --json --help' ;;
+	3) _vmm_words 'info start pause resume power-button stop disks metrics snapshot save save-diff working-set resize get
+		put patch post delete --json --help' ;;
 	*)
 		case ${COMP_WORDS[3]} in
-		info | disks) _vmm_words --json ;;
+		info | disks | metrics) _vmm_words --json ;;
 		save | save-diff | working-set) _vmm_files ;;
 		esac
 		;;
@@ -219,7 +220,7 @@ _vmm_firecracker() {
 _vmm() {
 	local cur prev cut='' option
 	local run='--kernel --initrd --append --cmdline --mem --hugepages --cpus --disk --net --serial --transport
-		--aio --name --api-sock --gdb --pidfile --no-reboot --track-dirty-pages --log-level --config --help --version'
+		--aio --name --api-sock --gdb --pidfile --no-reboot --track-dirty-pages --log-level --log-file --log-format --config --help --version'
 	local i=$COMP_CWORD
 	COMPREPLY=()
 	cur=${COMP_WORDS[i]}
@@ -269,6 +270,12 @@ _vmm() {
 			return
 		fi
 		;;
+	top)
+		if ((i > 1)); then
+			_vmm_words '--once --json --help'
+			return
+		fi
+		;;
 	stop | pause | resume | console)
 		if ((i > 1)); then
 			if [[ $cur != -* ]]; then
@@ -296,7 +303,7 @@ _vmm() {
 	esac
 	_vmm_value "$prev" && return
 	if ((i == 1)) && [[ $cur != -* ]]; then
-		_vmm_words 'run check disk net ps ctl console stop pause resume firecracker'
+		_vmm_words 'run check disk net ps top ctl console stop pause resume firecracker'
 	else
 		_vmm_words "$run"
 	fi

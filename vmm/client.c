@@ -74,6 +74,14 @@ static int receive_all(int fd, char **text)
 	return -ENOMEM;
 }
 
+/* Of the lines before the body. */
+static bool is_text(const char *head, const char *body)
+{
+	const char *type = strcasestr(head, "\r\nContent-Type: text/plain");
+
+	return type && type < body;
+}
+
 /* The answer says how it ends by closing: it was asked to. */
 static int read_answer(const char *socket, const char *text, json_t **answer, struct err *err)
 {
@@ -84,7 +92,7 @@ static int read_answer(const char *socket, const char *text, json_t **answer, st
 	if (sscanf(text, "HTTP/1.1 %3d", &status) != 1 || !body)
 		return err_set(err, -EPROTO, "%s: what answers there is not a VM's API", socket);
 	body += 4;
-	*answer = *body ? json_loads(body, 0, &why) : NULL;
+	*answer = is_text(text, body) ? json_string(body) : *body ? json_loads(body, 0, &why) : NULL;
 	if (*body && !*answer)
 		return err_set(err, -EPROTO, "%s: what answers there is not a VM's API: %s", socket,
 			       why.text);

@@ -6,7 +6,8 @@
 enum { CLIENT_PATIENCE_S = 60 };	/* a snapshot may take its time */
 
 /*
- * body: JSON, NULL: none.  *answer: JSON that is the caller's, NULL: there was none.
+ * body: JSON, NULL: none.  *answer: JSON that is the caller's, NULL: there was none; a
+ * string: it was plain text.
  * -EREMOTEIO: the VM refused, and says why in err; others: it was not reached, or is
  * no such API.
  */

@@ -13,6 +13,7 @@ int command_restore(int argc, char **argv);
 int command_clone(int argc, char **argv);
 int command_snapshot(int argc, char **argv);
 int command_ctl(int argc, char **argv);
+int command_top(int argc, char **argv);
 int command_ps(int argc, char **argv);
 int command_console(int argc, char **argv);
 int command_stop(int argc, char **argv);

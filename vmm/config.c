@@ -610,6 +610,18 @@ static int set_log_level(struct config *c, const char *v, struct err *err)
 		err_set(err, -EINVAL, "log-level: '%s' is none of err, warn, info, debug", v);
 }
 
+static int set_log_format(struct config *c, const char *v, struct err *err)
+{
+	return log_format_by_name(v, &c->log_format) ? 0 :
+		err_set(err, -EINVAL, "log-format: '%s' is neither text nor json", v);
+}
+
+static int set_log_file(struct config *c, const char *v, struct err *err)
+{
+	return *v ? set_string(&c->log_file, v, err) :
+		    err_set(err, -EINVAL, "log-file: no name of a file");
+}
+
 const struct option config_options[] = {
 	{ "kernel", "FILE", "the kernel: a bzImage (vmlinuz), or an ELF file with a PVH entry", false,
 	  set_kernel },
@@ -655,6 +667,9 @@ const struct option config_options[] = {
 	{ "track-dirty-pages", NULL, "remember what the guest writes to, for diff snapshots", false,
 	  set_track_dirty_pages },
 	{ "log-level", "LEVEL", "err, warn, info (default) or debug", false, set_log_level },
+	{ "log-file", "PATH", "the log goes there, not to standard error", false, set_log_file },
+	{ "log-format", "FORMAT", "text (default), or json: an object a line", false,
+	  set_log_format },
 };
 const unsigned config_nr_options = ARRAY_SIZE(config_options);
 
@@ -1086,4 +1101,5 @@ void config_fini(struct config *c)
 	free(c->pidfile);
 	free(c->gdb);
 	free(c->api_sock);
+	free(c->log_file);
 }

@@ -69,6 +69,8 @@ struct config {
 	enum transport transport;
 	enum aio_engine aio;
 	enum log_level log_level;
+	enum log_format log_format;
+	char *log_file;			/* NULL: stderr */
 	struct disk_config disk[CONFIG_MAX_DISKS];
 	unsigned nr_disks;
 	struct net_config net[CONFIG_MAX_NETS];

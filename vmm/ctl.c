@@ -45,6 +45,16 @@ static int print_json(const json_t *root)
 	return EXIT_OK;
 }
 
+/* NULL: there is none. */
+static void print_answer(json_t *answer)
+{
+	if (json_is_string(answer))
+		fputs(json_string_value(answer), stdout);
+	else if (answer)
+		print_json(answer);
+	json_decref(answer);
+}
+
 static const char *text_of(const json_t *o, const char *key)
 {
 	return json_string_value(json_object_get(o, key)) ?: "-";
@@ -299,6 +309,16 @@ static int show_disks(const struct ctl *c)
 	return EXIT_OK;
 }
 
+static int show_metrics(const struct ctl *c)
+{
+	json_t *answer;
+	int status = call(c, "GET", c->json ? "/vmm/v1/stats" : "/vmm/v1/metrics", NULL, &answer);
+
+	if (!status)
+		print_answer(answer);
+	return status;
+}
+
 static int of_disk(const struct ctl *c, const char *method, const char *format, json_t *body)
 {
 	char *path = NULL, *text = json_dumps(body, 0);
@@ -375,6 +395,7 @@ static const struct verb {
 	  .method = "POST", .path = "/vmm/v1/vm/power-button" },
 	{ "stop", "", 0, 0, "end it at once", .method = "POST", .path = "/vmm/v1/vm/stop" },
 	{ "disks", "", 0, 0, "list its disks", .run = show_disks },
+	{ "metrics", "", 0, 0, "all that is counted, as Prometheus reads it", .run = show_metrics },
 	{ "snapshot", "DISK NAME", 2, 2, "keep a disk as it is now, and go on in a delta",
 	  .run = take_snapshot },
 	{ "save", "DIR", 1, 1, "save the VM into a new directory, for 'vmm restore' and 'clone'",
@@ -399,10 +420,8 @@ static int run_verb(const struct verb *v, const struct ctl *c)
 	if (v->run)
 		return v->run(c);
 	status = call(c, v->method, v->path ?: c->word[0], v->path ? NULL : c->word[1], &answer);
-	if (!status && answer)
-		print_json(answer);
 	if (!status)
-		json_decref(answer);
+		print_answer(answer);
 	return status;
 }
 
@@ -417,7 +436,7 @@ static int print_verbs(void)
 		printf("  %-24s %s\n", left, verbs[i].help);
 	}
 	puts("\noptions:\n"
-	     "  --json                 for programs; of info and disks\n"
+	     "  --json                 for programs; of info, disks and metrics\n"
 	     "  --help                 also -h\n\n"
 	     "A word with a slash in it is a socket. See vmm(1).");
 	return EXIT_OK;

@@ -218,9 +218,11 @@ void machine_press_power_button(struct machine *m)
 
 static int add(struct machine *m, int rc, struct device *dev)
 {
-	if (!rc)
-		m->device[m->nr_devices++] = dev;
-	return rc;
+	if (rc)
+		return rc;
+	m->device[m->nr_devices++] = dev;
+	metrics_add(&m->resources->metrics, &dev->metrics);
+	return 0;
 }
 
 /* The transport owns the device from here on, also when it fails. */
@@ -478,13 +480,14 @@ static int build(struct machine *m, struct err *err)
 	m->platform = (struct platform){
 		.mem = m->mem, .mmio = &m->mmio, .pio = &m->pio, .irqchip = m->irqchip,
 		.main_loop = m->resources->main_loop, .io_loop = m->io[0].loop, .aio = m->io[0].aio,
-		.event = guest_event,
+		.metrics = &m->resources->metrics, .event = guest_event,
 	};
 	m->host.kvm = &m->kvm;
 	m->host.mem = m->mem;
 	m->host.mmio = &m->mmio;
 	m->host.pio = &m->pio;
 	m->host.nr_vcpus = c->cpus;
+	m->host.metrics = &m->resources->metrics;
 	m->host.fatal = fatal;
 	m->host.stopped = debug_stop;
 	rc = add_devices(m, err);

@@ -3,6 +3,7 @@
 #include "vmm/config.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/mem.h"
+#include "vmm/core/metrics.h"
 
 /* Why a machine ended. */
 enum outcome {
@@ -28,6 +29,7 @@ struct resources {
 	struct task *debug_stop;	/* run when a vCPU stopped for the debugger */
 	struct machine *machine;	/* the one that runs, NULL between two */
 	struct snapshot *from;		/* how it begins; NULL: by booting the kernel */
+	struct metrics metrics;		/* of the process, and of the machine that runs */
 };
 
 /* With a loop, and nothing open. */

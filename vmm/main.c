@@ -20,6 +20,7 @@ static const struct {
 	{ "clone", command_clone, true },
 	{ "snapshot", command_snapshot, true },
 	{ "ps", command_ps, true },
+	{ "top", command_top, true },
 	{ "ctl", command_ctl, true },
 	{ "console", command_console, true },
 	{ "stop", command_stop, true },

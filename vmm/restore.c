@@ -13,6 +13,7 @@
 #include "devices/block/image.h"
 #include "vmm/commands.h"
 #include "vmm/core/log.h"
+#include "vmm/logfile.h"
 #include "vmm/snapshot.h"
 #include "vmm/version.h"
 #include "vmm/vm.h"
@@ -204,8 +205,7 @@ static int run_one(struct words *w, int ready)
 
 	config_init(&c);
 	if (!open_snapshot(w->dir, &s, &err) && !configure(s, w, &c, &err) &&
-	    !restore_disks(&c, w->disk_dir, c.name ?: "vm", &err)) {
-		log_set_level(c.log_level);
+	    !logfile_start(&c, &err) && !restore_disks(&c, w->disk_dir, c.name ?: "vm", &err)) {
 		if (c.name)
 			prctl(PR_SET_NAME, c.name);
 		status = vm_run(&c, &(struct vm_options){
@@ -216,8 +216,7 @@ static int run_one(struct words *w, int ready)
 		s = NULL;
 		restore_unlink(&c);
 	}
-	if (err.code)
-		log_err("%s", err.msg);
+	logfile_end(&c, &err);
 	snapshot_close(s);
 	config_fini(&c);
 	return status;

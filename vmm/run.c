@@ -4,6 +4,7 @@
 #include "vmm/commands.h"
 #include "vmm/config.h"
 #include "vmm/core/log.h"
+#include "vmm/logfile.h"
 #include "vmm/version.h"
 #include "vmm/vm.h"
 
@@ -33,6 +34,7 @@ static void print_help(void)
 	     "       vmm clone DIR [-n N] [options]       start copies of it\n"
 	     "       vmm snapshot info|merge ...          look at what was saved\n"
 	     "       vmm ps                               list the VMs that run under a name\n"
+	     "       vmm top                              what they take and do\n"
 	     "       vmm console|stop|pause|resume NAME   one of them\n"
 	     "       vmm ctl SOCKET|NAME VERB ...         whatever a VM that runs can be told\n"
 	     "       vmm firecracker ...                  with Firecracker's options and API\n"
@@ -70,7 +72,11 @@ int command_run(int argc, char **argv)
 		config_fini(&c);
 		return EXIT_OK;
 	}
-	log_set_level(c.log_level);
+	if (logfile_start(&c, &err)) {
+		log_err("%s", err.msg);
+		config_fini(&c);
+		return EXIT_USAGE;
+	}
 	if (c.name)
 		prctl(PR_SET_NAME, c.name);
 	status = vm_run(&c, &(struct vm_options){
@@ -78,8 +84,7 @@ int command_run(int argc, char **argv)
 			 .max_body = API_MAX_BODY },
 		.named = true,
 	}, &err);
-	if (err.code)
-		log_err("%s", err.msg);
+	logfile_end(&c, &err);
 	config_fini(&c);
 	return status;
 }

@@ -16,6 +16,7 @@
 #include "vmm/registry.h"
 #include "vmm/restore.h"
 #include "vmm/snapshot.h"
+#include "vmm/usage.h"
 
 struct vm {
 	struct api_vm api_vm;
@@ -29,6 +30,7 @@ struct vm {
 	bool bad_input;			/* it did not start for what the user gave */
 	bool stay_paused;
 	u64 started_ns;
+	struct usage usage;
 };
 
 static struct vm *vm_of(struct api_vm *v)
@@ -98,6 +100,23 @@ static u64 uptime_ms(struct api_vm *a)
 	struct vm *v = vm_of(a);
 
 	return v->r.machine ? (now_ns() - v->started_ns) / 1000000 : 0;
+}
+
+static void refresh(struct metric_set *s)
+{
+	struct vm *v = container_of(s, struct vm, usage.metrics);
+	enum api_state now = state(&v->api_vm);
+
+	usage_read(&v->usage);
+	v->usage.memory = v->config->mem;
+	v->usage.uptime_ns = v->r.machine ? now_ns() - v->started_ns : 0;
+	v->usage.running = now == API_RUNNING;
+	v->usage.paused = now == API_PAUSED;
+}
+
+static struct metrics *metrics(struct api_vm *a)
+{
+	return &vm_of(a)->r.metrics;
 }
 
 static int check_file(struct api_vm *a, const char *what, const char *path, struct err *err)
@@ -313,7 +332,7 @@ static int disk_limit(struct api_vm *a, unsigned i, const struct limit_config *l
 }
 
 static const struct api_vm_ops ops = {
-	.state = state, .uptime_ms = uptime_ms, .check_file = check_file, .check_disk = check_disk,
+	.state = state, .uptime_ms = uptime_ms, .metrics = metrics, .check_file = check_file, .check_disk = check_disk,
 	.start = start_asked, .pause = pause_vm, .resume = resume, .stop = stop,
 	.power_button = power_button, .console = console, .disk = disk,
 	.save = save, .save_directory = save_directory,
@@ -354,6 +373,8 @@ static int live(struct vm *v, int ready, struct err *err)
 		if (!v->r.machine)
 			return EXIT_OK;		/* told to go before it was started */
 		why = machine_outcome(v->r.machine, &code);
+		if (v->api)
+			api_machine_ends(v->api);
 		machine_free(v->r.machine);
 		if (why != OUTCOME_RESET || v->config->no_reboot) {
 			code = status_of(why, code);
@@ -417,8 +438,10 @@ static int open_all(struct vm *v, const struct vm_options *o, struct err *err)
 		rc = enter(v, err);
 	if (!rc)
 		rc = resources_init(&v->r, c, err);
-	if (!rc)
+	if (!rc) {
+		usage_init(&v->usage, &v->r.metrics, refresh);
 		rc = control_start(&v->control, &v->r, err);
+	}
 	if (!rc)
 		rc = debugger_open(&v->debugger, &v->r, err);
 	v->r.from = o->from;
@@ -433,6 +456,7 @@ static void close_all(struct vm *v)
 	api_free(v->api);
 	debugger_close(&v->debugger);
 	registry_leave(&v->registry);
+	usage_fini(&v->usage);
 	resources_fini(&v->r);
 }
 

@@ -6,6 +6,7 @@
 #include "vmm/core/err.h"
 
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_ZERO };
+enum { BLK_NR_OPS = BLK_ZERO + 1 };
 
 enum { BLK_SECTOR = 512 };
 

@@ -65,6 +65,7 @@ struct user {
 	u8 flags;				/* of every header */
 	size_t queued;				/* bytes of frames */
 	struct frame *first, **last;
+	struct log_limit noise;			/* what libslirp says of the guest */
 	u8 out[NET_FRAME_MAX];
 };
 
@@ -253,8 +254,14 @@ static ssize_t to_guest(const void *data, size_t len, void *arg)
 
 static void guest_error(const char *text, void *arg)
 {
-	(void)arg;
+	struct user *u = arg;
+	u64 missed;
+
+	if (!log_allows(&u->noise, now_ns(), &missed))
+		return;
 	log_debug("net: libslirp: %s", text);
+	if (missed)
+		log_debug("net: libslirp: %llu more before this", (unsigned long long)missed);
 }
 
 static int64_t clock_ns(void *arg)

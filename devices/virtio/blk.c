@@ -29,6 +29,8 @@ struct request {
 	u8 *status;
 	u32 bytes;			/* of data */
 	u32 written;			/* into the chain, on success, status included */
+	int op;				/* enum blk_op, what the driver asked for; -1: nothing such */
+	u64 len, taken_ns;		/* of the disk; when it was taken off the queue */
 	struct request *next;
 };
 
@@ -40,7 +42,10 @@ struct blk_queue {
 	struct loop_hook hook;
 	struct timer timer;		/* the limit allows more */
 	struct limit_user turn;
-	bool staged;			/* answers wait for virtq_flush */
+	struct request *answered;	/* these wait for virtq_flush */
+	struct disk_counters *counters;
+	struct metric_set metrics;
+	u64 now_ns;			/* when the driver's kick was seen */
 	bool held_back;			/* the queue has more: when fewer bytes are in flight */
 	unsigned in_flight;
 	u64 bytes_in_flight;
@@ -61,6 +66,13 @@ struct virtio_blk {
 	bool no_flush, stop_on_error;
 	bool write_back;		/* atomic */
 	struct blk_queue queue[];
+};
+
+/* One of each for an operation. */
+struct disk_counters {
+	u64 requests[BLK_NR_OPS], bytes[BLK_NR_OPS], errors[BLK_NR_OPS];
+	struct histogram latency[BLK_NR_OPS];
+	u64 invalid, kicks, throttled;
 };
 
 /* NULL: more in flight than the queue has entries; only a driver that offers a
@@ -84,14 +96,30 @@ static void request_put(struct request *r)
 	r->queue->free = r;
 }
 
+static void count_answer(const struct request *r, u8 status)
+{
+	struct disk_counters *n = r->queue->counters;
+
+	if (r->op >= 0) {
+		counter_add(&n->requests[r->op], 1);
+		if (status == VIRTIO_BLK_S_OK)
+			counter_add(&n->bytes[r->op], r->len);
+		else
+			counter_add(&n->errors[r->op], 1);
+	} else if (status != VIRTIO_BLK_S_OK) {
+		counter_add(&n->invalid, 1);
+	}
+}
+
 static void finish(struct request *r, u8 status)
 {
 	struct blk_queue *q = r->queue;
 
 	*r->status = status;
 	virtq_push(q->vq, r->chain.head, status == VIRTIO_BLK_S_OK ? r->written : 1);
-	q->staged = true;
-	request_put(r);
+	count_answer(r, status);
+	r->next = q->answered;
+	q->answered = r;
 }
 
 static void set_cache(struct virtio_blk *d, bool write_back)
@@ -169,19 +197,32 @@ static void request_done(struct blk_req *b, int res)
 static bool flush_answers(struct loop_hook *h)
 {
 	struct blk_queue *q = container_of(h, struct blk_queue, hook);
+	struct request *r;
+	u64 now;
 
-	if (q->staged)
-		virtq_flush(q->vq);
-	q->staged = false;
+	if (!q->answered)
+		return false;
+	virtq_flush(q->vq);
+	now = now_ns();		/* once for all of them: the driver hears of them now */
+	while ((r = q->answered)) {
+		q->answered = r->next;
+		if (r->op >= 0)
+			histogram_add(&q->counters->latency[r->op], now - r->taken_ns);
+		request_put(r);
+	}
 	return false;
 }
 
 static void submit(struct request *r, enum blk_op op)
 {
 	r->blk.op = op;
+	r->op = op;
+	r->len = r->blk.len;
 	r->blk.done = request_done;
-	if (send(r))
+	if (send(r)) {
+		r->op = -1;	/* outside the disk, or it is read-only: no fault of the host's */
 		finish(r, VIRTIO_BLK_S_IOERR);
+	}
 }
 
 static void read_or_write(struct request *r, u64 sector, enum blk_op op)
@@ -249,6 +290,8 @@ static bool handle(struct request *r)
 	if (!r->status || sg_read(&r->chain.out, &hdr, sizeof(hdr)) != sizeof(hdr))
 		return false;
 	memset(&r->blk, 0, sizeof(r->blk));
+	r->op = -1;
+	r->taken_ns = r->queue->now_ns;
 	r->written = 1;
 	r->bytes = 0;
 	switch (le32toh(hdr.type)) {
@@ -286,8 +329,10 @@ static bool limited(struct blk_queue *q, const struct chain *c)
 	if (!q->dev->limit || !load_once(&q->dev->limit->on))
 		return false;		/* without asking what time it is */
 	wait = limit_take_turn(q->dev->limit, &q->turn, len > own ? len - own : 0, now_ns());
-	if (wait)
+	if (wait) {
+		counter_add(&q->counters->throttled, 1);
 		timer_start(&q->timer, q->kick->io.loop, wait);
+	}
 	return wait;
 }
 
@@ -346,6 +391,8 @@ static void blk_kick(struct virtio *v, struct virtq *vq)
 {
 	struct blk_queue *q = &container_of(v, struct virtio_blk, v)->queue[vq->index];
 
+	q->now_ns = now_ns();
+	counter_add(&q->counters->kicks, 1);
 	if (q->retry)
 		retry_failed(q);
 	take_requests(q);
@@ -478,6 +525,8 @@ static void blk_destroy(struct virtio *v)
 		/* The loop may be walking its hooks. */
 		if (d->queue[i].hook.before_sleep)
 			loop_call(v->kick[i].io.loop, remove_hook, &d->queue[i]);
+		metrics_remove(&d->queue[i].metrics);
+		free(d->queue[i].counters);
 		free(d->queue[i].pool);
 	}
 	virtio_fini(v);
@@ -496,6 +545,32 @@ static const struct virtio_ops blk_ops = {
 	.config_write = blk_config_write,
 	.destroy = blk_destroy,
 };
+
+/* --- what is counted ----------------------------------------------------------------- */
+
+#define OP_ROW(name, label, field, op, ...) \
+	{ name, "op=\"" label "\"", .offset = offsetof(struct disk_counters, field[op]), __VA_ARGS__ }
+#define OP_ROWS(name, field, ...) \
+	OP_ROW(name, "read", field, BLK_READ, __VA_ARGS__), \
+	OP_ROW(name, "write", field, BLK_WRITE, __VA_ARGS__), \
+	OP_ROW(name, "flush", field, BLK_FLUSH, __VA_ARGS__), \
+	OP_ROW(name, "discard", field, BLK_DISCARD, __VA_ARGS__), \
+	OP_ROW(name, "write_zeroes", field, BLK_ZERO, __VA_ARGS__)
+
+static const struct metric disk_metric[] = {
+	OP_ROWS("disk_requests_total", requests, .help = "Requests that were answered"),
+	OP_ROWS("disk_bytes_total", bytes, .help = "Of the disk, that requests were about"),
+	OP_ROWS("disk_errors_total", errors, .help = "Requests that the host could not do"),
+	OP_ROWS("disk_latency_seconds", latency, .kind = METRIC_HISTOGRAM,
+		.help = "From when a request was taken off the queue to its answer"),
+	{ "disk_invalid_requests_total", NULL, "Requests that were refused",
+	  .offset = offsetof(struct disk_counters, invalid) },
+	{ "disk_kicks_total", NULL, "How often the driver's notification was seen",
+	  .offset = offsetof(struct disk_counters, kicks) },
+	{ "disk_throttled_total", NULL, "How often the limit made requests wait",
+	  .offset = offsetof(struct disk_counters, throttled) },
+};
+static const struct metric_table disk_table = { "device", disk_metric, ARRAY_SIZE(disk_metric) };
 
 /* --- what the driver is told ------------------------------------------------------------- */
 
@@ -568,8 +643,12 @@ static int init_queue(struct virtio_blk *d, unsigned i, const struct virtio_blk_
 	if (o->nr_io)
 		q->kick->io = o->io[i % o->nr_io];
 	q->pool = calloc(REQUESTS, sizeof(*q->pool));
-	if (!q->pool)
+	q->counters = counters_new(sizeof(*q->counters));
+	if (!q->pool || !q->counters)
 		return -ENOMEM;
+	q->metrics = (struct metric_set){ .table = &disk_table, .owner = d->v.dev.name,
+					  .counters = q->counters };
+	metrics_add(d->v.platform->metrics, &q->metrics);
 	/* No loop runs yet. */
 	q->hook.before_sleep = flush_answers;
 	loop_add_hook(q->kick->io.loop, &q->hook);

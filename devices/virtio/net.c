@@ -12,8 +12,16 @@
 enum { RX, TX, NR_QUEUES };
 enum { RX_BUDGET = 64 };	/* frames, before others on the loop have their turn */
 
+/* Without the virtio header; of a frame that segmentation is left for, once. */
+struct net_counters {
+	u64 rx_frames, rx_bytes, rx_dropped, rx_errors, rx_waits, rx_kicks;
+	u64 tx_frames, tx_bytes, tx_dropped, tx_waits, tx_kicks;
+};
+
 struct virtio_net {
 	struct virtio v;
+	struct net_counters *counters;		/* of the loop */
+	struct metric_set metrics;
 	struct net *net;
 	struct virtio_net_config config;
 	bool want_rx, want_tx;
@@ -77,6 +85,7 @@ static bool deliver(struct virtio_net *n, struct virtq *q)
 		}
 		/* The driver's buffer is smaller than the frame it may get: lost. */
 		device_guest_error(&n->v.dev, "no room for a frame of %zu bytes", n->pending);
+		counter_add(&n->counters->rx_dropped, 1);
 		while (nr--)
 			virtq_unpop(q);
 		n->pending = 0;
@@ -86,6 +95,8 @@ static bool deliver(struct virtio_net *n, struct virtq *q)
 	sg_write(&first, n->frame, offsetof(struct virtio_net_hdr_v1, num_buffers) + 2);
 	for (u16 i = 0; i < nr; i++)
 		virtq_push(q, used[i].head, used[i].len);
+	counter_add(&n->counters->rx_frames, 1);
+	counter_add(&n->counters->rx_bytes, n->pending - NET_HDR_LEN);
 	n->pending = 0;
 	return true;
 }
@@ -102,12 +113,15 @@ static void receive(struct virtio_net *n)
 
 		if (!n->pending) {
 			len = n->net->ops->recv(n->net, &iov, 1);
-			if (len < NET_HDR_LEN)
+			if (len < NET_HDR_LEN) {
+				counter_add(&n->counters->rx_errors, len != -EAGAIN);
 				break;
+			}
 			n->pending = len;
 		}
 		if (!deliver(n, q)) {
 			n->want_rx = q->budget == 0;	/* else the driver's kick says when */
+			counter_add(&n->counters->rx_waits, !n->want_rx);
 			break;
 		}
 	}
@@ -125,6 +139,25 @@ static void readable(struct net *net)
 
 /* --- to the wire ---------------------------------------------------------------------- */
 
+/* False: not now. */
+static bool send_one(struct virtio_net *n, const struct chain *c)
+{
+	size_t len = c->out.len;
+	int rc = len <= NET_FRAME_MAX ? n->net->ops->send(n->net, c->out.iov, c->out.nr) : -EMSGSIZE;
+
+	if (rc == -EAGAIN) {
+		counter_add(&n->counters->tx_waits, 1);
+		return false;
+	}
+	if (rc) {
+		counter_add(&n->counters->tx_dropped, 1);
+		return true;
+	}
+	counter_add(&n->counters->tx_frames, 1);
+	counter_add(&n->counters->tx_bytes, len - NET_HDR_LEN);
+	return true;
+}
+
 static void transmit(struct virtio_net *n)
 {
 	struct virtq *q = &n->v.vq[TX];
@@ -137,8 +170,7 @@ static void transmit(struct virtio_net *n)
 			rc = -EPROTO;
 			break;
 		}
-		if (c.out.len <= NET_FRAME_MAX &&
-		    n->net->ops->send(n->net, c.out.iov, c.out.nr) == -EAGAIN) {
+		if (!send_one(n, &c)) {
 			virtq_unpop(q);
 			n->want_tx = true;
 			break;
@@ -166,6 +198,7 @@ static void net_kick(struct virtio *v, struct virtq *q)
 {
 	struct virtio_net *n = container_of(v, struct virtio_net, v);
 
+	counter_add(q->index == RX ? &n->counters->rx_kicks : &n->counters->tx_kicks, 1);
 	if (q->index == RX)
 		receive(n);
 	else
@@ -197,9 +230,31 @@ static void net_destroy(struct virtio *v)
 {
 	struct virtio_net *n = container_of(v, struct virtio_net, v);
 
+	metrics_remove(&n->metrics);
+	free(n->counters);
 	virtio_fini(v);
 	free(n);
 }
+
+#define ROW(name, label, field, help) \
+	{ name, label, help, .offset = offsetof(struct net_counters, field) }
+
+static const struct metric net_metric[] = {
+	ROW("net_frames_total", "direction=\"rx\"", rx_frames, "Frames; rx: to the guest"),
+	ROW("net_frames_total", "direction=\"tx\"", tx_frames, NULL),
+	ROW("net_bytes_total", "direction=\"rx\"", rx_bytes, "Of those frames"),
+	ROW("net_bytes_total", "direction=\"tx\"", tx_bytes, NULL),
+	ROW("net_dropped_total", "direction=\"rx\"", rx_dropped, "Frames that were lost"),
+	ROW("net_dropped_total", "direction=\"tx\"", tx_dropped, NULL),
+	ROW("net_errors_total", "direction=\"rx\"", rx_errors, "Reads that the host could not do"),
+	ROW("net_waits_total", "direction=\"rx\"", rx_waits,
+	    "How often a frame waited: rx: for the driver's buffers, tx: for the host"),
+	ROW("net_waits_total", "direction=\"tx\"", tx_waits, NULL),
+	ROW("net_kicks_total", "direction=\"rx\"", rx_kicks,
+	    "How often the driver's notification was seen"),
+	ROW("net_kicks_total", "direction=\"tx\"", tx_kicks, NULL),
+};
+static const struct metric_table net_table = { "device", net_metric, ARRAY_SIZE(net_metric) };
 
 static const struct virtio_ops net_ops = {
 	.kind = "virtio-net", .id = VIRTIO_ID_NET, .queue_size = VIRTQ_MAX,
@@ -223,6 +278,14 @@ int virtio_net_new(struct platform *p, const char *name, struct net *net, const 
 		free(n);
 		return rc;
 	}
+	n->counters = counters_new(sizeof(*n->counters));
+	if (!n->counters) {
+		net_destroy(&n->v);
+		return err_set(err, -ENOMEM, "%s: out of memory", name);
+	}
+	n->metrics = (struct metric_set){ .table = &net_table, .owner = n->v.dev.name,
+					  .counters = n->counters };
+	metrics_add(p->metrics, &n->metrics);
 	n->net = net;
 	n->v.config = &n->config;
 	memcpy(n->config.mac, mac, sizeof(n->config.mac));

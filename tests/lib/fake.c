@@ -162,6 +162,7 @@ void fake_init(struct fake *f, u64 mem_len, int engine)
 	f->p.pio = &f->pio;
 	f->p.irqchip = &f->chip.chip;
 	f->p.event = record_event;
+	f->p.metrics = &f->metrics;
 	assert_int_equal(mem_new(&f->p.mem, mem_len, false, &err), 0);
 	assert_int_equal(loop_new(&f->p.io_loop, &err), 0);
 	f->p.main_loop = f->p.io_loop;
@@ -174,6 +175,7 @@ void fake_fini(struct fake *f)
 	aio_free(f->p.aio);
 	loop_free(f->p.io_loop);
 	mem_free(f->p.mem);
+	assert_null(f->metrics.first);
 	assert_int_equal(f->chip.nr_live, 0);
 	assert_int_equal(f->nr_bells, 0);
 	assert_int_equal(f->mmio.nr, 0);

@@ -27,6 +27,7 @@ struct fake_irqchip {
 
 struct fake {
 	struct platform p;
+	struct metrics metrics;
 	struct bus mmio, pio;
 	struct fake_irqchip chip;
 	int nr_events;		/* atomic */
@@ -40,7 +41,7 @@ struct fake {
 /* Memory of mem_len bytes and a loop that does not run: see fake_turn.  An aio
  * engine of its own, unless engine is negative. */
 void fake_init(struct fake *, u64 mem_len, int engine);
-/* Also checks that every wire and doorbell was given back. */
+/* Also checks that every wire, doorbell and counter was given back. */
 void fake_fini(struct fake *);
 
 /* One turn of the I/O loop, here and now, without waiting. */

@@ -38,6 +38,11 @@ static u64 uptime_ms(struct api_vm *v)
 	return of(v)->state == API_NOT_STARTED ? 0 : 1234;
 }
 
+static struct metrics *metrics(struct api_vm *v)
+{
+	return &of(v)->metrics;
+}
+
 static int there(const char *path, struct err *err)
 {
 	return strstr(path, "missing") ?
@@ -176,7 +181,7 @@ void fake_vm_init(struct fake_vm *f)
 
 	*f = (struct fake_vm){
 		.ops = {
-			.state = state, .uptime_ms = uptime_ms, .check_file = check_file,
+			.state = state, .uptime_ms = uptime_ms, .metrics = metrics, .check_file = check_file,
 			.check_disk = check_disk, .start = start, .pause = pause_vm,
 			.resume = resume, .stop = stop, .power_button = power_button,
 			.console = console, .disk = disk, .disk_snapshot = disk_snapshot,
@@ -206,7 +211,8 @@ int fake_vm_request(struct fake_vm *f, const char *method, const char *path, con
 {
 	json_t *answer;
 	int status = api_request(f->api, method, path, body ?: "", body ? strlen(body) : 0, &answer);
-	char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+	char *text = !answer ? NULL : json_is_string(answer) ? strdup(json_string_value(answer)) :
+		     json_dumps(answer, JSON_COMPACT);
 
 	snprintf(fake_vm_answer, sizeof(fake_vm_answer), "%s", text ?: "");
 	free(text);

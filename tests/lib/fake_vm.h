@@ -8,6 +8,7 @@ struct fake_vm {
 	enum api_state state;
 	struct loop *loop;
 	struct api *api;
+	struct metrics metrics;		/* empty, until a test adds to it */
 	struct api_vm_ops ops;		/* tests may take some away */
 	int fail;			/* -errno for the next thing that is asked of it, then 0 */
 	char asked[256];		/* what was done last: "pause", "disk_resize 1 4096" */

@@ -185,6 +185,16 @@ static yaml_node_t *body_of(yaml_node_t *operation)
 	return NULL;
 }
 
+/* An answer that is no JSON. */
+static void same_text(const char *where, const struct route *r, yaml_node_t *ok)
+{
+	char type[40];
+
+	snprintf(type, sizeof(type), "%.*s", (int)strcspn(r->type, ";"), r->type);
+	if (!get(get(ok, "content"), type))
+		fail_msg("%s answers %s, in the file not so", where, type);
+}
+
 static void same_request(const struct route *r, yaml_node_t *operation)
 {
 	yaml_node_t *body = body_of(operation), *answers = get(operation, "responses");
@@ -198,9 +208,11 @@ static void same_request(const struct route *r, yaml_node_t *operation)
 		same_object(where, r->body, body);
 	if (r->lacks)
 		return;
-	if (!ok != !r->answer || !ok == !get(answers, "204"))
+	if (!ok != !(r->answer || r->type) || !ok == !get(answers, "204"))
 		fail_msg("%s: not the same status", where);
-	if (ok)
+	if (r->type)
+		same_text(where, r, ok);
+	else if (ok)
 		same_object(where, r->answer, content(ok) ?: get(ok, "schema"));
 	else
 		assert_null(content(get(answers, "204")));

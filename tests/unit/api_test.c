@@ -1,8 +1,10 @@
 /* api_test.c: every request of the API, right and wrong, in each state of a VM. */
 #include <jansson.h>
 #include "tests/lib/fake_vm.h"
+#include "tests/lib/prometheus.h"
 #include "tests/lib/test.h"
 #include "vmm/api/route.h"
+#include "vmm/version.h"
 
 static struct fake_vm f;
 
@@ -222,7 +224,7 @@ static void expect(const struct route *r, json_t *body, bool whole)
 		assert_says(fake_vm_answer, "this version of vmm does not have");
 		assert_says(fake_vm_answer, r->lacks);
 	} else if (status != 400 || !(whole || is_choosy(r))) {
-		if (status != (r->answer ? 200 : 204))
+		if (status != (r->answer || r->type ? 200 : 204))
 			fail_msg("%s %s: %d %s", r->method, r->path, status, fake_vm_answer);
 	}
 	f.state = before;
@@ -700,6 +702,114 @@ static void test_metrics(void **state)
 	unlink(path);
 }
 
+/* A disk and a network card, as their devices count. */
+static struct { u64 bytes, requests; struct histogram latency; } disk_counts[2];
+static u64 net_bytes;
+static const struct metric disk_metric[] = {
+	{ "disk_bytes_total", "op=\"read\"", "Bytes", .offset = 0 },
+	{ "disk_requests_total", "op=\"read\"", "Requests", .offset = 8 },
+	{ "disk_latency_seconds", "op=\"read\"", "Latency", METRIC_HISTOGRAM, .offset = 16 },
+};
+static const struct metric net_metric[] = {
+	{ "net_bytes_total", "direction=\"tx\"", "Bytes", .offset = 0 },
+};
+static const struct metric_table disk_table = { "device", disk_metric, ARRAY_SIZE(disk_metric) };
+static const struct metric_table net_table = { "device", net_metric, 1 };
+static struct metric_set counted[] = {
+	{ .table = &disk_table, .owner = "disk0", .counters = &disk_counts[0] },
+	{ .table = &disk_table, .owner = "disk1", .counters = &disk_counts[1] },
+	{ .table = &net_table, .owner = "net0", .counters = &net_bytes },
+};
+
+static void give_counters(void)
+{
+	memset(disk_counts, 0, sizeof(disk_counts));
+	net_bytes = 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(counted); i++)
+		metrics_add(&f.metrics, &counted[i]);
+}
+
+static json_t *flush(const char *path)
+{
+	ok("PUT", "/actions", "{\"action_type\":\"FlushMetrics\"}");
+	return last_line(path);
+}
+
+static void test_device_metrics(void **state)
+{
+	char path[] = "/tmp/vmm-api-test-XXXXXX", body[128];
+	int fd = mkstemp(path);
+	json_t *line;
+
+	(void)state;
+	close(fd);
+	snprintf(body, sizeof(body), "{\"metrics_path\":\"%s\"}", path);
+	ok("PUT", "/metrics", body);
+	give_devices();
+	give_counters();
+	ok("PUT", "/drives/x2", DRIVE("x2", NO_ROOT));
+	f.state = API_RUNNING;
+	disk_counts[0].bytes = 4096;
+	disk_counts[1].bytes = 512;
+	histogram_add(&disk_counts[0].latency, 7000);
+	net_bytes = 60;
+	line = flush(path);
+	assert_int_equal(number(line, "block", "read_bytes"), 4608);
+	assert_int_equal(number(line, "block_x1", "read_bytes"), 4096);
+	assert_int_equal(number(line, "block_x2", "read_bytes"), 512);
+	assert_int_equal(number(line, "net", "tx_bytes_count"), 60);
+	assert_int_equal(number(line, "net_x1", "tx_bytes_count"), 60);
+	assert_int_equal(number(line, "vcpu", "exit_io_in"), 0);
+	assert_int_equal(number(line, "uart", "write_count"), 0);
+	assert_int_equal(number(line, "entropy", "entropy_bytes"), 0);
+	assert_int_equal(number(json_object_get(line, "block_x1"), "read_agg", "sum_us"), 7);
+	json_decref(line);
+	disk_counts[0].bytes += 100;
+	line = flush(path);			/* what is new */
+	assert_int_equal(number(line, "block", "read_bytes"), 100);
+	assert_int_equal(number(line, "block_x2", "read_bytes"), 0);
+	assert_int_equal(number(json_object_get(line, "block_x1"), "read_agg", "sum_us"), 0);
+	assert_int_equal(number(json_object_get(line, "block_x1"), "read_agg", "min_us"), 7);
+	json_decref(line);
+	disk_counts[0].bytes += 5;		/* the guest reboots */
+	api_machine_ends(f.api);
+	disk_counts[0].bytes = 30;
+	line = flush(path);
+	assert_int_equal(number(line, "block_x1", "read_bytes"), 35);
+	assert_int_equal(number(line, "block", "read_bytes"), 35 + 512);
+	json_decref(line);
+	ok("PATCH", "/vm", "{\"state\":\"Paused\"}");
+	line = flush(path);
+	assert_true(number(line, "latencies_us", "pause_vm") >= 0);
+	json_decref(line);
+	unlink(path);
+}
+
+static void test_own_metrics(void **state)
+{
+	(void)state;
+	ok("GET", "/vmm/v1/metrics", NULL);
+	prometheus_check(fake_vm_answer);
+	assert_true(prometheus_value(fake_vm_answer, "vmm_info{name=\"fake\",version=\""
+				     VMM_VERSION "\"}") == 1);
+	give_counters();
+	f.state = API_RUNNING;
+	disk_counts[0].bytes = 4096;
+	disk_counts[1].bytes = 512;
+	disk_counts[1].requests = 1;
+	net_bytes = 60;
+	ok("GET", "/vmm/v1/metrics", NULL);
+	prometheus_check(fake_vm_answer);
+	assert_true(prometheus_value(fake_vm_answer,
+		"vmm_disk_bytes_total{device=\"disk1\",op=\"read\"}") == 512);
+	ok("GET", "/vmm/v1/stats", NULL);
+	assert_says(fake_vm_answer, "\"state\":\"running\"");
+	assert_says(fake_vm_answer, "\"disk_read_bytes\":4608,");
+	assert_says(fake_vm_answer, "\"disk_reads\":1,");
+	assert_says(fake_vm_answer, "\"net_tx_bytes\":60,");
+	refused(400, "no body", "GET", "/vmm/v1/metrics", "{}");
+}
+
 static void test_logger(void **state)
 {
 	char path[] = "/tmp/vmm-api-test-XXXXXX", body[160], line[200] = "";
@@ -717,7 +827,8 @@ static void test_logger(void **state)
 	log_err("nor that");
 	file = fopen(path, "r");
 	assert_non_null(fgets(line, sizeof(line), file));
-	assert_string_equal(line, "vmm: warn: but this\n");
+	assert_string_equal(line + strlen("2026-01-01T00:00:00.000000Z"),
+			    " vmm: warn: but this\n");
 	assert_null(fgets(line, sizeof(line), file));
 	fclose(file);
 	ok("GET", "/vm/config", NULL);
@@ -914,7 +1025,7 @@ int main(void)
 		T(test_machine), T(test_boot_source), T(test_drives), T(test_too_many_drives),
 		T(test_drive_limits), T(test_patch_drive), T(test_nets), T(test_no_net_limits),
 		T(test_actions), T(test_pause), T(test_snapshots), T(test_small_ones), T(test_metrics),
-		T(test_logger), T(test_own_vm), T(test_own_disks), T(test_own_names), T(test_file),
+		T(test_logger), T(test_device_metrics), T(test_own_metrics), T(test_own_vm), T(test_own_disks), T(test_own_names), T(test_file),
 		T(test_snapshots),
 	};
 

@@ -181,6 +181,10 @@ static void test_headers(void **state)
 	assert_says(got, "app_name");
 	say(fd, "GET /version?x=y HTTP/1.1\r\nHost: x\r\n\r\n");
 	assert_int_equal(hear(fd), 200);
+	say(fd, "GET /vmm/v1/metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+	assert_int_equal(hear(fd), 200);
+	assert_says(got, "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n");
+	assert_says(got, "\r\n\r\n# HELP vmm_info ");
 	close(fd);
 }
 

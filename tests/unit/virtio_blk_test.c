@@ -203,6 +203,51 @@ static void test_errors(void **state)
 	assert_int_equal(f->dev->guest_errors, 0);
 }
 
+static void assert_counted(struct fixture *f, const char *name, const char *op, u64 want)
+{
+	u64 got = metrics_sum(&f->fake.metrics, "disk0", name, op);
+
+	if (got != want)
+		fail_msg("%s{%s}: %llu, not %llu", name, op, (unsigned long long)got,
+			 (unsigned long long)want);
+}
+
+/* What the driver asked for and got, refused or not; each latency once. */
+static void test_counters(void **state)
+{
+	struct fixture *f = *state;
+	struct histogram h;
+
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 5, 1024, true, 1025), OK);
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 5, 512, true, 513), OK);
+	assert_int_equal(request(f, VIRTIO_BLK_T_OUT, 9, 512, false, 1), OK);
+	assert_int_equal(request(f, VIRTIO_BLK_T_FLUSH, 0, 0, false, 1), OK);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_DISCARD, 64, 8, 0, 16), OK);
+	assert_int_equal(request(f, VIRTIO_BLK_T_GET_ID, 0, 20, true, 21), OK);
+	assert_counted(f, "disk_requests_total", "op=\"read\"", 2);
+	assert_counted(f, "disk_bytes_total", "op=\"read\"", 1536);
+	assert_counted(f, "disk_requests_total", "op=\"write\"", 1);
+	assert_counted(f, "disk_bytes_total", "op=\"write\"", 512);
+	assert_counted(f, "disk_requests_total", "op=\"flush\"", 1);
+	assert_counted(f, "disk_bytes_total", "op=\"discard\"", 4096);
+	assert_counted(f, "disk_requests_total", NULL, 5);
+	assert_counted(f, "disk_kicks_total", NULL, 7);		/* and a look when it started */
+	assert_counted(f, "disk_invalid_requests_total", NULL, 0);
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, SECTORS, 512, true, 1), IOERR);
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 511, true, 1), IOERR);
+	assert_int_equal(request(f, 0x7777, 0, 0, false, 1), UNSUPP);
+	assert_counted(f, "disk_invalid_requests_total", NULL, 3);
+	assert_counted(f, "disk_errors_total", NULL, 0);
+	assert_int_equal(blk_resize(f->blk, 2 * SECTORS * 512, NULL), 0);
+	assert_int_equal(ftruncate(f->fd, 0), 0);
+	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 512, true, 1), IOERR);
+	assert_counted(f, "disk_errors_total", "op=\"read\"", 1);
+	assert_counted(f, "disk_bytes_total", "op=\"read\"", 1536);
+	h = metrics_histogram(&f->fake.metrics, "disk0", "disk_latency_seconds", "op=\"read\"");
+	assert_int_equal(histogram_count(&h), 3);
+	assert_true(h.min_ns && h.min_ns <= h.max_ns && h.max_ns <= h.sum_ns);
+}
+
 static void needs_reset(struct fixture *f, const struct piece *p, int nr)
 {
 	driver_start(&f->d, 0, 1, 16);
@@ -342,7 +387,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH(test_config), BOTH(test_read), BOTH(test_write_and_flush),
-		BOTH(test_write_zeroes_and_discard), BOTH(test_get_id), BOTH(test_errors),
+		BOTH(test_write_zeroes_and_discard), BOTH(test_get_id), BOTH(test_errors), BOTH(test_counters),
 		BOTH(test_malformed), BOTH(test_reset_with_requests),
 		BOTH(test_disable_with_requests),
 		cmocka_unit_test_setup_teardown(test_full_queue, setup_threads, teardown),

@@ -514,6 +514,43 @@ static void test_disable_transmit(void **state)
 	assert_int_equal(f->nr_starts, f->nr_stops + 1);
 }
 
+static void assert_counted(struct fixture *f, const char *name, bool tx, u64 want)
+{
+	assert_int_equal(metrics_sum(&f->fake.metrics, "net0", name,
+				     tx ? "direction=\"tx\"" : "direction=\"rx\""), want);
+}
+
+static void test_counters(void **state)
+{
+	struct fixture *f = *state;
+	struct piece p[] = { { DATA, 12, false }, { DATA + 0x1000, 60, false } };
+
+	driver_start(&f->d, 0, 2, 8);
+	arrive(f, 112);
+	assert_counted(f, "net_waits_total", false, 1);
+	offer(f, DATA, 2048);
+	driver_kick(&f->d, RX);
+	offer(f, DATA, 100);
+	arrive(f, 101);
+	assert_counted(f, "net_frames_total", false, 1);
+	assert_counted(f, "net_bytes_total", false, 100);
+	assert_counted(f, "net_dropped_total", false, 1);
+	for (int i = 0; i < 2; i++)
+		ring_add(&f->d.ring[TX], p, 2);
+	driver_kick(&f->d, TX);
+	assert_counted(f, "net_frames_total", true, 2);
+	assert_counted(f, "net_bytes_total", true, 120);
+	f->send_result = -EAGAIN;
+	ring_add(&f->d.ring[TX], p, 2);
+	driver_kick(&f->d, TX);
+	assert_counted(f, "net_waits_total", true, 1);
+	f->send_result = -EIO;
+	f->net.writable(&f->net);
+	assert_counted(f, "net_dropped_total", true, 1);
+	assert_counted(f, "net_frames_total", true, 2);
+	assert_counted(f, "net_errors_total", false, 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -525,6 +562,7 @@ int main(void)
 		T(test_receive_malformed), T(test_transmit), T(test_transmit_split_header),
 		T(test_transmit_split_and_short), T(test_transmit_full_wire),
 		T(test_transmit_malformed), T(test_disable_receive), T(test_disable_transmit),
+		T(test_counters),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

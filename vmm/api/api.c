@@ -215,7 +215,9 @@ static void serve(void *arg, const struct http_request *r, struct http_answer *o
 
 	out->status = answer(arg, r, &call, &root);
 	out->deprecated = call.deprecated;
-	out->body = root ? json_dumps(root, JSON_COMPACT) : NULL;
+	out->type = call.route && json_is_string(root) ? call.route->type : NULL;
+	out->body = !root ? NULL : out->type ? strdup(json_string_value(root)) :
+		    json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 }
 
@@ -231,7 +233,7 @@ int api_new(struct api **out, struct loop *loop, struct api_vm *vm, const struct
 	a->vm = vm;
 	a->loop = loop;
 	a->options = *o;
-	api_logs_open(a);
+	api_metrics_open(a);
 	a->app = strdup(o->app);
 	a->version = strdup(o->version);
 	a->id = strdup(o->id);
@@ -259,7 +261,8 @@ void api_free(struct api *a)
 	if (!a)
 		return;
 	http_close(a->http);
-	api_logs_close(a);
+	api_metrics_close(a);
+	free((char *)(uintptr_t)a->logger.log_path);
 	free(a->app);
 	free(a->version);
 	free(a->id);

@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include "vmm/config.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/metrics.h"
 
 enum api_state { API_NOT_STARTED, API_RUNNING, API_PAUSED };
 
@@ -27,6 +28,7 @@ struct api_vm;
 struct api_vm_ops {
 	enum api_state (*state)(struct api_vm *);
 	u64  (*uptime_ms)(struct api_vm *);		/* since it was started */
+	struct metrics *(*metrics)(struct api_vm *);	/* all that is counted of it */
 	int  (*check_file)(struct api_vm *, const char *what, const char *path, struct err *);
 	int  (*check_disk)(struct api_vm *, const struct disk_config *, struct err *);
 	/* As *config says.  After a failure it can be tried again. */
@@ -77,6 +79,9 @@ int  api_new(struct api **, struct loop *, struct api_vm *, const struct api_opt
 void api_free(struct api *);		/* not from within a request; NULL is allowed */
 /* now: the HTTP library is loaded at once, else for the first client. */
 int  api_listen(struct api *, const char *path, bool now, struct err *) must_check;
+
+/* What it counted is about to be forgotten. */
+void api_machine_ends(struct api *);
 
 /* One request, without a socket: its status.  *answer is new, NULL: none. */
 int  api_request(struct api *, const char *method, const char *path, const char *body, size_t len,

@@ -33,11 +33,19 @@ int api_patch_vm(struct api *a, struct call *call)
 {
 	const struct api_vm_ops *ops = a->vm->ops;
 	struct api_vm_request r = { 0 };
+	bool pause;
+	u64 start;
+	int rc;
 
 	api_take(call, &r);
-	if (r.state == API_PAUSED_STATE)
-		return ops->pause ? ops->pause(a->vm, &call->err) : api_cannot(call, "paused");
-	return ops->resume ? ops->resume(a->vm, &call->err) : api_cannot(call, "resumed");
+	pause = r.state == API_PAUSED_STATE;
+	if (pause ? !ops->pause : !ops->resume)
+		return api_cannot(call, pause ? "paused" : "resumed");
+	start = now_ns();
+	rc = pause ? ops->pause(a->vm, &call->err) : ops->resume(a->vm, &call->err);
+	if (!rc)
+		api_time(a, pause ? API_PAUSE : API_RESUME, start);
+	return rc;
 }
 
 int api_put_action(struct api *a, struct call *call)

@@ -128,7 +128,7 @@ static enum MHD_Result reply(struct MHD_Connection *mc, struct http_answer *a)
 	}
 	mhd.add_response_header(r, "Server", "vmm");
 	if (a->body)
-		mhd.add_response_header(r, "Content-Type", "application/json");
+		mhd.add_response_header(r, "Content-Type", a->type ?: "application/json");
 	if (a->deprecated)
 		mhd.add_response_header(r, "Deprecation", "true");
 	rc = mhd.queue_response(mc, a->status, r);

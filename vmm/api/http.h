@@ -14,7 +14,8 @@ struct http_request {
 
 struct http_answer {
 	int status;
-	char *body;			/* JSON, from malloc, passed on; NULL: none */
+	char *body;			/* from malloc, passed on; NULL: none */
+	const char *type;		/* of the body; NULL: JSON */
 	bool deprecated;		/* say so in a header */
 };
 

@@ -307,6 +307,20 @@ static const struct field vm_info_fields[] = {
 SCHEMA(vm_info, VmInfo);
 #undef STRUCT
 
+#define STRUCT api_stats
+static const struct field stats_fields[] = {
+	IN(TEXT, name), IN(NUMBER, pid, MUST), IN(WORD, state, MUST, .words = states),
+	IN(NUMBER, time_ns, MUST), IN(NUMBER, cpu_ns, MUST), IN(NUMBER, memory_bytes, MUST),
+	IN(NUMBER, resident_bytes, MUST), IN(NUMBER, exits, MUST), IN(NUMBER, halts, MUST),
+	IN(NUMBER, steal_ns, MUST), IN(NUMBER, disk_read_bytes, MUST),
+	IN(NUMBER, disk_write_bytes, MUST), IN(NUMBER, disk_reads, MUST),
+	IN(NUMBER, disk_writes, MUST), IN(NUMBER, disk_errors, MUST),
+	IN(NUMBER, net_rx_bytes, MUST), IN(NUMBER, net_tx_bytes, MUST),
+	IN(NUMBER, guest_errors, MUST),
+};
+SCHEMA(stats, VmStats);
+#undef STRUCT
+
 #define STRUCT api_disk_info
 static const struct field disk_info_fields[] = {
 	IN(TEXT, disk, MUST), IN(TEXT, path, MUST), IN(TEXT, format, MUST), IN(NUMBER, size, MUST),

@@ -118,6 +118,15 @@ struct api_vm_info {
 	u64 pid, cpus, memory_bytes, uptime_ms;
 };
 
+/* Sums since the machine began to run; a reboot begins a new one. */
+struct api_stats {
+	const char *name;
+	unsigned state;			/* enum api_state */
+	u64 pid, time_ns, cpu_ns, memory_bytes, resident_bytes, exits, halts, steal_ns,
+	    disk_read_bytes, disk_write_bytes, disk_reads, disk_writes, disk_errors,
+	    net_rx_bytes, net_tx_bytes, guest_errors;
+};
+
 struct api_disk_info {
 	const char *disk, *path, *format;
 	u64 size;
@@ -158,5 +167,5 @@ extern const struct schema
 	/* answers of the published API */
 	api_instance_schema, api_version_schema, api_full_schema,
 	/* our own */
-	api_vm_info_schema, api_disk_info_schema, api_disk_list_schema, api_snapshot_schema,
-	api_save_schema, api_directory_schema, api_size_schema, api_error_schema;
+	api_vm_info_schema, api_stats_schema, api_disk_info_schema, api_disk_list_schema,
+	api_snapshot_schema, api_save_schema, api_directory_schema, api_size_schema, api_error_schema;

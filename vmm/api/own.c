@@ -1,6 +1,8 @@
 /* own.c: what the requests below /vmm/v1 do (vmm/api/openapi.yaml). */
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 #include "vmm/api/route.h"
 #include "vmm/version.h"
@@ -45,6 +47,55 @@ int api_own_stop(struct api *a, struct call *call)
 int api_own_power_button(struct api *a, struct call *call)
 {
 	return a->vm->ops->power_button(a->vm, &call->err);
+}
+
+/* --- what is counted -------------------------------------------------------------------------- */
+
+int api_own_metrics(struct api *a, struct call *call)
+{
+	struct metrics *m = a->vm->ops->metrics(a->vm);
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return err_set(&call->err, -ENOMEM, "out of memory");
+	metrics_refresh(m);
+	/* A name has no character that would have to be hidden; --id neither. */
+	fprintf(out, "# HELP vmm_info What runs here\n# TYPE vmm_info gauge\n"
+		"vmm_info{name=\"%s\",version=\"%s\"} 1\n", a->id, VMM_VERSION);
+	metrics_write(m, out);
+	fclose(out);
+	call->answer = text ? json_stringn(text, len) : NULL;
+	free(text);
+	return call->answer ? 0 : err_set(&call->err, -ENOMEM, "out of memory");
+}
+
+int api_own_stats(struct api *a, struct call *call)
+{
+	struct metrics *m = a->vm->ops->metrics(a->vm);
+
+	metrics_refresh(m);
+#define SUM(name, label) metrics_sum(m, NULL, name, label)
+	call->answer = json_write(&api_stats_schema, &(struct api_stats){
+		.name = a->vm->config->name, .pid = getpid(), .state = a->vm->ops->state(a->vm),
+		.time_ns = now_ns(), .cpu_ns = SUM("process_cpu_seconds_total", NULL),
+		.memory_bytes = a->vm->config->mem,
+		.resident_bytes = SUM("process_resident_bytes", NULL),
+		.exits = SUM("vcpu_exits_total", NULL),
+		.halts = SUM("vcpu_halts_total", NULL),
+		.steal_ns = SUM("vcpu_steal_seconds_total", NULL),
+		.disk_read_bytes = SUM("disk_bytes_total", "op=\"read\""),
+		.disk_write_bytes = SUM("disk_bytes_total", "op=\"write\""),
+		.disk_reads = SUM("disk_requests_total", "op=\"read\""),
+		.disk_writes = SUM("disk_requests_total", "op=\"write\""),
+		.disk_errors = SUM("disk_errors_total", NULL),
+		.net_rx_bytes = SUM("net_bytes_total", "direction=\"rx\""),
+		.net_tx_bytes = SUM("net_bytes_total", "direction=\"tx\""),
+		.guest_errors = SUM("device_guest_errors_total", NULL),
+	});
+#undef SUM
+	return call->answer ? 0 : err_set(&call->err, -ENOMEM, "out of memory");
 }
 
 /* --- disks ------------------------------------------------------------------------------------ */

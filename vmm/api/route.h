@@ -17,6 +17,7 @@ struct route {
 	const struct schema *answer;	/* NULL: none, status 204 */
 	int (*handle)(struct api *, struct call *);
 	const char *lacks;		/* instead of handle: what there is not */
+	const char *type;		/* the answer is text of this type, not JSON */
 	const char *metric;		/* under which name it is counted; NULL: it is not */
 	bool configures;		/* after it, this VM does not begin as a snapshot */
 };
@@ -33,11 +34,17 @@ struct call {
 };
 
 enum { API_MAX_ROUTES = 80 };
-struct metrics {
+enum api_latency { API_PAUSE, API_RESUME, API_SAVE_FULL, API_SAVE_DIFF, API_LOAD,
+		   API_NR_LATENCIES };
+struct api_metrics {
 	int fd;				/* -1: nowhere */
 	char *path;
 	u64 count[API_MAX_ROUTES], fails[API_MAX_ROUTES];	/* since the last line, by route */
 	u64 deprecated;
+	u64 latency_us[API_NR_LATENCIES];	/* of the last of each */
+	json_t *before;			/* the machine's counts when the last line was written */
+	json_t *kept;			/* of one that ended since then */
+	u64 lost, log_lost;		/* lines that there was no room for; of the log, by then */
 	struct timer timer;
 	bool emit_id;
 	json_t *properties;
@@ -49,7 +56,7 @@ struct api {
 	char *app, *version, *id;	/* options' text */
 	struct loop *loop;
 	struct http *http;		/* NULL: no socket */
-	struct metrics metrics;
+	struct api_metrics metrics;
 	u64 started_us, started_cpu_us;	/* CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID */
 	/* What no machine needs to know, to be told again. */
 	struct api_machine machine;	/* smt, huge_pages: the rest is in the configuration */
@@ -95,15 +102,19 @@ int api_own_snapshot(struct api *, struct call *);
 int api_own_resize(struct api *, struct call *);
 int api_own_save(struct api *, struct call *);
 int api_own_working_set(struct api *, struct call *);
+int api_own_metrics(struct api *, struct call *);
+int api_own_stats(struct api *, struct call *);
 
 /* "this VM cannot be paused" */
 int api_cannot(struct call *, const char *what);
 
-/* --- logs.c --------------------------------------------------------------------------- */
+/* --- logs.c, metrics.c ------------------------------------------------------------------ */
 
-void    api_logs_open(struct api *);
+void    api_metrics_open(struct api *);
+/* How long it took, of the last one. */
+void    api_time(struct api *, enum api_latency, u64 since_ns);
 int     api_metrics_flush(struct api *, struct err *) must_check;	/* a line, now */
-void    api_logs_close(struct api *);		/* with a last line of metrics */
+void    api_metrics_close(struct api *);	/* with a last line */
 json_t *api_metrics_json(const struct api *);	/* how it was configured; null */
 
 /* --- devices.c -------------------------------------------------------------------------- */

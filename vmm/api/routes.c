@@ -78,6 +78,9 @@ const struct route api_routes[] = {
 
 	/* Ours: vmm/api/openapi.yaml. */
 	{ "GET", "/vmm/v1/vm", ANY_TIME, .handle = api_own_get_vm, .answer = &api_vm_info_schema },
+	{ "GET", "/vmm/v1/stats", ANY_TIME, .handle = api_own_stats, .answer = &api_stats_schema },
+	{ "GET", "/vmm/v1/metrics", ANY_TIME, .handle = api_own_metrics,
+	  .type = "text/plain; version=0.0.4; charset=utf-8" },
 	{ "POST", "/vmm/v1/vm/start", BEFORE_START, .handle = api_own_start },
 	{ "POST", "/vmm/v1/vm/pause", AFTER_START, .handle = api_own_pause },
 	{ "POST", "/vmm/v1/vm/resume", AFTER_START, .handle = api_own_resume },

@@ -4,8 +4,10 @@
 #include "vmm/core/base.h"
 #include "vmm/core/err.h"
 #include "vmm/core/irq.h"
+#include "vmm/core/log.h"
 #include "vmm/core/loop.h"
 #include "vmm/core/mem.h"
+#include "vmm/core/metrics.h"
 
 struct device;
 struct state;
@@ -29,7 +31,9 @@ struct device {
 	const struct device_ops *ops;
 	char name[32];			/* unique: "disk0" */
 	pthread_mutex_t lock;		/* held by the bus around register callbacks */
-	u32 guest_errors;		/* see device_guest_error */
+	u64 guest_errors;		/* see device_guest_error */
+	struct log_limit noise;		/* of those */
+	struct metric_set metrics;	/* of those; for the machine's registry */
 };
 
 void device_init(struct device *, const struct device_ops *, const char *name);
@@ -39,8 +43,8 @@ void device_resume(struct device *);
 void device_state(struct device *, struct state *);
 void device_destroy(struct device *);	/* NULL is allowed */
 
-/* The guest did something a correct driver would not: count it, log the first
- * few, go on.  Never exits, never asserts.  Any thread. */
+/* The guest did something a correct driver would not: count it, log a few in each
+ * minute and how many were not, go on.  Never exits, never asserts.  Any thread. */
 void device_guest_error(struct device *, const char *fmt, ...) printf_like(2, 3);
 
 /* What a guest can ask of its machine through a device. */
@@ -65,6 +69,7 @@ struct platform {
 	struct irqchip *irqchip;
 	struct loop *main_loop, *io_loop;
 	struct aio *aio;			/* of io_loop */
+	struct metrics *metrics;		/* NULL: nobody asks */
 	/* Any thread.  But for an I/O error the calling vCPU executes no further
 	 * instruction. */
 	void (*event)(struct platform *, enum machine_event, int code);

@@ -1,6 +1,7 @@
 /* vcpu.c: the KVM_RUN loop and what the guest's exits mean. */
 #include "vmm/kvm/vcpu.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <signal.h>
@@ -9,12 +10,23 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include "vmm/core/log.h"
 #include "vmm/kvm/cpu.h"
 #include "vmm/kvm/cpu_state.h"
+#include "vmm/kvm/stats.h"
 
 enum { KICK_SIGNAL = SIGUSR1, STACK = 256 * 1024 };
+
+struct vcpu_counters {
+	/* By its thread: exits that came as far as this program. */
+	u64 io_in, io_out, mmio_read, mmio_write, halt, interrupted, debug, fatal;
+	/* As it was when somebody asked. */
+	struct kvm_counts kvm;
+	u64 cpu_ns, steal_ns;
+};
 
 struct vcpu {
 	struct vcpu_host *host;
@@ -22,10 +34,100 @@ struct vcpu {
 	int fd;
 	struct kvm_run *run;
 	pthread_t thread;
+	pid_t tid;			/* atomic; 0: it did not begin yet */
 	bool has_thread;
+	char name[8];			/* the index, as text */
+	struct kvm_stats stats;
+	struct metric_set metrics;
+	struct vcpu_counters *counters;
 	bool held, stopped;		/* under host->lock */
 	struct cpu_stop stop;		/* if stopped */
 };
+
+/* --- counting ------------------------------------------------------------------------------------- */
+
+#define EXIT(member, help) \
+	{ "vcpu_user_exits_total", "reason=\"" #member "\"", help, \
+	  .offset = offsetof(struct vcpu_counters, member) }
+#define IN_KVM(member, help) \
+	{ "vcpu_kvm_exits_total", "reason=\"" #member "\"", help, \
+	  .offset = offsetof(struct vcpu_counters, kvm.member) }
+#define ROW(name, member, help, ...) \
+	{ name, NULL, help, .offset = offsetof(struct vcpu_counters, member), __VA_ARGS__ }
+
+static const struct metric vcpu_metric[] = {
+	EXIT(io_in, "Exits from the guest that vmm handled, by reason"),
+	EXIT(io_out, NULL), EXIT(mmio_read, NULL), EXIT(mmio_write, NULL), EXIT(halt, NULL),
+	EXIT(interrupted, NULL), EXIT(debug, NULL), EXIT(fatal, NULL),
+	ROW("vcpu_exits_total", kvm.exits, "Exits from the guest, all that KVM saw"),
+	IN_KVM(irq, "Of these, by reason, as far as KVM tells"),
+	IN_KVM(irq_window, NULL), IN_KVM(nmi_window, NULL), IN_KVM(io, NULL),
+	IN_KVM(mmio, NULL), IN_KVM(signal, NULL), IN_KVM(request, NULL),
+	ROW("vcpu_halts_total", kvm.halts, "How often the guest had nothing to do"),
+	ROW("vcpu_halted_seconds_total", kvm.halt_ns, "How long the thread slept then", .ns = true),
+	ROW("vcpu_interrupts_total", kvm.injected, "Interrupts that KVM injected"),
+	ROW("vcpu_nmis_total", kvm.injected_nmi, "NMIs that KVM injected"),
+	ROW("vcpu_page_faults_total", kvm.page_faults, "Faults of the second level of paging"),
+	ROW("vcpu_emulated_total", kvm.emulated, "Instructions that KVM emulated"),
+	ROW("vcpu_hypercalls_total", kvm.hypercalls, "Hypercalls"),
+	ROW("vcpu_tlb_flushes_total", kvm.tlb_flushes, "Flushes of the TLB"),
+	ROW("vcpu_cpu_seconds_total", cpu_ns, "Processor time of the thread", .ns = true),
+	ROW("vcpu_steal_seconds_total", steal_ns,
+	    "How long it was ready to run, and the host ran others", .ns = true),
+};
+static const struct metric_table vcpu_table = { "vcpu", vcpu_metric, ARRAY_SIZE(vcpu_metric) };
+
+/* The second number of its schedstat: what KVM tells the guest as steal time, too. */
+static u64 read_steal(pid_t tid)
+{
+	unsigned long long steal = 0;
+	char path[64], text[100] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/schedstat", (int)tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	if (read(fd, text, sizeof(text) - 1) < 0 || sscanf(text, "%*s %llu", &steal) != 1)
+		steal = 0;
+	close(fd);
+	return steal;
+}
+
+static void refresh(struct metric_set *s)
+{
+	struct vcpu *v = container_of(s, struct vcpu, metrics);
+	struct vcpu_counters *n = v->counters;
+	pid_t tid = load_acquire(&v->tid);
+	struct timespec t;
+	clockid_t clock;
+
+	if (!tid)
+		return;
+	kvm_stats_read(&v->stats, &n->kvm);
+	/* A kernel that does not tell: those that we saw. */
+	if (load_acquire(&v->stats.fd) < 0)
+		n->kvm.exits = load_once(&n->io_in) + load_once(&n->io_out) +
+			       load_once(&n->mmio_read) + load_once(&n->mmio_write) +
+			       load_once(&n->halt) + load_once(&n->interrupted);
+	if (v->has_thread && !pthread_getcpuclockid(v->thread, &clock) && !clock_gettime(clock, &t))
+		n->cpu_ns = t.tv_sec * 1000000000ULL + t.tv_nsec;
+	n->steal_ns = MAX(n->steal_ns, read_steal(tid));
+}
+
+static int start_counting(struct vcpu *v, struct err *err)
+{
+	v->counters = counters_new(sizeof(*v->counters));
+	if (!v->counters)
+		return err_set(err, -ENOMEM, "vcpu: out of memory");
+	snprintf(v->name, sizeof(v->name), "%u", v->index);
+	v->metrics = (struct metric_set){ .table = &vcpu_table, .owner = v->name,
+					  .counters = v->counters, .refresh = refresh };
+	metrics_add(v->host->metrics, &v->metrics);
+	return 0;
+}
+
+/* --- life ----------------------------------------------------------------------------------------- */
 
 /* It only has to end KVM_RUN; immediate_exit does the rest. */
 static void kicked(int sig)
@@ -42,6 +144,7 @@ int vcpu_new(struct vcpu **out, struct vcpu_host *host, unsigned index,
 
 	if (!v)
 		return err_set(err, -ENOMEM, "vcpu: out of memory");
+	v->stats.fd = -1;
 	sigaction(KICK_SIGNAL, &sa, NULL);
 	v->host = host;
 	v->index = index;
@@ -59,6 +162,8 @@ int vcpu_new(struct vcpu **out, struct vcpu_host *host, unsigned index,
 	rc = cpu_setup(host->kvm, v->fd, index, host->nr_vcpus, err);
 	if (!rc && start)
 		rc = cpu_start(v->fd, start, err);
+	if (!rc)
+		rc = start_counting(v, err);
 	if (rc)
 		goto fail;
 	*out = v;
@@ -74,8 +179,11 @@ void vcpu_free(struct vcpu *v)
 		return;
 	if (v->run != MAP_FAILED)
 		munmap(v->run, v->host->kvm->run_size);
+	kvm_stats_close(&v->stats);
 	if (v->fd >= 0)
 		close(v->fd);
+	metrics_remove(&v->metrics);
+	free(v->counters);
 	free(v);
 }
 
@@ -86,6 +194,8 @@ static void port_io(struct vcpu *v)
 	struct kvm_run *r = v->run;
 	u8 *data = (u8 *)r + r->io.data_offset;
 
+	counter_add(r->io.direction == KVM_EXIT_IO_OUT ? &v->counters->io_out :
+							  &v->counters->io_in, 1);
 	for (u32 i = 0; i < r->io.count; i++, data += r->io.size) {
 		u64 value = 0;
 
@@ -105,6 +215,7 @@ static void memory_io(struct vcpu *v)
 	unsigned len = MIN(r->mmio.len, sizeof(r->mmio.data));
 	u64 value = 0;
 
+	counter_add(r->mmio.is_write ? &v->counters->mmio_write : &v->counters->mmio_read, 1);
 	/* Odd lengths come from string instructions at a page's end. */
 	if (len & (len - 1)) {
 		for (unsigned i = 0; i < len; i++) {
@@ -195,9 +306,13 @@ static bool handle_exit(struct vcpu *v)
 		return true;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
+		counter_add(&v->counters->interrupted, 1);
+		return true;
 	case KVM_EXIT_HLT:
+		counter_add(&v->counters->halt, 1);
 		return true;
 	case KVM_EXIT_DEBUG:
+		counter_add(&v->counters->debug, 1);
 		stop_for_debugger(v, (struct cpu_stop){ .vector = r->debug.arch.exception,
 				  .pc = r->debug.arch.pc, .dr6 = r->debug.arch.dr6 });
 		return true;
@@ -223,6 +338,7 @@ static bool handle_exit(struct vcpu *v)
 	default:
 		log_err("vcpu %u: unknown KVM exit %u", v->index, r->exit_reason);
 	}
+	counter_add(&v->counters->fatal, 1);
 	cpu_dump(v->fd, v->index, v->host->mem);
 	return false;
 }
@@ -262,6 +378,7 @@ static void run_loop(struct vcpu *v)
 		}
 		/* EAGAIN: an AP that was woken before its SIPI; run it again. */
 		if (errno == EINTR || errno == EAGAIN) {
+			counter_add(&v->counters->interrupted, 1);
 			if (load_acquire(&v->host->pause))
 				park(v);
 			continue;
@@ -281,6 +398,8 @@ static void *thread_main(void *arg)
 
 	snprintf(name, sizeof(name), "vcpu/%u", v->index);
 	pthread_setname_np(pthread_self(), name);
+	kvm_stats_open(&v->stats, v->fd);
+	store_release(&v->tid, syscall(SYS_gettid));
 	park(v);		/* a debugger may hold it from the start */
 	run_loop(v);
 	pthread_mutex_lock(&v->host->lock);

@@ -4,6 +4,7 @@
 #include "vmm/core/bus.h"
 #include "vmm/core/cpu_debug.h"
 #include "vmm/core/cpu_start.h"
+#include "vmm/core/metrics.h"
 #include "vmm/core/state.h"
 #include "vmm/kvm/kvm.h"
 
@@ -15,6 +16,7 @@ struct vcpu_host {
 	struct mem *mem;
 	struct bus *mmio, *pio;
 	unsigned nr_vcpus;
+	struct metrics *metrics;
 	bool stop;			/* atomic: no vCPU enters the guest any more */
 	bool pause;			/* atomic: nor now; changed under lock */
 	pthread_mutex_t lock;		/* of what follows */

@@ -1,0 +1,382 @@
+/* metrics.c: what is counted, as Firecracker's API writes it into a file: a line of JSON at a time. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+#include "vmm/api/route.h"
+#include "vmm/core/log.h"
+
+#define PERIOD_NS	60000000000ULL
+
+static const char *group_of(const struct route *r)
+{
+	return !strcmp(r->method, "GET") ? "get_api_requests" :
+	       !strcmp(r->method, "PUT") ? "put_api_requests" : "patch_api_requests";
+}
+
+static void add_to(json_t *root, const char *group, const char *name, const char *suffix, u64 n)
+{
+	json_t *o = json_object_get(root, group);
+	char key[64];
+
+	if (!o) {
+		o = json_object();
+		json_object_set_new(root, group, o);
+	}
+	snprintf(key, sizeof(key), "%s%s", name, suffix);
+	n += json_integer_value(json_object_get(o, key));
+	json_object_set_new(o, key, json_integer(n));
+}
+
+static u64 clock_us(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return t.tv_sec * 1000000ULL + t.tv_nsec / 1000;
+}
+
+static void add_start(const struct api *a, json_t *root)
+{
+	const struct api_options *o = &a->options;
+
+	if (o->start_time_us)
+		add_to(root, "api_server", "process_startup_time", "_us",
+		       a->started_us - o->start_time_us);
+	if (o->start_time_cpu_us)
+		add_to(root, "api_server", "process_startup_time_cpu", "_us",
+		       a->started_cpu_us - o->start_time_cpu_us + o->parent_cpu_time_us);
+}
+
+/* --- counts of the machine's -------------------------------------------------------------------- */
+
+/* A field of Firecracker's, and what it is the sum of. */
+struct field_of {
+	const char *field, *name, *label;
+};
+
+static const struct field_of vcpu_fields[] = {
+	{ "exit_io_in", "vcpu_user_exits_total", "reason=\"io_in\"" },
+	{ "exit_io_out", "vcpu_user_exits_total", "reason=\"io_out\"" },
+	{ "exit_mmio_read", "vcpu_user_exits_total", "reason=\"mmio_read\"" },
+	{ "exit_mmio_write", "vcpu_user_exits_total", "reason=\"mmio_write\"" },
+	{ "failures", "vcpu_user_exits_total", "reason=\"fatal\"" },
+};
+
+static const struct field_of block_fields[] = {
+	{ "read_bytes", "disk_bytes_total", "op=\"read\"" },
+	{ "write_bytes", "disk_bytes_total", "op=\"write\"" },
+	{ "read_count", "disk_requests_total", "op=\"read\"" },
+	{ "write_count", "disk_requests_total", "op=\"write\"" },
+	{ "flush_count", "disk_requests_total", "op=\"flush\"" },
+	{ "execute_fails", "disk_errors_total", NULL },
+	{ "invalid_reqs_count", "disk_invalid_requests_total", NULL },
+	{ "queue_event_count", "disk_kicks_total", NULL },
+	{ "rate_limiter_throttled_events", "disk_throttled_total", NULL },
+};
+
+static const struct field_of net_fields[] = {
+	{ "rx_bytes_count", "net_bytes_total", "direction=\"rx\"" },
+	{ "rx_packets_count", "net_frames_total", "direction=\"rx\"" },
+	{ "rx_count", "net_frames_total", "direction=\"rx\"" },
+	{ "rx_fails", "net_dropped_total", "direction=\"rx\"" },
+	{ "rx_queue_event_count", "net_kicks_total", "direction=\"rx\"" },
+	{ "no_rx_avail_buffer", "net_waits_total", "direction=\"rx\"" },
+	{ "tap_read_fails", "net_errors_total", "direction=\"rx\"" },
+	{ "tx_bytes_count", "net_bytes_total", "direction=\"tx\"" },
+	{ "tx_packets_count", "net_frames_total", "direction=\"tx\"" },
+	{ "tx_count", "net_frames_total", "direction=\"tx\"" },
+	{ "tx_fails", "net_dropped_total", "direction=\"tx\"" },
+	{ "tx_queue_event_count", "net_kicks_total", "direction=\"tx\"" },
+};
+
+static const struct field_of uart_fields[] = {
+	{ "read_count", "serial_bytes_total", "direction=\"rx\"" },
+	{ "write_count", "serial_bytes_total", "direction=\"tx\"" },
+};
+
+static const struct field_of entropy_fields[] = {
+	{ "entropy_bytes", "entropy_bytes_total", NULL },
+	{ "entropy_event_count", "entropy_kicks_total", NULL },
+};
+
+static json_t *sums(const struct metrics *m, const char *owner, const struct field_of *f,
+		    unsigned nr)
+{
+	json_t *o = json_object();
+
+	for (unsigned i = 0; i < nr; i++)
+		json_object_set_new(o, f[i].field, json_integer(metrics_sum(m, owner, f[i].name,
+									    f[i].label)));
+	return o;
+}
+
+static json_t *aggregate(const struct metrics *m, const char *owner, const char *label)
+{
+	struct histogram h = metrics_histogram(m, owner, "disk_latency_seconds", label);
+
+	return json_pack("{s:I, s:I, s:I}", "min_us", (json_int_t)h.min_ns / 1000, "max_us",
+			 (json_int_t)h.max_ns / 1000, "sum_us", (json_int_t)h.sum_ns / 1000);
+}
+
+/* owner NULL: of all. */
+static json_t *block_counts(const struct metrics *m, const char *owner)
+{
+	json_t *o = sums(m, owner, block_fields, ARRAY_SIZE(block_fields));
+
+	json_object_set_new(o, "read_agg", aggregate(m, owner, "op=\"read\""));
+	json_object_set_new(o, "write_agg", aggregate(m, owner, "op=\"write\""));
+	return o;
+}
+
+static void add_devices(struct api *a, const struct metrics *m, json_t *root)
+{
+	const struct config *c = a->vm->config;
+	char owner[32], group[96];
+
+	json_object_set_new(root, "block", block_counts(m, NULL));
+	for (unsigned i = 0; i < c->nr_disks; i++) {
+		snprintf(owner, sizeof(owner), "disk%u", i);
+		snprintf(group, sizeof(group), "block_%s", api_disk_name(c, i).text);
+		json_object_set_new(root, group, block_counts(m, owner));
+	}
+	json_object_set_new(root, "net", sums(m, NULL, net_fields, ARRAY_SIZE(net_fields)));
+	for (unsigned i = 0; i < c->nr_nets; i++) {
+		snprintf(owner, sizeof(owner), "net%u", i);
+		snprintf(group, sizeof(group), "net_%s", c->net[i].id ?: owner);
+		json_object_set_new(root, group, sums(m, owner, net_fields, ARRAY_SIZE(net_fields)));
+	}
+}
+
+static json_t *machine_counts(struct api *a)
+{
+	struct metrics *m = a->vm->ops->metrics(a->vm);
+	json_t *root = json_object();
+
+	metrics_refresh(m);
+	json_object_set_new(root, "vcpu", sums(m, NULL, vcpu_fields, ARRAY_SIZE(vcpu_fields)));
+	add_devices(a, m, root);
+	json_object_set_new(root, "uart", sums(m, NULL, uart_fields, ARRAY_SIZE(uart_fields)));
+	json_object_set_new(root, "entropy",
+			    sums(m, NULL, entropy_fields, ARRAY_SIZE(entropy_fields)));
+	return root;
+}
+
+/* What came since; a guest that rebooted meanwhile began at zero. */
+static void subtract(json_t *now, const json_t *before)
+{
+	const char *key;
+	json_t *v;
+
+	json_object_foreach(now, key, v) {
+		const json_t *old = json_object_get(before, key);
+		bool is_extreme = !strcmp(key, "min_us") || !strcmp(key, "max_us");
+
+		if (json_is_object(v))
+			subtract(v, old);
+		else if (!is_extreme && json_integer_value(v) >= json_integer_value(old))
+			json_integer_set(v, json_integer_value(v) - json_integer_value(old));
+	}
+}
+
+/* Of machines that were before this one. */
+static void add_kept(json_t *now, const json_t *kept)
+{
+	const char *key;
+	json_t *v;
+
+	json_object_foreach(now, key, v) {
+		const json_t *old = json_object_get(kept, key);
+		json_int_t a = json_integer_value(v), b = json_integer_value(old);
+
+		if (json_is_object(v))
+			add_kept(v, old);
+		else if (!strcmp(key, "min_us"))
+			json_integer_set(v, a && b ? MIN(a, b) : a + b);
+		else
+			json_integer_set(v, !strcmp(key, "max_us") ? MAX(a, b) : a + b);
+	}
+}
+
+/* Since the line before. */
+static json_t *new_counts(struct api *a)
+{
+	json_t *counts = machine_counts(a), *total = json_deep_copy(counts);
+	struct api_metrics *m = &a->metrics;
+
+	subtract(counts, m->before);
+	add_kept(counts, m->kept);
+	json_decref(m->before);
+	json_decref(m->kept);
+	m->before = total;
+	m->kept = NULL;
+	return counts;
+}
+
+void api_machine_ends(struct api *a)
+{
+	struct api_metrics *m = &a->metrics;
+
+	if (m->fd < 0)
+		return;
+	m->kept = new_counts(a);
+	json_decref(m->before);
+	m->before = NULL;
+}
+
+static void add_machine(struct api *a, json_t *root)
+{
+	json_t *counts = new_counts(a);
+
+	json_object_update(root, counts);
+	json_decref(counts);
+}
+
+/* --- counts of the API's ------------------------------------------------------------------------ */
+
+void api_time(struct api *a, enum api_latency what, u64 since_ns)
+{
+	a->metrics.latency_us[what] = (now_ns() - since_ns) / 1000;
+}
+
+static void add_latencies(const struct api *a, json_t *root)
+{
+	static const char *const name[] = {
+		[API_PAUSE] = "pause_vm", [API_RESUME] = "resume_vm",
+		[API_SAVE_FULL] = "full_create_snapshot", [API_SAVE_DIFF] = "diff_create_snapshot",
+		[API_LOAD] = "load_snapshot",
+	};
+
+	for (unsigned i = 0; i < API_NR_LATENCIES; i++) {
+		add_to(root, "latencies_us", name[i], "", a->metrics.latency_us[i]);
+		add_to(root, "latencies_us", "vmm_", name[i], a->metrics.latency_us[i]);
+	}
+}
+
+/* Counts are since the line before. */
+static json_t *make_line(struct api *a)
+{
+	struct api_metrics *m = &a->metrics;
+	json_t *root = json_pack("{s:I}", "utc_timestamp_ms",
+				 (json_int_t)(clock_us(CLOCK_REALTIME) / 1000));
+
+	if (!root)
+		return NULL;
+	if (m->emit_id)
+		json_object_set_new(root, "id", json_string(a->id));
+	if (m->properties)
+		json_object_set(root, "properties", m->properties);
+	add_start(a, root);
+	for (unsigned i = 0; i < api_nr_routes; i++) {
+		const struct route *r = &api_routes[i];
+
+		if (!r->metric)
+			continue;
+		add_to(root, group_of(r), r->metric, "_count", m->count[i]);
+		if (strcmp(r->method, "GET"))
+			add_to(root, group_of(r), r->metric, "_fails", m->fails[i]);
+	}
+	add_to(root, "deprecated_api", "deprecated_http_api_calls", "", m->deprecated);
+	add_to(root, "logger", "missed_metrics_count", "", m->lost);
+	add_to(root, "logger", "missed_log_count", "", log_lost() - m->log_lost);
+	add_latencies(a, root);
+	add_machine(a, root);
+	m->lost = 0;
+	m->log_lost = log_lost();
+	memset(m->count, 0, sizeof(m->count));
+	memset(m->fails, 0, sizeof(m->fails));
+	m->deprecated = 0;
+	return root;
+}
+
+int api_metrics_flush(struct api *a, struct err *err)
+{
+	struct api_metrics *m = &a->metrics;
+	struct iovec v[2] = { { 0 }, { .iov_base = (char[]){ '\n' }, .iov_len = 1 } };
+	json_t *root;
+	char *text;
+	ssize_t n;
+
+	if (m->fd < 0)
+		return 0;
+	root = make_line(a);
+	text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+	json_decref(root);
+	if (!text)
+		return err_set(err, -ENOMEM, "out of memory");
+	v[0].iov_base = text;
+	v[0].iov_len = strlen(text);
+	n = writev(m->fd, v, ARRAY_SIZE(v));
+	free(text);
+	m->lost += n < 0;
+	if (n < 0 && errno != EAGAIN)
+		return err_set(err, -errno, "metrics %s: %s", m->path, strerror(errno));
+	return 0;
+}
+
+static void flush_again(struct timer *t)
+{
+	struct api *a = container_of(t, struct api, metrics.timer);
+	struct err err;
+
+	if (api_metrics_flush(a, &err))
+		log_warn("api: %s", err.msg);
+	timer_start(t, a->loop, PERIOD_NS);
+}
+
+int api_put_metrics(struct api *a, struct call *call)
+{
+	struct api_metrics *m = &a->metrics;
+	struct api_metrics_config c = { 0 };
+	int rc;
+
+	api_take(call, &c);
+	if (m->fd >= 0)
+		return err_set(&call->err, -EEXIST, "Metrics error: they go to %s already", m->path);
+	rc = config_set_text(&m->path, c.metrics_path, &call->err);
+	if (!rc)
+		rc = log_open_sink(m->path, &m->fd, &call->err);
+	if (rc)
+		return err_prefix(&call->err, "Metrics error: ");
+	m->emit_id = c.emit_id;
+	m->properties = c.properties ? json_deep_copy(c.properties) : NULL;
+	m->timer.fire = flush_again;
+	timer_start(&m->timer, a->loop, PERIOD_NS);
+	return 0;
+}
+
+json_t *api_metrics_json(const struct api *a)
+{
+	const struct api_metrics *m = &a->metrics;
+
+	if (m->fd < 0)
+		return json_null();
+	return json_write(&api_metrics_schema, &(struct api_metrics_config){
+		.metrics_path = m->path, .emit_id = m->emit_id, .properties = m->properties });
+}
+
+void api_metrics_open(struct api *a)
+{
+	a->metrics.fd = -1;
+	a->started_us = clock_us(CLOCK_MONOTONIC);
+	a->started_cpu_us = clock_us(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+void api_metrics_close(struct api *a)
+{
+	struct api_metrics *m = &a->metrics;
+	struct err err;
+
+	if (api_metrics_flush(a, &err))
+		log_warn("api: %s", err.msg);
+	timer_stop(&m->timer);
+	if (m->fd >= 0)
+		close(m->fd);
+	free(m->path);
+	json_decref(m->properties);
+	json_decref(m->before);
+	json_decref(m->kept);
+}
