@@ -228,7 +228,7 @@ static void wait_for_end(const struct registered *r, int process)
 /* SIGTERM is the power button, pressed until the guest listens or 30 s are over. */
 int command_stop(int argc, char **argv)
 {
-	struct registered r;
+	struct registered r = { 0 };
 	bool force = false;
 	int process;
 	int status = one_name("stop", argc, argv, "switch the VM off, and wait until it is; without "
@@ -319,12 +319,12 @@ static int show_metrics(const struct ctl *c)
 	return status;
 }
 
-static int of_disk(const struct ctl *c, const char *method, const char *format, json_t *body)
+static int of_disk(const struct ctl *c, const char *method, const char *what, json_t *body)
 {
 	char *path = NULL, *text = json_dumps(body, 0);
 	int status = EXIT_RUNTIME;
 
-	if (text && asprintf(&path, format, c->word[0]) >= 0)
+	if (text && asprintf(&path, "/vmm/v1/disks/%s%s", c->word[0], what) >= 0)
 		status = request(c->socket, method, path, text);
 	free(path);
 	free(text);
@@ -334,7 +334,7 @@ static int of_disk(const struct ctl *c, const char *method, const char *format, 
 
 static int take_snapshot(const struct ctl *c)
 {
-	return of_disk(c, "POST", "/vmm/v1/disks/%s/snapshots",
+	return of_disk(c, "POST", "/snapshots",
 		       json_pack("{s:s}", "name", c->word[1]));
 }
 
@@ -375,7 +375,7 @@ static int resize(const struct ctl *c)
 
 	if (config_parse_size(c->word[1], 1, &size, &err))
 		return misused("ctl resize", "%s", err.msg);
-	return of_disk(c, "PATCH", "/vmm/v1/disks/%s", json_pack("{s:I}", "size", (json_int_t)size));
+	return of_disk(c, "PATCH", "", json_pack("{s:I}", "size", (json_int_t)size));
 }
 
 static const struct verb {
