@@ -555,7 +555,7 @@ static int copy_diff(int from, int to, u64 size, u8 *buf)
 int snapshot_merge_memory(const char *base, const char *diff, const char *out, struct err *err)
 {
 	struct new_file f = { .fd = -1 };
-	struct mem_trailer bt, dt, t;
+	struct mem_trailer bt = { 0 }, dt = { 0 }, t;
 	int base_fd = -1, diff_fd = -1;
 	u8 *buf = malloc(COPY);
 	u64 size = 0;

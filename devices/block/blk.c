@@ -391,7 +391,7 @@ static void io_done(struct aio_req *io, int res)
 		if (!res && r->len) {
 			struct iovec *v = r->iov;
 
-			res = MIN(r->piece, v->iov_len);
+			res = (int)MIN(r->piece, v->iov_len);
 			memset(v->iov_base, 0, res);
 		}
 		if (r->op == BLK_ZERO) {

@@ -44,7 +44,7 @@ static int get_info(struct blk *b, struct err *err)
 		rc = get_device_info(b, err);
 	} else {
 		b->info.physical_block = st.st_blksize >= BLK_SECTOR && st.st_blksize <= 65536 &&
-			!(st.st_blksize & (st.st_blksize - 1)) ? st.st_blksize : 4096;
+			!(st.st_blksize & (st.st_blksize - 1)) ? (u32)st.st_blksize : 4096;
 		b->info.min_io = b->info.physical_block;
 	}
 	b->info.discard_granularity = MAX(b->info.physical_block, b->image->cluster);
@@ -127,7 +127,7 @@ const char *blk_base_path(const struct blk *b, const char **format)
 static int size_of_raw(struct blk *b, u64 *size, struct err *err)
 {
 	struct stat st;
-	u64 now;
+	u64 now = 0;
 	int rc = fstat(b->image->fd, &st) ? -errno : file_size(b->image->fd, &now);
 
 	if (rc)

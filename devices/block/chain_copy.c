@@ -174,9 +174,11 @@ static int copy_own(struct copier *c, u64 at, u64 *len)
 	struct extent e;
 	int rc = c->from->ops->map(c->from, at, c->from->size - at, false, &e);
 
-	*len = e.len;
-	if (rc || e.kind == EXTENT_ABSENT)
+	if (rc)
 		return rc;
+	*len = e.len;
+	if (e.kind == EXTENT_ABSENT)
+		return 0;
 	if (e.kind == EXTENT_ZERO)
 		return put_zeroes(c->to, at, *len);
 	*len = MIN(*len, to_window_end(at, c->from->size));
@@ -190,7 +192,7 @@ int chain_copy(struct image *from, struct image *to, const struct chain_copy *ho
 	struct copier c = { .from = from, .to = to, .how = *how, .job = job };
 	int rc = start(&c, err);
 
-	for (u64 at = 0, len; at < from->size && !rc; at += len) {
+	for (u64 at = 0, len = 0; at < from->size && !rc; at += len) {
 		rc = step(job, at, from->size);
 		if (!rc)
 			rc = how->own ? copy_own(&c, at, &len) : copy_window(&c, at, &len);

@@ -84,7 +84,7 @@ int file_allocate(int fd, u64 offset, u64 len)
 int file_zero(int fd, u64 offset, u64 len, bool unmap)
 {
 	int mode = FALLOC_FL_KEEP_SIZE | (unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
-	u64 size, end = offset + len;
+	u64 size = 0, end = offset + len;
 	int rc = file_size(fd, &size);
 
 	if (rc)

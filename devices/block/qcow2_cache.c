@@ -116,8 +116,8 @@ static int write_slice(struct qcow2 *q, struct slice *s)
 			if ((s->dirty >> (first + nr) & 1) != dirty)
 				break;
 		if (dirty)
-			rc = file_write(q->image->fd, s->offset + 512 * first,
-					s->data + 512 * first, 512 * nr);
+			rc = file_write(q->image->fd, s->offset + 512ULL * first,
+					s->data + 512ULL * first, 512ULL * nr);
 		if (rc)
 			return rc;
 	}

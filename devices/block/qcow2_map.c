@@ -21,7 +21,7 @@ struct packed packed_place(const struct qcow2 *q, u64 entry)
 	u64 offset = entry & ((1ULL << bits) - 1);
 	u32 sectors = entry >> bits & ((1ULL << (q->cluster_bits - 8)) - 1);
 
-	return (struct packed){ offset, (sectors + 1) * 512 - (offset & 511) };
+	return (struct packed){ offset, (sectors + 1ULL) * 512 - (offset & 511) };
 }
 
 /* Of tables, or of data that may be written in place: nowhere near the tables
@@ -178,7 +178,7 @@ int qcow2_map(struct image *i, u64 start, u64 len, bool nowait, struct extent *o
 		return rc;
 	covered = cluster_len(q) - in;
 	for (at.byte += 8; at.byte < q->slice_len && covered < len; at.byte += 8) {
-		struct extent next;
+		struct extent next = { 0 };
 
 		if (decode(q, get(&at), &next) || !goes_on(q, out, &next, covered + in))
 			break;

@@ -380,7 +380,7 @@ void qcow2_reclaim(struct image *i)
 
 	for (size_t n = 0; n < done.nr; n++)
 		for (u64 c = done.entry[n].cluster; c < done.entry[n].cluster + done.entry[n].nr; c++) {
-			u64 now;
+			u64 now = 0;
 
 			if (refcount_add(q, c, -1, &now))
 				break;

@@ -300,7 +300,7 @@ static void bar_mapped(struct pci_dev *d, struct io_range *r, bool mapped)
 
 	for (unsigned i = 0; i < p->v->nr_queues; i++) {
 		struct doorbell bell = {
-			.addr = r->base + (in_memory ? BAR_NOTIFY : 0) + i * NOTIFY_STEP,
+			.addr = r->base + (in_memory ? BAR_NOTIFY : 0) + (u64)i * NOTIFY_STEP,
 			.fd = p->v->kick[i].fd,
 		};
 

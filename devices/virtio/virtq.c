@@ -195,7 +195,7 @@ void virtq_push(struct virtq *q, u16 head, size_t written)
 		return;
 	e = &q->used_ring->ring[q->next_used++ % q->size];
 	e->id = head;
-	e->len = written;
+	e->len = (u32)written;
 }
 
 void virtq_flush(struct virtq *q)
@@ -218,8 +218,8 @@ void virtq_flush(struct virtq *q)
 		irq_raise(q->irq);
 }
 
-/* Exactly one of dst and src is set. */
-static size_t sg_move(struct sg *sg, char *dst, const char *src, size_t len)
+/* Into the buffers, or out of them: then buf is written to. */
+static size_t sg_move(struct sg *sg, char *buf, size_t len, bool into)
 {
 	size_t done = 0;
 
@@ -227,10 +227,10 @@ static size_t sg_move(struct sg *sg, char *dst, const char *src, size_t len)
 		struct iovec *v = sg->iov;
 		size_t k = MIN(v->iov_len, len - done);
 
-		if (src)
-			memcpy(v->iov_base, src + done, k);
+		if (into)
+			memcpy(v->iov_base, buf + done, k);
 		else
-			memcpy(dst + done, v->iov_base, k);
+			memcpy(buf + done, v->iov_base, k);
 		v->iov_base = (char *)v->iov_base + k;
 		v->iov_len -= k;
 		sg->len -= k;
@@ -245,12 +245,12 @@ static size_t sg_move(struct sg *sg, char *dst, const char *src, size_t len)
 
 size_t sg_read(struct sg *sg, void *dst, size_t len)
 {
-	return sg_move(sg, dst, NULL, len);
+	return sg_move(sg, dst, len, false);
 }
 
 size_t sg_write(struct sg *sg, const void *src, size_t len)
 {
-	return sg_move(sg, NULL, src, len);
+	return sg_move(sg, (char *)(uintptr_t)src, len, true);
 }
 
 u8 *sg_take_last(struct sg *sg)

@@ -56,7 +56,7 @@ static void uring_flush(struct aio *a)
 /* As much as one system call moves; less is no error. */
 static u32 piece_len(const struct aio_req *r)
 {
-	return MIN(r->iov->iov_len, GIB);
+	return (u32)MIN(r->iov->iov_len, GIB);
 }
 
 static void uring_submit(struct aio *a, struct aio_req *r)

@@ -49,7 +49,7 @@ int bus_map(struct bus *bus, struct io_range *r, u64 base, struct err *err)
 	else if (bus->nr == BUS_MAX_RANGES)
 		rc = err_set(err, -ENOSPC, "%s: no room for %s", bus->name, r->name);
 	if (!rc) {
-		memmove(&bus->range[i + 1], &bus->range[i], (bus->nr - i) * sizeof(r));
+		memmove(&bus->range[i + 1], &bus->range[i], (bus->nr - i) * sizeof(bus->range[0]));
 		bus->range[i] = r;
 		bus->nr++;
 		r->base = base;
@@ -67,7 +67,7 @@ void bus_unmap(struct bus *bus, struct io_range *r)
 	for (int i = 0; i < bus->nr; i++)
 		if (bus->range[i] == r) {
 			bus->nr--;
-			memmove(&bus->range[i], &bus->range[i + 1], (bus->nr - i) * sizeof(r));
+			memmove(&bus->range[i], &bus->range[i + 1], (bus->nr - i) * sizeof(bus->range[0]));
 			break;
 		}
 	r->mapped = false;

@@ -29,7 +29,7 @@ static void refill(struct bucket *b, u64 now)
 		return;
 	}
 	b->level += (int64_t)(more / SECOND);
-	b->rest = more % SECOND;
+	b->rest = (u64)(more % SECOND);
 }
 
 /* 0: there is something; else when there will be. */

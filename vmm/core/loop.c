@@ -140,7 +140,7 @@ static int sleep_ms(struct loop *l)
 		return -1;
 	now = now_ns();
 	left = l->timers->at_ns > now ? l->timers->at_ns - now : 0;
-	return MIN((left + 999999) / 1000000, 1000000000ULL);
+	return (int)MIN((left + 999999) / 1000000, 1000000000ULL);
 }
 
 static void run_watches(struct loop *l, int timeout_ms)

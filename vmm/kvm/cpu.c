@@ -207,7 +207,7 @@ static void dump_code(int fd, u64 linear, struct mem *mem)
 	for (n = sizeof(code); n && mem_read(mem, GPA(t.physical_address), code, n); n--)
 		;
 	for (unsigned i = 0; i < n; i++)
-		snprintf(text + 3 * i, 4, " %02x", code[i]);
+		snprintf(text + 3UL * i, 4, " %02x", code[i]);
 	log_err("  code:%s%s", text, n ? "" : " not in RAM");
 }
 

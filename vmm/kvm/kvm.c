@@ -136,7 +136,7 @@ int kvm_set_memory(struct kvm *k, struct mem *m, struct err *err)
 
 int kvm_fetch_dirty(struct kvm *k, struct mem *m, struct err *err)
 {
-	u64 *pages = malloc(mem_dirty_len(m));
+	u64 *pages = calloc(1, mem_dirty_len(m));
 	int rc = pages ? 0 : -ENOMEM;
 
 	for (int i = 0; i < mem_nr_regions(m) && !rc; i++) {

@@ -245,7 +245,7 @@ static void explain_internal_error(struct vcpu *v)
 		if (r->internal.ndata >= 1 && r->emulation_failure.flags &
 		    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)
 			for (unsigned i = 0; i < MIN(r->emulation_failure.insn_size, 15); i++)
-				snprintf(text + 3 * i, 4, " %02x",
+				snprintf(text + 3UL * i, 4, " %02x",
 					 r->emulation_failure.insn_bytes[i]);
 		log_err("vcpu %u: KVM could not emulate an instruction%s%s: the host's KVM lacks it "
 			"('vmm check' tells what kind of KVM this is), or the guest jumped into "
