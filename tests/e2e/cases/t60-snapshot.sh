@@ -36,7 +36,7 @@ saved() # ARG...
 	says '^last '
 	! grep -a wrong "$T/out" || fail 'what was restored has something wrong'
 	qemu-img check -q "$T/disk@one.qcow2" || fail 'the disk snapshot is damaged'
-	[[ -z $(ls -A "$T" | grep '^\.vmm-' || true) ]] || fail 'a delta is left'
+	! compgen -G "$T/.vmm-*" >/dev/null || fail 'a delta is left'
 }
 case_snapshot_pci() { saved --cpus 2; }
 case_snapshot_mmio() { saved --transport mmio; }
