@@ -220,7 +220,7 @@ static void wait_for_end(const struct registered *r, int process)
 	snprintf(pid, sizeof(pid), "%s", r->socket);
 	end = strrchr(pid, '/');
 	if (process < 0 && end && (size_t)(end - pid) + sizeof("/pid") <= sizeof(pid)) {
-		strcpy(end, "/pid");
+		memcpy(end, "/pid", sizeof("/pid"));
 		pidfile_wait(pid);
 	}
 }

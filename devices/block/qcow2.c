@@ -650,7 +650,7 @@ static int check_options(const struct image_create *c, u64 cluster, struct err *
 }
 
 /* What is asked of the backing file now is what opening will find. */
-static int look_at_backing(const char *path, struct image_create *c, char *format, struct err *err)
+static int look_at_backing(const char *path, struct image_create *c, struct err *err)
 {
 	struct image_options o = { .format = c->backing_format, .read_only = true, .no_lock = true,
 				   .backing_anywhere = true };
@@ -670,8 +670,7 @@ static int look_at_backing(const char *path, struct image_create *c, char *forma
 	free(name);
 	if (rc)
 		return err_prefix(err, "backing "), rc;
-	strcpy(format, below->ops->format);
-	c->backing_format = format;
+	c->backing_format = below->ops->format;
 	if (!c->size)
 		c->size = below->size;
 	for (struct image *i = below; i; i = i->backing)
@@ -685,7 +684,6 @@ int qcow2_create(int fd, const char *path, const struct image_create *asked, str
 {
 	struct image_create c = *asked;
 	struct layout l = { .cluster = c.cluster ? c.cluster : 64 * KIB };
-	char format[16];
 	unsigned order;
 	u8 *head;
 	int rc = 0;
@@ -694,7 +692,7 @@ int qcow2_create(int fd, const char *path, const struct image_create *asked, str
 	c.refcount_bits = c.refcount_bits ? c.refcount_bits : 16;
 	order = __builtin_ctz(c.refcount_bits);
 	if (c.backing)
-		rc = look_at_backing(path, &c, format, err);
+		rc = look_at_backing(path, &c, err);
 	if (!rc)
 		rc = check_options(&c, l.cluster, err);
 	if (!rc)

@@ -355,11 +355,14 @@ void clusters_free_now(struct qcow2 *q, u64 first, u64 nr)
 void clusters_free_later(struct qcow2 *q, u64 first, u64 nr)
 {
 	struct freed_list *l = &q->freed[0];
-	struct freed *last = l->nr ? &l->entry[l->nr - 1] : NULL;
 
-	if (last && last->cluster + last->nr == first) {
-		last->nr += nr;
-		return;
+	if (l->nr) {
+		struct freed *last = &l->entry[l->nr - 1];
+
+		if (last->cluster + last->nr == first) {
+			last->nr += nr;
+			return;
+		}
 	}
 	if (l->nr == l->max) {
 		size_t max = l->max ? 2 * l->max : 64;

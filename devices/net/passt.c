@@ -97,13 +97,11 @@ static _Noreturn void become_passt(char **argv, pid_t parent, int fd, int out, i
 /* "127.0.0.1/8080:80" */
 static void forward_arg(const struct net_forward *f, char text[ARG_LEN])
 {
-	char host[INET_ADDRSTRLEN + 1] = "";
+	char host[INET_ADDRSTRLEN] = "";
 
-	if (f->host.s_addr) {
+	if (f->host.s_addr)
 		inet_ntop(AF_INET, &f->host, host, sizeof(host));
-		strcat(host, "/");
-	}
-	snprintf(text, ARG_LEN, "%s%u:%u", host, f->host_port, f->guest_port);
+	snprintf(text, ARG_LEN, "%s%s%u:%u", host, *host ? "/" : "", f->host_port, f->guest_port);
 }
 
 struct args {

@@ -171,19 +171,15 @@ static void bring_up(const char *name, u16 *mtu)
 	close(fd);
 }
 
-/* The descriptor is attached, with IFF_VNET_HDR; it becomes the tap's unless this fails. */
-static int tap_new(struct tap **out, int fd)
+/* The descriptor is attached, with IFF_VNET_HDR; it becomes the tap's unless this fails:
+ * then NULL, and errno. */
+static struct tap *tap_new(int fd)
 {
-	struct tap *t = calloc(1, sizeof(*t));
-	int hdr_len = NET_HDR_LEN, rc;
+	int hdr_len = NET_HDR_LEN;
+	struct tap *t = ioctl(fd, TUNSETVNETHDRSZ, &hdr_len) ? NULL : calloc(1, sizeof(*t));
 
 	if (!t)
-		return -ENOMEM;
-	if (ioctl(fd, TUNSETVNETHDRSZ, &hdr_len)) {
-		rc = -errno;
-		free(t);
-		return rc;
-	}
+		return NULL;
 	t->fd = fd;
 	t->net.ops = &tap_ops;
 	t->net.offload = 1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_HOST_TSO4 |
@@ -197,8 +193,7 @@ static int tap_new(struct tap **out, int fd)
 		t->net.offload |= 1ULL << VIRTIO_NET_F_HOST_UFO | 1ULL << VIRTIO_NET_F_GUEST_UFO;
 	/* Until a driver says what it takes, frames come whole and summed. */
 	ioctl(t->fd, TUNSETOFFLOAD, 0);
-	*out = t;
-	return 0;
+	return t;
 }
 
 int net_open_tap(struct net **out, const char *name, struct err *err)
@@ -209,10 +204,11 @@ int net_open_tap(struct net **out, const char *name, struct err *err)
 
 	if (fd < 0)
 		return err_prefix(err, "net: tap %s: ", name), fd;
-	rc = ioctl(fd, TUNGETIFF, &ifr) ? -errno : tap_new(&t, fd);
-	if (rc) {
+	t = ioctl(fd, TUNGETIFF, &ifr) ? NULL : tap_new(fd);
+	if (!t) {
+		rc = err_set(err, -errno, "net: tap %s: %s", name, strerror(errno));
 		close(fd);
-		return err_set(err, rc, "net: tap %s: %s", name, strerror(-rc));
+		return rc;
 	}
 	t->net.mtu = 1500;
 	bring_up(ifr.ifr_name, &t->net.mtu);
@@ -223,11 +219,10 @@ int net_open_tap(struct net **out, const char *name, struct err *err)
 /* It may be of another network namespace: its name here would be somebody else's. */
 int net_open_tap_fd(struct net **out, int fd, struct err *err)
 {
-	struct tap *t;
-	int rc = tap_new(&t, fd);
+	struct tap *t = tap_new(fd);
 
-	if (rc)
-		return err_set(err, rc, "net: fd=%d: %s", fd, strerror(-rc));
+	if (!t)
+		return err_set(err, -errno, "net: fd=%d: %s", fd, strerror(errno));
 	*out = &t->net;
 	return 0;
 }

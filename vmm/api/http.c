@@ -242,13 +242,11 @@ static void ready(struct watch *w, u32 events)
 	struct err err;
 
 	(void)events;
-	if (h->daemon) {
+	if (!http_load(h, &err)) {
 		run(h);
-	} else if (http_load(h, &err)) {
+	} else {
 		log_err("api: %s", err.msg);
 		watch_stop(w);
-	} else {
-		run(h);
 	}
 }
 

@@ -2,6 +2,7 @@
 #include "vmm/core/limit.h"
 
 #define SECOND		1000000000ULL
+#define HOUR		3600000000000ULL
 
 #define UNITS_MAX	(1ULL << 62)		/* two of them still fit */
 #define BEHIND_NS	1000000ULL		/* what comes is another's, who is about to take it */
@@ -44,7 +45,7 @@ static u64 wait_for(struct bucket *b, u64 now)
 		return 0;
 	ns = (unsigned __int128)(u64)(1 - b->level) * SECOND - b->rest;
 	ns = (ns + b->r.rate - 1) / b->r.rate;
-	return ns > 3600 * SECOND ? 3600 * SECOND : (u64)ns;
+	return ns > HOUR ? HOUR : (u64)ns;
 }
 
 static void take(struct bucket *b, u64 units)

@@ -220,7 +220,7 @@ static int save_region(const struct mem_region *r, int fd, u64 offset, int pagem
 	const u8 *host = r->host;
 	int rc = 0;
 
-	for (u64 at = 0; at < r->size && !rc; at += PAGES_AT_ONCE * PAGE) {
+	for (u64 at = 0; at < r->size && !rc; at += (u64)PAGES_AT_ONCE * PAGE) {
 		u64 nr = MIN((u64)PAGES_AT_ONCE, (r->size - at) / PAGE), from = 0;
 
 		if (!pages)
