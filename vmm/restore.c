@@ -50,7 +50,7 @@ static int make_delta(struct disk_config *d, const char *dir, const char *name, 
 	return d->format ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
-int restore_disks(struct config *c, const char *dir, const char *name, struct err *err)
+int restore_disks(struct config *c, const char *dir, struct err *err)
 {
 	int rc = 0;
 
@@ -63,7 +63,7 @@ int restore_disks(struct config *c, const char *dir, const char *name, struct er
 			rc = err_set(err, -EINVAL, "disk %s: a snapshot names it by a whole path and "
 				     "its format", d->path);
 		else
-			rc = make_delta(d, dir, name, i, err);
+			rc = make_delta(d, dir, c->name ?: "vm", i, err);
 	}
 	if (rc)
 		restore_unlink(c);
@@ -80,7 +80,8 @@ void restore_unlink(const struct config *c)
 /* --- arguments -------------------------------------------------------------------------------- */
 
 struct words {
-	const char *dir, *disk_dir, *name;
+	const char *dir, *disk_dir;
+	char *name;
 	unsigned nr;			/* of clones */
 	char **rest;			/* options of run */
 	int nr_rest;
@@ -111,13 +112,13 @@ static int read_words(const char *command, int argc, char **argv, bool many, str
 
 	*w = (struct words){ .nr = 1, .rest = argv };
 	for (int i = 0; i < argc; i++) {
-		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+		char *value = i + 1 < argc ? argv[i + 1] : NULL;
 		unsigned o = 0;
 
 		w->help |= !strcmp(argv[i], "--help") || !strcmp(argv[i], "-h");
 		while (o < ARRAY_SIZE(ours) && strcmp(argv[i], ours[o]))
 			o++;
-		if (o == ARRAY_SIZE(ours) || (o == 1 && !many)) {
+		if (o == ARRAY_SIZE(ours) || (o && !many)) {
 			if (argv[i][0] != '-' && !w->dir)
 				w->dir = argv[i];
 			else
@@ -173,10 +174,6 @@ static int configure(struct snapshot *s, struct words *w, struct config *c, stru
 		rc = config_parse(c, w->nr_rest, w->rest, &help, &version, err);
 	if (!rc)
 		rc = check_same(c, &saved, err);
-	if (!rc && w->name) {
-		c->name = strdup(w->name);
-		rc = c->name ? 0 : err_set(err, -ENOMEM, "out of memory");
-	}
 	config_fini(&saved);
 	return rc;
 }
@@ -205,7 +202,7 @@ static int run_one(struct words *w, int ready)
 
 	config_init(&c);
 	if (!open_snapshot(w->dir, &s, &err) && !configure(s, w, &c, &err) &&
-	    !logfile_start(&c, &err) && !restore_disks(&c, w->disk_dir, c.name ?: "vm", &err)) {
+	    !logfile_start(&c, &err) && !restore_disks(&c, w->disk_dir, &err)) {
 		if (c.name)
 			prctl(PR_SET_NAME, c.name);
 		status = vm_run(&c, &(struct vm_options){
@@ -244,31 +241,43 @@ int command_restore(int argc, char **argv)
 
 /* --- clones ------------------------------------------------------------------------------------- */
 
-static int count_up(struct words *w, const char *prefix, unsigned n, struct words *one)
+/* The N-th of them: tap=t% is t1, t2, ... Whatever comes of it is for forget_words(). */
+static int count_up(const struct words *w, const char *prefix, unsigned n, struct words *one)
 {
 	/* A console that nobody needs to read; no line about each. */
-	static char *const own[] = { "--serial", "pty", "--log-level", "warn" };
-	char **rest = calloc(w->nr_rest + ARRAY_SIZE(own), sizeof(*rest)), *name;
+	const char *own[] = { "--serial", "pty", "--log-level", "warn", "--name", NULL };
+	int nr_own = ARRAY_SIZE(own), nr = nr_own + w->nr_rest;
 
-	if (!rest || asprintf(&name, "%s-%u", prefix, n) < 0)
-		return -ENOMEM;
 	*one = *w;
-	one->rest = rest;
-	one->name = name;
-	memcpy(rest, own, sizeof(own));
-	memcpy(rest + ARRAY_SIZE(own), w->rest, w->nr_rest * sizeof(*rest));
-	one->nr_rest = w->nr_rest + ARRAY_SIZE(own);
-	/* tap=t% is t1, t2, ... */
-	for (int i = ARRAY_SIZE(own); i < one->nr_rest; i++) {
-		char *at = strchr(rest[i], '%'), *text;
+	one->nr_rest = 0;
+	one->rest = calloc(nr, sizeof(*one->rest));
+	if (asprintf(&one->name, "%s-%u", prefix, n) < 0)
+		one->name = NULL;
+	if (!one->rest || !one->name)
+		return -ENOMEM;
+	own[nr_own - 1] = one->name;
+	for (int i = 0; i < nr; i++) {
+		const char *word = i < nr_own ? own[i] : w->rest[i - nr_own];
+		const char *at = i < nr_own ? NULL : strchr(word, '%');
+		char *text = NULL;
 
 		if (!at)
-			continue;
-		if (asprintf(&text, "%.*s%u%s", (int)(at - rest[i]), rest[i], n, at + 1) < 0)
+			text = strdup(word);
+		else if (asprintf(&text, "%.*s%u%s", (int)(at - word), word, n, at + 1) < 0)
+			text = NULL;
+		if (!text)
 			return -ENOMEM;
-		rest[i] = text;
+		one->rest[one->nr_rest++] = text;
 	}
 	return 0;
+}
+
+static void forget_words(struct words *one)
+{
+	for (int i = 0; i < one->nr_rest; i++)
+		free(one->rest[i]);
+	free(one->rest);
+	free(one->name);
 }
 
 /* Each a process of its own, that outlives this one. */
@@ -325,8 +334,15 @@ int command_clone(int argc, char **argv)
 	}
 	slash = strrchr(w.dir, '/');
 	prefix = w.name ?: slash ? slash + 1 : w.dir;
-	for (unsigned n = 1; n <= w.nr && !status; n++)
-		status = count_up(&w, prefix, n, &one) ? EXIT_RUNTIME : start_clone(&one);
+	for (unsigned n = 1; n <= w.nr && !status; n++) {
+		if (count_up(&w, prefix, n, &one)) {
+			log_err("clone: out of memory");
+			status = EXIT_RUNTIME;
+		} else {
+			status = start_clone(&one);
+		}
+		forget_words(&one);
+	}
 	return status;
 }
 

@@ -3,8 +3,9 @@
 #include "vmm/config.h"
 
 /*
- * A delta of each disk that is a snapshot's base: in dir, NAME-diskN.qcow2, which is
- * kept; dir NULL: beside the base, to be removed by restore_unlink once it is open.
+ * A delta of each disk that is a snapshot's base: in dir, NAME-diskN.qcow2 (without a
+ * name vm-diskN.qcow2), which is kept; dir NULL: beside the base, to be removed by
+ * restore_unlink once it is open.
  */
-int  restore_disks(struct config *, const char *dir, const char *name, struct err *) must_check;
+int  restore_disks(struct config *, const char *dir, struct err *) must_check;
 void restore_unlink(const struct config *);		/* only those made without a dir */

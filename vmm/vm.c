@@ -227,7 +227,7 @@ static int load(struct api_vm *a, const struct api_load *l, struct err *err)
 	if (!rc)
 		rc = set_taps(c, l->taps, err);
 	if (!rc)
-		rc = restore_disks(c, NULL, c->name ?: "vm", err);
+		rc = restore_disks(c, NULL, err);
 	v->stay_paused = !l->resume;
 	if (!rc)
 		rc = start(v, err);
