@@ -209,11 +209,11 @@ int net_host_make(struct net_host *h, struct network *n, struct err *err)
 
 	snprintf(n->bridge, sizeof(n->bridge), "vmm-%s", n->name);
 	rc = find_bridge(h, n, &l, err);
-	if (rc && rc != -ENODEV)
-		goto out;
 	/* One of ours without a record: of a runtime directory that is gone. */
 	if (!rc)
 		rc = net_host_remove(h, n, err);
+	if (rc && rc != -ENODEV)
+		goto out;
 	if (n->type != NETWORK_BRIDGE) {
 		rc = choose_subnet(h, n, err);
 		if (rc)
