@@ -1,7 +1,7 @@
 /*
  * pci.c: promise: PCI configuration space by ports and by ECAM is one space; BARs can be sized,
- * moved and switched off, doorbells included; MSI-X tables hold what is written; odd accesses hurt
- * nobody.
+ * moved and switched off, doorbells included, and take nobody's place; MSI-X tables hold what is
+ * written; odd accesses hurt nobody.
  *
  * Spec: PCI Local Bus 3.0, 3.2.2.3.2 (mechanism #1), 6.2 (header), 6.2.5 (BARs), 6.8.2 (MSI-X).
  */
@@ -190,6 +190,74 @@ static void test_move_to(const char *where, unsigned n, const struct pci_bar *ba
 	check(bring_up(), "moved back it works as before");
 }
 
+/* What may change by nobody's BAR lying over it. */
+static bool all_as_before(const u64 *others, u64 offset)
+{
+	static u32 apic, ioapic, id, queues;
+	u32 now[] = {
+		apic_id(), ioapic_read(1), mmio_read32(pci_ecam(&devs[0], 0)),
+		others ? queues_at(*others, offset) : 0,
+	};
+	bool same = apic == now[0] && ioapic == now[1] && id == now[2] && queues == now[3];
+
+	apic = now[0];
+	ioapic = now[1];
+	id = now[2];
+	queues = now[3];
+	return same;
+}
+
+/* Who was there first stays; for a BAR that is over something there is no place. */
+static void test_move_over(const char *what, unsigned n, const struct pci_bar *bar, u64 to,
+			   const u64 *others)
+{
+	u64 offset = v.common - bar->base;
+
+	all_as_before(others, offset);
+	pci_bar_set(&v.pci, n, to);
+	check(all_as_before(others, offset), "a BAR over %s: that is as before", what);
+	check(queues_at(bar->base, offset) == 0xffff, "and the device has none");
+	pci_bar_set(&v.pci, n, bar->base);
+	check(bring_up(), "back in its place it works");
+}
+
+static void test_over_ram(unsigned n, const struct pci_bar *bar)
+{
+	static u8 ram[0x10000];
+	u64 to = (mem_addr(ram) + bar->size - 1) & ~(bar->size - 1);
+	u8 *p = mem_at(to);
+	unsigned i, wrong = 0;
+
+	if (bar->size > sizeof(ram) / 2) {
+		check_skip("a BAR of %llx bytes over RAM", bar->size);
+		return;
+	}
+	for (i = 0; i < bar->size; i++)
+		p[i] = (u8)(i * 7);
+	pci_bar_set(&v.pci, n, to);
+	for (i = 0; i < bar->size; i++)
+		wrong += p[i] != (u8)(i * 7);
+	mmio_write8(to + (v.common - bar->base) + 20, 0xee);
+	check(!wrong && p[v.common - bar->base + 20] == 0xee, "a BAR over RAM: it is RAM");
+	pci_bar_set(&v.pci, n, bar->base);
+	check(virtio_status(&v) != 0 && bring_up(), "back in its place it works");
+}
+
+static void test_move_nowhere(unsigned n, const struct pci_bar *bar)
+{
+	unsigned i;
+
+	test_move_over("the local APIC", n, bar, LAPIC_BASE, NULL);
+	test_move_over("the IOAPIC", n, bar, IOAPIC_BASE, NULL);
+	test_move_over("configuration space", n, bar, ECAM_BASE, NULL);
+	test_move_over("its end", n, bar, ECAM_BASE + ECAM_SIZE - bar->size, NULL);
+	test_move_over("the end of everything", n, bar, ~0ull, NULL);
+	for (i = 0; i < nr_bars; i++)
+		if (!bars[i].io && bars[i].base != bar->base && bars[i].size == bar->size)
+			test_move_over("another device's", n, bar, bars[i].base, &bars[i].base);
+	test_over_ram(n, bar);
+}
+
 static void test_move(void)
 {
 	unsigned n;
@@ -209,6 +277,7 @@ static void test_move(void)
 		test_move_to("above 4 GiB", n, &bar, 64ull << 30);
 	else
 		check_skip("the BAR has 32 bits");
+	test_move_nowhere(n, &bar);
 }
 
 /* Before any driver: whoever ran before us would have unmasked some. */

@@ -22,6 +22,20 @@ static struct virtq_desc table[8] __attribute__((aligned(16)));
 static u8 bytes[SECTOR + 8] __attribute__((aligned(512)));
 static bool blk;
 
+/* Of what lies below the hole. */
+static u64 ram_end(void)
+{
+	const struct start_memmap *e = mem_at(start_info->memmap_paddr);
+	u64 end = 0;
+	u32 i;
+
+	for (i = 0; i < start_info->memmap_entries; i++)
+		if (e[i].type == MEMMAP_RAM && e[i].addr + e[i].size > end &&
+		    e[i].addr < RAM_LOW_END)
+			end = e[i].addr + e[i].size;
+	return end;
+}
+
 static bool start_with(u64 features)
 {
 	if (!virtio_negotiate(&v, features))
@@ -139,6 +153,37 @@ static bool buffer_too_long(void)
 	return true;
 }
 
+/* Where a processor would reach a device, memory ends for another device. */
+static bool buffer_in_own_registers(void)
+{
+	desc(0, virtio_registers(&v), LEN, DESC_WRITE, 0);
+	return true;
+}
+
+static bool buffer_in_lapic(void)
+{
+	desc(0, LAPIC_BASE, LEN, DESC_WRITE, 0);
+	return true;
+}
+
+static bool buffer_in_ioapic(void)
+{
+	desc(0, IOAPIC_BASE, LEN, DESC_WRITE, 0);
+	return true;
+}
+
+static bool buffer_in_config_space(void)
+{
+	desc(0, ECAM_BASE, LEN, DESC_WRITE, 0);
+	return true;
+}
+
+static bool buffer_across_ram_end(void)
+{
+	desc(0, ram_end() - LEN / 2, LEN, DESC_WRITE, 0);
+	return true;
+}
+
 static bool second_buffer_in_hole(void)
 {
 	desc(0, mem_addr(bytes), 16, DESC_NEXT, 1);
@@ -155,6 +200,24 @@ static bool table_in_hole(void)
 static bool table_far_away(void)
 {
 	indirect(FAR_AWAY, sizeof(table));
+	return true;
+}
+
+static bool table_in_own_registers(void)
+{
+	indirect(virtio_registers(&v), sizeof(table));
+	return true;
+}
+
+static bool table_wraps(void)
+{
+	indirect(~0ull - 15, sizeof(table));
+	return true;
+}
+
+static bool table_across_ram_end(void)
+{
+	indirect(ram_end() - sizeof(*table), sizeof(table));
 	return true;
 }
 
@@ -265,9 +328,17 @@ static const struct abuse {
 	{ "a buffer far away", buffer_far_away, true },
 	{ "a buffer that wraps around", buffer_wraps, true },
 	{ "a buffer of 4 GiB", buffer_too_long, true },
+	{ "a buffer in the device's own registers", buffer_in_own_registers, true },
+	{ "a buffer in the local APIC", buffer_in_lapic, true },
+	{ "a buffer in the IOAPIC", buffer_in_ioapic, true },
+	{ "a buffer in configuration space", buffer_in_config_space, true },
+	{ "a buffer across the end of RAM", buffer_across_ram_end, true },
 	{ "a second buffer in the hole", second_buffer_in_hole, true },
 	{ "an indirect table in the hole", table_in_hole, true },
 	{ "an indirect table far away", table_far_away, true },
+	{ "an indirect table in the device's own registers", table_in_own_registers, true },
+	{ "an indirect table that wraps around", table_wraps, true },
+	{ "an indirect table across the end of RAM", table_across_ram_end, true },
 	{ "an empty indirect table", table_empty, true },
 	{ "an indirect table of 17 bytes", table_of_part, true },
 	{ "an indirect table of 4 GiB", table_huge, true },
@@ -340,6 +411,47 @@ static void test_features(void)
 	virtio_add_status(&v, STATUS_DRIVER_OK);
 	virtio_notify(&v, 0);
 	recover("DRIVER_OK without a queue");
+
+	start_with(0);
+	entry(0, mem_addr(bytes), LEN, DESC_WRITE, 0);
+	table_at_0(sizeof(*table));
+	virtq_publish(&q, 0);
+	virtio_notify(&v, 0);
+	check(poll_until(broken()), "an indirect table, not negotiated: NEEDS_RESET");
+	recover("that");
+}
+
+/* What was agreed on stays, whatever is written later. */
+static void test_features_are_fixed(void)
+{
+	u8 status;
+
+	start_with(0);
+	status = virtio_status(&v);
+	virtio_accept(&v, virtio_features(&v));
+	v.features = FEATURE(F_VERSION_1);
+	virtio_set_status(&v, STATUS_ACKNOWLEDGE | STATUS_DRIVER);
+	check(virtio_status(&v) == status, "FEATURES_OK cannot be taken back");
+	virtio_add_status(&v, STATUS_FEATURES_OK);
+	check(works(), "features of a running device: written, and nothing happens");
+	entry(0, mem_addr(bytes), LEN, DESC_WRITE, 0);
+	table_at_0(sizeof(*table));
+	virtq_publish(&q, 0);
+	virtio_notify(&v, 0);
+	check(poll_until(broken()), "an indirect table, accepted too late: NEEDS_RESET");
+	recover("that");
+
+	virtio_negotiate(&v, 0);
+	virtio_accept(&v, virtio_features(&v));
+	v.features = FEATURE(F_VERSION_1);
+	virtq_init(&q, &v, 0, VIRTQ_SIZE);
+	virtio_add_status(&v, STATUS_DRIVER_OK);
+	entry(0, mem_addr(bytes), LEN, DESC_WRITE, 0);
+	table_at_0(sizeof(*table));
+	virtq_publish(&q, 0);
+	virtio_notify(&v, 0);
+	check(poll_until(broken()), "between FEATURES_OK and DRIVER_OK, as well");
+	recover("that");
 }
 
 static void test_queue_sizes(void)
@@ -389,10 +501,30 @@ static void test_ring_addresses(void)
 	try_rings("descriptors in the hole", NOWHERE, a, u, true);
 	try_rings("available ring in the hole", d, NOWHERE, u, true);
 	try_rings("used ring in the hole", d, a, NOWHERE, true);
+	try_rings("descriptors in the device's own registers", virtio_registers(&v), a, u, true);
+	try_rings("available ring in the local APIC", d, LAPIC_BASE, u, true);
+	try_rings("used ring in configuration space", d, a, ECAM_BASE, true);
 	try_rings("rings at the end of everything", ~0xfull, ~1ull, ~3ull, true);
-	try_rings("rings across the end of RAM", d, a, RAM_LOW_END - 4, false);
+	try_rings("used ring across the end of RAM", d, a, ram_end() - 4, true);
 	try_rings("rings at odd addresses", d + 1, a + 1, u + 1, false);
 	try_rings("all rings in one place", d, d, d, false);
+}
+
+/* A bell for each queue that a device might have, and what is written there may be anything. */
+static void ring_all_bells(void)
+{
+	u16 i;
+
+	for (i = 0; i < 32; i++) {
+		mmio_write16(v.notify + i * 4u, i);
+		mmio_write16(v.notify + i * 4u, 0xffff);
+		mmio_write32(v.notify + i * 4u, ~0u);
+		if (v.notify_port) {
+			outw((u16)(v.notify_port + i * 4), i);
+			outl((u16)(v.notify_port + i * 4), ~0u);
+		}
+	}
+	mmio_write16(v.notify + 0xffe, 0);
 }
 
 static void test_after_driver_ok(void)
@@ -416,6 +548,9 @@ static void test_after_driver_ok(void)
 	virtio_notify(&v, 7);
 	virtio_notify(&v, 0xffff);
 	check(works(), "queues it has not: told of, kicked, and nothing happens");
+	if (!v.mmio)
+		ring_all_bells();
+	check(works() && !broken(), "any number at any bell");
 
 	virtio_negotiate(&v, 0);
 	virtq_init(&q, &v, 0, VIRTQ_SIZE);
@@ -528,6 +663,7 @@ int main(const struct start_info *info, const char *cmdline)
 	test_rings(FEATURE(F_INDIRECT));
 	test_rings(FEATURE(F_INDIRECT) | FEATURE(F_EVENT_IDX));
 	test_features();
+	test_features_are_fixed();
 	test_queue_sizes();
 	test_ring_addresses();
 	test_after_driver_ok();
