@@ -15,6 +15,7 @@ CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wimplicit-fallthrough \
 	-Wvla -Wcast-qual $(if $(CI),-Werror)
 HARDEN := -fstack-protector-strong -fPIE -fcf-protection -fstack-clash-protection
+LINK := -pie -Wl,-z,relro,-z,now,-z,shstk -Wl,-O1,--as-needed
 BASE := -std=gnu11 -D_GNU_SOURCE -I. -MMD -MP $(WARN)
 # liburing, jansson: static where Debian has them so, for one small binary that starts fast.
 LIBS := -Wl,-Bstatic -luring -ljansson -lfdt -Wl,-Bdynamic -lpthread
@@ -26,14 +27,14 @@ SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all fuzz demo soak-snapshot soak-disk bench-boot bench-start bench-disk bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test install clean
+.PHONY: all fuzz lint demo soak-snapshot soak-disk bench-boot bench-start bench-disk bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test deps-lint install clean
 all: $(BUILD)/vmm $(BUILD)/vmm-bridge-helper
 
 include guest/rules.mk
 
 $(BUILD)/vmm: $(OBJ)
 	$(call say,LD)
-	$(Q)$(CC) $(CFLAGS) -pie -Wl,-z,relro,-z,now -Wl,-O1,--as-needed -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(CFLAGS) $(LINK) -o $@ $^ $(LIBS)
 
 # Small: it has a capability, and anybody may start it.
 HELPER := $(wildcard vmm/helper/*.c) $(addprefix devices/net/,bridge.c link.c netlink.c vlan.c) \
@@ -42,7 +43,7 @@ HELPER_OBJ := $(HELPER:%.c=$(BUILD)/obj/%.o)
 
 $(BUILD)/vmm-bridge-helper: $(HELPER_OBJ)
 	$(call say,LD)
-	$(Q)$(CC) $(CFLAGS) -pie -Wl,-z,relro,-z,now -Wl,-O1,--as-needed -o $@ $^
+	$(Q)$(CC) $(CFLAGS) $(LINK) -o $@ $^
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -138,6 +139,8 @@ deps-build:
 	@scripts/deps build
 deps-test:
 	@scripts/deps test
+deps-lint:
+	@scripts/deps lint
 
 demo: deps-build
 	@$(MAKE) --no-print-directory -j$$(nproc) all
@@ -149,6 +152,9 @@ check: deps-test
 
 check-unit: $(UNIT)
 	@scripts/run-tests $(BUILD) unit
+lint: deps-lint
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@scripts/run-tests $(BUILD) lint
 check-block: all $(BUILD)/image-io
 	@scripts/run-tests $(BUILD) block
 check-guest: all guest-payloads $(BUILD)/page-handler
@@ -182,7 +188,7 @@ install: all
 	install -D -m 644 scripts/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/vmm
 
 clean:
-	rm -rf $(BUILD)/obj $(BUILD)/san $(BUILD)/unit $(BUILD)/guest $(BUILD)/*.aml $(BUILD)/*.log $(BUILD)/vmm \
+	rm -rf $(BUILD)/obj $(BUILD)/lint $(BUILD)/san $(BUILD)/unit $(BUILD)/guest $(BUILD)/*.aml $(BUILD)/*.log $(BUILD)/vmm \
 		$(BUILD)/vmm-bridge-helper
 
 -include $(OBJ:.o=.d) $(HELPER_OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT:$(BUILD)/unit/%=$(BUILD)/san/tests/unit/%.d) \

@@ -265,7 +265,7 @@ void mem_working_set(struct mem *m, u64 *pages)
 	for (int i = 0; i < m->nr; i++) {
 		const struct mem_region *r = &m->region[i];
 
-		for (u64 at = 0; at < r->size; at += PAGES_AT_ONCE * PAGE) {
+		for (u64 at = 0; at < r->size; at += (u64)PAGES_AT_ONCE * PAGE) {
 			u64 nr = MIN((u64)PAGES_AT_ONCE, (r->size - at) / PAGE);
 
 			find_touched(pagemap, (u8 *)r->host + at, nr, entry);

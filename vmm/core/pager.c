@@ -23,7 +23,7 @@ static int open_uffd(struct err *err)
 	if (device >= 0)
 		close(device);
 	if (fd < 0)
-		fd = syscall(SYS_userfaultfd, flags);
+		fd = (int)syscall(SYS_userfaultfd, flags);
 	if (fd >= 0)
 		return fd;
 	return err_set(err, -errno, "userfaultfd: %s%s", strerror(errno), errno != EPERM ? "" :
