@@ -9,40 +9,57 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { FLAGS = O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY };
+
 /* What a killed vmm left, or nothing: no other file is overwritten, or removed later. */
-static bool is_pidfile(int fd)
+static int check_contents(int fd)
 {
 	struct stat st;
 	char text[16];
 	ssize_t n;
 
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
-		return false;
+	if (fstat(fd, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EEXIST;
 	n = pread(fd, text, sizeof(text), 0);
+	if (n < 0)
+		return -errno;
 	for (ssize_t i = 0; i < n; i++)
 		if (!isdigit((unsigned char)text[i]) && text[i] != '\n')
-			return false;
-	return n >= 0 && n < (ssize_t)sizeof(text);
+			return -EEXIST;
+	return n < (ssize_t)sizeof(text) ? 0 : -EEXIST;
+}
+
+static int take(int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	if (fcntl(fd, F_OFD_SETLK, &lock))
+		return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+	return ftruncate(fd, 0) || dprintf(fd, "%d\n", getpid()) < 0 ? -errno : 0;
 }
 
 int pidfile_open(const char *path, int *out, struct err *err)
 {
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	int rc, fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
+	int rc, fd = open(path, FLAGS | O_EXCL, 0644);
+	bool made = fd >= 0;
 
+	if (!made && errno == EEXIST)
+		fd = open(path, FLAGS, 0644);
 	if (fd < 0)
 		return err_set(err, -errno, "pidfile %s: %s", path, strerror(errno));
-	if (!is_pidfile(fd))
-		rc = err_set(err, -EEXIST, "pidfile %s: there is something else of that name", path);
-	else if (fcntl(fd, F_OFD_SETLK, &lock))
-		rc = err_set(err, -EBUSY, "pidfile %s: in use by another VM", path);
-	else if (ftruncate(fd, 0) || dprintf(fd, "%d\n", getpid()) < 0)
-		rc = err_set(err, -errno, "pidfile %s: %s", path, strerror(errno));
-	else
-		rc = 0;
+	rc = check_contents(fd);
+	if (!rc)
+		rc = take(fd);
 	if (rc) {
+		if (made && rc != -EBUSY)
+			unlink(path);
 		close(fd);
-		return rc;
+		return err_set(err, rc, "pidfile %s: %s", path,
+			       rc == -EBUSY ? "in use by another VM" :
+			       rc == -EEXIST ? "there is something else of that name" :
+					       strerror(-rc));
 	}
 	*out = fd;
 	return 0;

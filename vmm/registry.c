@@ -84,6 +84,8 @@ int registry_enter(struct registry *r, const char *name, struct err *err)
 	if (rc == -EBUSY)
 		err_set(err, rc, "name: a VM that is called '%s' runs already, as process %d", name,
 			(int)pidfile_owner(pid));
+	else if (rc)
+		rmdir(r->dir);
 	close(lock);
 	return rc;
 }

@@ -429,15 +429,14 @@ static int open_api(struct vm *v, const struct vm_options *o, struct err *err)
 static int open_all(struct vm *v, const struct vm_options *o, struct err *err)
 {
 	const struct config *c = v->config;
-	int rc;
+	int rc = resources_init(&v->r, c, err);		/* first: close_all closes them */
 
-	rc = c->pidfile ? pidfile_open(c->pidfile, &v->pidfile, err) : 0;
+	if (!rc && c->pidfile)
+		rc = pidfile_open(c->pidfile, &v->pidfile, err);
 	if (!rc && c->pidfile)
 		control_doom(c->pidfile);
 	if (!rc && o->named && c->name)
 		rc = enter(v, err);
-	if (!rc)
-		rc = resources_init(&v->r, c, err);
 	if (!rc) {
 		usage_init(&v->usage, &v->r.metrics, refresh);
 		rc = control_start(&v->control, &v->r, err);

@@ -62,9 +62,13 @@ int socket_listen(const char *path, int *out, struct err *err)
 	if (rc)
 		return rc;
 	rc = make_way(path, err);
-	if (!rc && (bind(fd, (struct sockaddr *)&a, sizeof(a)) || listen(fd, BACKLOG)))
+	if (!rc && bind(fd, (struct sockaddr *)&a, sizeof(a)))
 		rc = err_set(err, -errno, "%s: %s", path, errno == EADDRINUSE ?
 			     "there is a file of that name that is no socket" : strerror(errno));
+	if (!rc && listen(fd, BACKLOG)) {
+		rc = err_set(err, -errno, "%s: %s", path, strerror(errno));
+		unlink(path);
+	}
 	if (rc) {
 		close(fd);
 		return rc;
