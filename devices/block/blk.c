@@ -131,14 +131,16 @@ static bool raw_zero(struct blk_req *r)
 {
 	const struct blk *b = r->blk;
 	const struct image *i = b->image;
+	bool no_zero_range = load_once(&b->no_zero_range);
+	bool no_punch_hole = load_once(&b->no_punch_hole);
 
 	r->io.op = AIO_FALLOCATE;
 	if (i->direct_fd >= 0 && ((r->offset | r->len) & (i->direct_align - 1) ||
-				  (b->no_zero_range && (!r->unmap || b->no_punch_hole))))
+				  (no_zero_range && (!r->unmap || no_punch_hole))))
 		return false;
-	if (r->unmap && !b->no_punch_hole) {
+	if (r->unmap && !no_punch_hole) {
 		r->io.mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-	} else if (!b->no_zero_range) {
+	} else if (!no_zero_range) {
 		r->io.mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
 	} else {
 		r->io.op = AIO_WRITE;

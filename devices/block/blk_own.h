@@ -8,7 +8,7 @@ struct blk {
 	struct image *image, *next;		/* next: a snapshot's delta, not in use yet */
 	struct blk_info info;			/* size: atomic */
 	bool raw;
-	bool no_zero_range, no_punch_hole;	/* the host's file system said so */
+	bool no_zero_range, no_punch_hole;	/* atomic: the host's file system said so */
 	pthread_mutex_t lock;			/* of image and generation */
 	bool slow;				/* atomic: who has the lock may wait for the disk */
 	/*

@@ -14,7 +14,7 @@ enum { BATCH = 32, STACK = 256 * 1024 };
 struct loop {
 	int epoll_fd, wake_fd;
 	bool stop;
-	pthread_t owner;
+	pthread_t owner;		/* atomic */
 	bool running, has_thread;
 	char name[16];
 
@@ -38,7 +38,7 @@ u64 now_ns(void)
 
 static bool on_owner(struct loop *l)
 {
-	return !load_acquire(&l->running) || pthread_equal(l->owner, pthread_self());
+	return !load_acquire(&l->running) || pthread_equal(load_once(&l->owner), pthread_self());
 }
 
 int loop_new(struct loop **out, struct err *err)
@@ -177,7 +177,7 @@ static void run_watches(struct loop *l, int timeout_ms)
 
 void loop_run(struct loop *l)
 {
-	l->owner = pthread_self();
+	store_once(&l->owner, pthread_self());
 	store_release(&l->running, true);
 	while (!load_acquire(&l->stop)) {
 		bool tasks = run_tasks(l), hooks = run_hooks(l);
