@@ -27,7 +27,7 @@ SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all fuzz lint demo soak-snapshot soak-disk bench-boot bench-start bench-disk bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test deps-lint install clean
+.PHONY: all fuzz lint tsan demo soak-snapshot soak-disk bench-boot bench-start bench-disk bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test deps-lint install clean
 all: $(BUILD)/vmm $(BUILD)/vmm-bridge-helper
 
 include guest/rules.mk
@@ -73,7 +73,7 @@ $(BUILD)/san/%.o: %.c
 WRAPPED := $(addprefix file_,read write sync truncate allocate zero) preadv pwritev fdatasync fallocate \
 	open link rename unlink fsync
 $(BUILD)/unit/image_fault_test: WRAPPED += malloc calloc realloc reallocarray strdup
-$(BUILD)/unit/virtio_blk_options_test: WRAPPED += clock_gettime
+$(BUILD)/unit/virtio_blk_options_test $(BUILD)/tsan/virtio_blk_options_test: WRAPPED += clock_gettime
 
 $(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o
 	@mkdir -p $(@D)
@@ -100,6 +100,23 @@ $(BUILD)/bench/block: $(BUILD)/obj/tests/bench/block.o $(filter $(addprefix $(BU
 	@mkdir -p $(@D)
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) -pie -o $@ $^ $(LIBS)
+
+# --- the same tests of what has threads, under ThreadSanitizer ----------------------------------
+TSAN := -g -O1 -fsanitize=thread -fno-omit-frame-pointer -Wno-tsan
+TSAN_LIB := $(TEST_LIB:$(BUILD)/san/%=$(BUILD)/tsan/obj/%)
+TSAN_TEST := $(patsubst %,$(BUILD)/tsan/%_test,loop aio log limit serial virtio virtio_net virtio_blk \
+	virtio_blk_queues virtio_blk_options blk blk_snapshot state http gdb)
+
+$(BUILD)/tsan/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(BASE) $(TSAN) -c -o $@ $<
+
+$(TSAN_TEST): $(BUILD)/tsan/%: $(BUILD)/tsan/obj/tests/unit/%.o $(TSAN_LIB) $(BUILD)/obj/firmware/blobs.o
+	$(call say,LD)
+	$(Q)$(CC) $(TSAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcmocka -luring -ljansson -lfdt -lpthread $(TEST_LIBS)
+
+.PRECIOUS: $(BUILD)/tsan/obj/%.o
 
 # --- fuzzing: an hour each by make fuzz, four minutes in all in make check ----------------------
 # One archive, of which a target takes what it uses: it may stand in for a module by having
@@ -152,6 +169,9 @@ check: deps-test
 
 check-unit: $(UNIT)
 	@scripts/run-tests $(BUILD) unit
+tsan: deps-test
+	@$(MAKE) --no-print-directory -j$$(nproc) $(TSAN_TEST)
+	@scripts/run-tests $(BUILD) tsan
 lint: deps-lint
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@scripts/run-tests $(BUILD) lint
@@ -194,3 +214,4 @@ clean:
 -include $(OBJ:.o=.d) $(HELPER_OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT:$(BUILD)/unit/%=$(BUILD)/san/tests/unit/%.d) \
 	$(BUILD)/san/tests/block/io.d $(BUILD)/san/tests/guest/page-handler.d
 -include $(FUZZ_CORE:.o=.d) $(FUZZ_LIB:.o=.d) $(FUZZ_OBJ:.o=.d)
+-include $(TSAN_LIB:.o=.d) $(TSAN_TEST:$(BUILD)/tsan/%=$(BUILD)/tsan/obj/tests/unit/%.d)

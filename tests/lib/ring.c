@@ -7,12 +7,23 @@ static void put(struct mem *m, u64 addr, const void *data, size_t len)
 	assert_int_equal(mem_write(m, GPA(addr), data, len), 0);
 }
 
+/* What both sides look at while the other may change it: as a driver must, in one piece and in order. */
+static u16 *shared(struct mem *m, u64 addr)
+{
+	u16 *p = mem_ring(m, GPA(addr), sizeof(*p), sizeof(*p));
+
+	assert_non_null(p);
+	return p;
+}
+
 static u16 get16(struct mem *m, u64 addr)
 {
-	u16 value;
+	return load_acquire(shared(m, addr));
+}
 
-	assert_int_equal(mem_read(m, GPA(addr), &value, sizeof(value)), 0);
-	return value;
+static void put16(struct mem *m, u64 addr, u16 value)
+{
+	store_release(shared(m, addr), value);
 }
 
 void ring_init(struct ring *r, struct mem *m, u64 base, u16 size)
@@ -44,17 +55,17 @@ void ring_offer(struct ring *r, u16 head)
 void ring_set_avail_idx(struct ring *r, u16 idx)
 {
 	r->next_avail = idx;
-	put(r->mem, r->avail + 2, &idx, sizeof(idx));
+	put16(r->mem, r->avail + 2, idx);
 }
 
 void ring_set_avail_flags(struct ring *r, u16 flags)
 {
-	put(r->mem, r->avail, &flags, sizeof(flags));
+	put16(r->mem, r->avail, flags);
 }
 
 void ring_set_used_event(struct ring *r, u16 idx)
 {
-	put(r->mem, r->avail + 4 + 2ULL * r->size, &idx, sizeof(idx));
+	put16(r->mem, r->avail + 4 + 2ULL * r->size, idx);
 }
 
 u16 ring_used_idx(struct ring *r)

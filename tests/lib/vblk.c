@@ -181,7 +181,6 @@ void vblk_offer(struct vblk *f, unsigned queue, unsigned slot, u32 type, u64 sec
 		ring_desc(r, at + 1, vblk_data(queue, slot).addr, len,
 			  VRING_DESC_F_NEXT | (in ? VRING_DESC_F_WRITE : 0), at + 2);
 	ring_desc(r, at + 2, status, 1, VRING_DESC_F_WRITE, 0);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	ring_offer(r, at);
 }
 
@@ -202,7 +201,6 @@ unsigned vblk_reap(struct vblk *f)
 			struct vblk_slot *s;
 			unsigned n;
 
-			__atomic_thread_fence(__ATOMIC_SEQ_CST);
 			e = ring_used(r, f->seen[q]);
 			n = e.id / PER_SLOT;
 			assert_int_equal(e.id % PER_SLOT, 0);
