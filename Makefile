@@ -27,7 +27,7 @@ SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all fuzz lint tsan demo soak-snapshot soak-disk bench-boot bench-start bench-disk bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test deps-lint install clean
+.PHONY: all fuzz lint tsan coverage demo soak-snapshot soak-disk bench-boot bench-start bench-disk bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test deps-lint install clean
 all: $(BUILD)/vmm $(BUILD)/vmm-bridge-helper
 
 include guest/rules.mk
@@ -172,6 +172,13 @@ check-unit: $(UNIT)
 tsan: deps-test
 	@$(MAKE) --no-print-directory -j$$(nproc) $(TSAN_TEST)
 	@scripts/run-tests $(BUILD) tsan
+# What runs is counted by its own objects, so that all tests of a build are summed up.
+coverage: deps-test
+	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/cov SAN='-g -O1 --coverage' CFLAGS='-g -O1 --coverage' \
+		all guest-payloads $(UNIT:$(BUILD)/%=$(BUILD)/cov/%) $(BUILD)/cov/image-io $(BUILD)/cov/page-handler
+	@find $(BUILD)/cov -name '*.gcda' -delete
+	@scripts/run-tests $(BUILD)/cov unit block guest net || true
+	@scripts/coverage $(BUILD)/cov
 lint: deps-lint
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@scripts/run-tests $(BUILD) lint
@@ -208,7 +215,7 @@ install: all
 	install -D -m 644 scripts/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/vmm
 
 clean:
-	rm -rf $(BUILD)/obj $(BUILD)/lint $(BUILD)/san $(BUILD)/unit $(BUILD)/guest $(BUILD)/*.aml $(BUILD)/*.log $(BUILD)/vmm \
+	rm -rf $(BUILD)/obj $(BUILD)/lint $(BUILD)/cov $(BUILD)/tsan $(BUILD)/san $(BUILD)/unit $(BUILD)/guest $(BUILD)/*.aml $(BUILD)/*.log $(BUILD)/vmm \
 		$(BUILD)/vmm-bridge-helper
 
 -include $(OBJ:.o=.d) $(HELPER_OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT:$(BUILD)/unit/%=$(BUILD)/san/tests/unit/%.d) \
