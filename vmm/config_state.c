@@ -39,6 +39,10 @@ static void disk_state(struct state *s, struct disk_config *d)
 	state_bool(s, "async", &d->async);
 	limit_rate_state(s, "bytes-limit", &d->limit.bytes);
 	limit_rate_state(s, "ops-limit", &d->limit.ops);
+	if (state_if(s, "guessed", d->guessed)) {
+		d->guessed = true;
+		state_leave(s);
+	}
 	if (state_loading(s) && !state_failed(s) && !d->path)
 		state_fail(s, "path is missing");
 	if (d->queues > CONFIG_MAX_QUEUES || d->iothreads > CONFIG_MAX_QUEUES)

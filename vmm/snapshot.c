@@ -164,6 +164,7 @@ static int portable_config(struct machine *m, bool bases, struct config *c,
 			c->disk[i].is_base = true;
 		}
 		c->disk[i].format = (char *)(uintptr_t)format;
+		c->disk[i].guessed = blk_is_guessed(r->disk[i]);
 		path[i] = realpath(file, NULL);
 		if (!path[i])
 			return err_set(err, -errno, "snapshot: disk %s: %s", file, strerror(errno));

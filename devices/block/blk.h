@@ -44,7 +44,8 @@ struct blk_info {
 };
 
 struct blk_options {
-	const char *format;		/* NULL: by its first bytes */
+	const char *format;		/* NULL: by its first bytes... */
+	bool guessed;			/* ...or what they once said */
 	bool read_only;
 	bool backing_anywhere;		/* else backing files lie in the image's directory */
 	bool direct;			/* data past the host's page cache (O_DIRECT) */
@@ -60,6 +61,7 @@ int  blk_open(struct blk **, const char *path, const struct blk_options *, struc
  * next snapshot. */
 const char *blk_path(const struct blk *);
 const char *blk_format(const struct blk *);
+bool blk_is_guessed(const struct blk *);	/* nobody named the format */
 const char *blk_base_path(const struct blk *, const char **format);
 void blk_close(struct blk *);		/* flushed; nothing in flight; NULL is allowed */
 struct blk_info blk_info(const struct blk *);

@@ -55,7 +55,8 @@ static int get_info(struct blk *b, struct err *err)
 
 int blk_open(struct blk **out, const char *path, const struct blk_options *o, struct err *err)
 {
-	struct image_options io = { .format = o->format, .read_only = o->read_only,
+	struct image_options io = { .format = o->format, .guessed = o->guessed,
+				    .read_only = o->read_only,
 				    .backing_anywhere = o->backing_anywhere,
 				    .direct = o->direct };
 	struct blk *b = calloc(1, sizeof(*b));
@@ -111,6 +112,11 @@ const char *blk_path(const struct blk *b)
 const char *blk_format(const struct blk *b)
 {
 	return b->image->ops->format;
+}
+
+bool blk_is_guessed(const struct blk *b)
+{
+	return b->image->guessed;
 }
 
 const char *blk_base_path(const struct blk *b, const char **format)

@@ -165,23 +165,23 @@ static const struct image_ops *find_format(const char *name)
 	return NULL;
 }
 
-static int pick_format(struct image *i, const char *format, struct err *err)
+static int pick_format(struct image *i, const struct image_options *o, struct err *err)
 {
 	char head[IMAGE_HEAD];
 	int rc;
 
-	if (format) {
-		i->ops = find_format(format);
+	i->guessed = o->guessed || !o->format;
+	if (o->format) {
+		i->ops = find_format(o->format);
 		if (!i->ops)
 			return err_set(err, -EINVAL, "format '%s' is not known; known: raw, qcow2",
-				       format);
+				       o->format);
 		return i->ops == &raw_image ? image_refuse_delta(i, err) : 0;
 	}
 	rc = file_read(i->fd, 0, head, sizeof(head));
 	if (rc)
 		return err_set(err, rc, "%s", strerror(-rc));
 	i->ops = image_head_is_qcow2(head) ? &qcow2_image : &raw_image;
-	i->guessed = true;
 	return 0;
 }
 
@@ -201,7 +201,7 @@ static int open_one(struct image **out, const char *path, const struct image_opt
 	if (!rc && o->direct)
 		rc = open_direct(i, err);
 	if (!rc)
-		rc = pick_format(i, o->format, err);
+		rc = pick_format(i, o, err);
 	if (!rc)
 		rc = i->ops->open(i, err);
 	if (!rc && o->direct && i->cluster < i->direct_align && i->ops != &raw_image)

@@ -83,7 +83,8 @@ struct image {
 };
 
 struct image_options {
-	const char *format;		/* NULL: by the file's first bytes */
+	const char *format;		/* NULL: by the file's first bytes... */
+	bool guessed;			/* ...or what they once said */
 	bool read_only;
 	bool backing_anywhere;		/* else only in the image's own directory */
 	bool no_backing;		/* only this file: ABSENT reads as zeroes */

@@ -258,7 +258,8 @@ static void test_many(void **state)
 	image_close(i);
 }
 
-/* A disk that was taken for raw stays so, unless the user said that it is raw. */
+/* A disk that was taken for raw stays so, unless the user said that it is raw; not a VM that
+ * was saved when it was. */
 static void test_disguise(void **state)
 {
 	struct fixture *f = *state;
@@ -266,12 +267,15 @@ static void test_disguise(void **state)
 	struct request *r = &f->r[0];
 	struct err err;
 
-	for (int named = 0; named < 2; named++) {
+	for (int n = 0; n < 3; n++) {
+		bool named = n == 2;
 		unsigned left = 1;
 
 		blk_close(f->blk);
-		o.format = named ? "raw" : NULL;
+		o.format = n ? "raw" : NULL;
+		o.guessed = n == 1;
 		assert_int_equal(blk_open(&f->blk, f->path, &o, &err), 0);
+		assert_int_equal(blk_is_guessed(f->blk), !named);
 		memset(r->buf, 0, 1024);
 		memcpy(r->buf, "QFI\xfb", 4);
 		r->iov[0] = (struct iovec){ r->buf, 3 };

@@ -499,6 +499,7 @@ static void test_config(void **state)
 	config_init(&c);
 	config_init(&d);
 	assert_int_equal(config_parse(&c, ARRAY_SIZE(argv), argv, &help, &version, &err), 0);
+	c.disk[1].guessed = true;
 	assert_int_equal(state_new_save(&s, &err), 0);
 	config_state(&c, s);
 	assert_int_equal(state_finish_save(s, &one, &len, &err), 0);
@@ -512,6 +513,8 @@ static void test_config(void **state)
 	assert_int_equal(len, len2);
 	assert_memory_equal(one, two, len);
 	assert_int_equal(d.disk[0].limit.bytes.rate, 5 * MIB);
+	assert_false(d.disk[0].guessed);
+	assert_true(d.disk[1].guessed);
 	assert_string_equal(d.net[0].tap, "t0");
 	assert_int_equal(d.net[0].mode, NET_TAP);
 	assert_int_equal(d.net[1].mode, NET_USER);
