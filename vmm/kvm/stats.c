@@ -19,7 +19,7 @@ static const char *const kvm_name[KVM_NR_COUNTS] = {
 
 void kvm_stats_open(struct kvm_stats *s, int vcpu_fd)
 {
-	store_release(&s->fd, ioctl(vcpu_fd, KVM_GET_STATS_FD, 0));
+	s->fd = ioctl(vcpu_fd, KVM_GET_STATS_FD, 0);
 }
 
 void kvm_stats_close(struct kvm_stats *s)
@@ -30,7 +30,7 @@ void kvm_stats_close(struct kvm_stats *s)
 }
 
 /* The kernel may have others, elsewhere, and need not have all of ours. */
-static void look_up(struct kvm_stats *s, int fd)
+static void look_up(struct kvm_stats *s)
 {
 	struct kvm_stats_header h;
 	struct kvm_stats_desc *d;
@@ -38,12 +38,12 @@ static void look_up(struct kvm_stats *s, int fd)
 	char *all;
 
 	s->known = true;
-	if (pread(fd, &h, sizeof(h), 0) != sizeof(h))
+	if (pread(s->fd, &h, sizeof(h), 0) != sizeof(h))
 		return;
 	one = sizeof(*d) + h.name_size;
 	len = one * h.num_desc;
 	all = malloc(len);
-	if (all && pread(fd, all, len, h.desc_offset) == (ssize_t)len)
+	if (all && pread(s->fd, all, len, h.desc_offset) == (ssize_t)len)
 		for (unsigned i = 0; i < h.num_desc; i++) {
 			d = (struct kvm_stats_desc *)(all + i * one);
 			for (unsigned k = 0; k < KVM_NR_COUNTS; k++)
@@ -55,14 +55,13 @@ static void look_up(struct kvm_stats *s, int fd)
 
 void kvm_stats_read(struct kvm_stats *s, struct kvm_counts *counts)
 {
-	int fd = load_acquire(&s->fd);
 	u64 *into = (u64 *)counts;
 
-	if (fd < 0)
+	if (s->fd < 0)
 		return;
 	if (!s->known)
-		look_up(s, fd);
+		look_up(s);
 	for (unsigned k = 0; k < KVM_NR_COUNTS; k++)
 		if (s->offset[k])
-			(void)!pread(fd, &into[k], sizeof(into[k]), s->offset[k]);
+			(void)!pread(s->fd, &into[k], sizeof(into[k]), s->offset[k]);
 }

@@ -13,13 +13,13 @@ enum { KVM_NR_COUNTS = sizeof(struct kvm_counts) / sizeof(u64) };
 
 /* Zeroed, but for fd. */
 struct kvm_stats {
-	int fd;				/* atomic; -1: not open */
+	int fd;				/* -1: not open */
 	u32 offset[KVM_NR_COUNTS];	/* in the file, of each; 0: it has none */
 	bool known;			/* they were looked up */
 };
 
-/* On the vCPU's thread: another one would wait for it to leave the guest. */
+/* All on the control thread.  Open: before the vCPU runs, or it would wait for that to
+ * leave the guest. */
 void kvm_stats_open(struct kvm_stats *, int vcpu_fd);
 void kvm_stats_close(struct kvm_stats *);
-/* One thread, while it is open; the vCPU may run. */
 void kvm_stats_read(struct kvm_stats *, struct kvm_counts *);

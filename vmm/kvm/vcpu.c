@@ -106,7 +106,7 @@ static void refresh(struct metric_set *s)
 		return;
 	kvm_stats_read(&v->stats, &n->kvm);
 	/* A kernel that does not tell: those that we saw. */
-	if (load_acquire(&v->stats.fd) < 0)
+	if (v->stats.fd < 0)
 		n->kvm.exits = load_once(&n->io_in) + load_once(&n->io_out) +
 			       load_once(&n->mmio_read) + load_once(&n->mmio_write) +
 			       load_once(&n->halt) + load_once(&n->interrupted);
@@ -120,6 +120,7 @@ static int start_counting(struct vcpu *v, struct err *err)
 	v->counters = counters_new(sizeof(*v->counters));
 	if (!v->counters)
 		return err_set(err, -ENOMEM, "vcpu: out of memory");
+	kvm_stats_open(&v->stats, v->fd);
 	snprintf(v->name, sizeof(v->name), "%u", v->index);
 	v->metrics = (struct metric_set){ .table = &vcpu_table, .owner = v->name,
 					  .counters = v->counters, .refresh = refresh };
@@ -398,7 +399,6 @@ static void *thread_main(void *arg)
 
 	snprintf(name, sizeof(name), "vcpu/%u", v->index);
 	pthread_setname_np(pthread_self(), name);
-	kvm_stats_open(&v->stats, v->fd);
 	store_release(&v->tid, syscall(SYS_gettid));
 	park(v);		/* a debugger may hold it from the start */
 	run_loop(v);
