@@ -61,6 +61,8 @@ int  blk_open(struct blk **, const char *path, const struct blk_options *, struc
 const char *blk_path(const struct blk *);
 const char *blk_format(const struct blk *);
 const char *blk_base_path(const struct blk *, const char **format);
+/* What its data may need of libraries is loaded: later nothing may be. */
+void blk_load_libraries(struct blk *);
 void blk_close(struct blk *);		/* flushed; nothing in flight; NULL is allowed */
 struct blk_info blk_info(const struct blk *);
 
