@@ -119,6 +119,7 @@ _vmm_value() { # OPTION
 	--gdb) _vmm_gdb ;;
 	--transport) _vmm_words 'pci mmio' ;;
 	--aio) _vmm_words 'auto io_uring threads' ;;
+	--sandbox) _vmm_words 'on log off' ;;
 	--log-level) _vmm_words 'err warn info debug' ;;
 	--log-format) _vmm_words 'text json' ;;
 	--mem) _vmm_words '256M 512M 1G 2G 4G' ;;
@@ -220,7 +221,7 @@ _vmm_firecracker() {
 _vmm() {
 	local cur prev cut='' option
 	local run='--kernel --initrd --append --cmdline --mem --hugepages --cpus --disk --net --serial --transport
-		--aio --name --api-sock --gdb --pidfile --no-reboot --track-dirty-pages --log-level --log-file --log-format --config --help --version'
+		--aio --name --api-sock --gdb --pidfile --no-reboot --track-dirty-pages --sandbox --log-level --log-file --log-format --config --help --version'
 	local i=$COMP_CWORD
 	COMPREPLY=()
 	cur=${COMP_WORDS[i]}

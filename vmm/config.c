@@ -587,6 +587,18 @@ static int set_aio(struct config *c, const char *v, struct err *err)
 	return err_set(err, -EINVAL, "aio: '%s' is none of auto, io_uring, threads", v);
 }
 
+static int set_sandbox(struct config *c, const char *v, struct err *err)
+{
+	static const char *const name[] = { "on", "log", "off" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(name); i++)
+		if (!strcmp(v, name[i])) {
+			c->sandbox = i;
+			return 0;
+		}
+	return err_set(err, -EINVAL, "sandbox: '%s' is none of on, log, off", v);
+}
+
 static int set_name(struct config *c, const char *v, struct err *err)
 {
 	size_t len = strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
@@ -666,6 +678,8 @@ const struct option config_options[] = {
 	{ "no-reboot", NULL, "when the guest reboots, exit with status 0", false, set_no_reboot },
 	{ "track-dirty-pages", NULL, "remember what the guest writes to, for diff snapshots", false,
 	  set_track_dirty_pages },
+	{ "sandbox", "MODE", "on (default): once the guest runs, vmm can do only what it needs;\n"
+	  "log: the host's kernel logs what else it does; off", false, set_sandbox },
 	{ "log-level", "LEVEL", "err, warn, info (default) or debug", false, set_log_level },
 	{ "log-file", "PATH", "the log goes there, not to standard error", false, set_log_file },
 	{ "log-format", "FORMAT", "text (default), or json: an object a line", false,

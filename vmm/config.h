@@ -14,6 +14,7 @@ enum { CONFIG_MEM_MIN_MIB = 16 };
 enum { CONFIG_MAX_FORWARDS = 256 };				/* of a network card */
 enum { CONFIG_MAX_DISKS = 30, CONFIG_MAX_NETS = 30, CONFIG_MAX_CPUS = 64, CONFIG_SERIAL_LEN = 20 };
 
+enum sandbox_mode { SANDBOX_ON, SANDBOX_LOG, SANDBOX_OFF };
 enum transport { TRANSPORT_PCI, TRANSPORT_MMIO };
 
 struct disk_config {
@@ -67,6 +68,7 @@ struct config {
 	unsigned cpus;
 	bool hugepages, no_reboot, track_dirty_pages;
 	enum transport transport;
+	enum sandbox_mode sandbox;
 	enum aio_engine aio;
 	enum log_level log_level;
 	enum log_format log_format;

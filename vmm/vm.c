@@ -15,6 +15,7 @@
 #include "vmm/pidfile.h"
 #include "vmm/registry.h"
 #include "vmm/restore.h"
+#include "vmm/sandbox.h"
 #include "vmm/snapshot.h"
 #include "vmm/usage.h"
 
@@ -40,6 +41,14 @@ static struct vm *vm_of(struct api_vm *v)
 
 /* --- starting --------------------------------------------------------------------------------- */
 
+/* From here on nothing of the guest's meets a process that could do more than it must. */
+static int shut_in(struct vm *v, struct err *err)
+{
+	for (unsigned i = 0; i < v->config->nr_disks && v->config->sandbox != SANDBOX_OFF; i++)
+		blk_load_libraries(v->r.disk[i]);
+	return sandbox_enter(v->config, v->api, err);
+}
+
 static int boot(struct vm *v, struct err *err)
 {
 	struct machine *m;
@@ -48,6 +57,8 @@ static int boot(struct vm *v, struct err *err)
 	if (rc)
 		return rc;
 	rc = debugger_attach(&v->debugger, err);
+	if (!rc)
+		rc = shut_in(v, err);
 	if (!rc)
 		rc = machine_start(m, err);
 	if (rc)
@@ -317,6 +328,8 @@ static int disk_replace(struct api_vm *a, unsigned i, const char *path, struct e
 	rc = config_set_text(&d->path, path, err);
 	if (!rc)
 		rc = config_set_text(&d->format, other.format, err);
+	if (!rc)
+		blk_load_libraries(blk);
 	if (rc)
 		blk_close(blk);
 	else

@@ -231,6 +231,7 @@ static void test_choices(void **state)
 	assert_int_equal(c.transport, TRANSPORT_MMIO);
 	assert_int_equal(c.aio, AIO_THREADS);
 	assert_int_equal(c.log_level, LOG_DEBUG);
+	assert_int_equal(c.sandbox, SANDBOX_ON);
 	good("--transport", "pci", "--aio", "io_uring", "--log-level", "err");
 	assert_int_equal(c.transport, TRANSPORT_PCI);
 	assert_int_equal(c.aio, AIO_URING);
@@ -239,6 +240,11 @@ static void test_choices(void **state)
 	bad("aio", "--aio", "uring");
 	bad("00:00", "--net", "tap=t,mac=00:00:00:00:00:00");
 	bad("log-level", "--log-level", "loud");
+	good("--sandbox", "log");
+	assert_int_equal(c.sandbox, SANDBOX_LOG);
+	good("--sandbox", "off");
+	assert_int_equal(c.sandbox, SANDBOX_OFF);
+	bad("sandbox", "--sandbox", "no");
 }
 
 static void test_disks(void **state)
