@@ -503,6 +503,8 @@ STRING_OPTION(kernel, "kernel")
 STRING_OPTION(initrd, "initrd")
 STRING_OPTION(pidfile, "pidfile")
 STRING_OPTION(api_sock, "api-sock")
+STRING_OPTION(chroot, "chroot")
+STRING_OPTION(netns, "netns")
 
 #define SWITCH_OPTION(field, text) \
 	static int set_##field(struct config *c, const char *v, struct err *err) \
@@ -599,6 +601,27 @@ static int set_sandbox(struct config *c, const char *v, struct err *err)
 	return err_set(err, -EINVAL, "sandbox: '%s' is none of on, log, off", v);
 }
 
+static int set_id(const char *what, const char *v, bool *has, u32 *id, struct err *err)
+{
+	unsigned long n;
+
+	if (parse_number(v, 0, UINT32_MAX - 1, &n))
+		return err_set(err, -EINVAL, "%s: '%s' is not a number", what, v);
+	*has = true;
+	*id = n;
+	return 0;
+}
+
+static int set_uid(struct config *c, const char *v, struct err *err)
+{
+	return set_id("uid", v, &c->has_uid, &c->uid, err);
+}
+
+static int set_gid(struct config *c, const char *v, struct err *err)
+{
+	return set_id("gid", v, &c->has_gid, &c->gid, err);
+}
+
 static int set_name(struct config *c, const char *v, struct err *err)
 {
 	size_t len = strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
@@ -680,6 +703,13 @@ const struct option config_options[] = {
 	  set_track_dirty_pages },
 	{ "sandbox", "MODE", "on (default): once the guest runs, vmm can do only what it needs;\n"
 	  "log: the host's kernel logs what else it does; off", false, set_sandbox },
+	{ "uid", "N", "become this user, and --gid this group, before anything is opened", false,
+	  set_uid },
+	{ "gid", "N", "by default the group of the same number", false, set_gid },
+	{ "chroot", "DIR", "in this directory, where all paths are from then on; needs --uid", false,
+	  set_chroot },
+	{ "netns", "NAME", "in this network namespace, a name of ip-netns(8) or a path", false,
+	  set_netns },
 	{ "log-level", "LEVEL", "err, warn, info (default) or debug", false, set_log_level },
 	{ "log-file", "PATH", "the log goes there, not to standard error", false, set_log_file },
 	{ "log-format", "FORMAT", "text (default), or json: an object a line", false,
@@ -1045,6 +1075,10 @@ int config_check(const struct config *c, struct err *err)
 		return err_set(err, -EINVAL, "%u disks and networks are too many: with --transport %s at "
 			       "most %u", c->nr_disks + c->nr_nets,
 			       c->transport == TRANSPORT_MMIO ? "mmio" : "pci", most);
+	if (c->has_gid && !c->has_uid)
+		return err_set(err, -EINVAL, "--gid is of a user: give --uid, too");
+	if (c->chroot && !c->has_uid)
+		return err_set(err, -EINVAL, "--chroot holds no root: give --uid, of one who is nobody else");
 	if (c->hugepages && c->mem % (2 * MIB))
 		return err_set(err, -EINVAL, "--mem: with --hugepages a multiple of 2M, not %lluM",
 			       (unsigned long long)(c->mem / MIB));
@@ -1053,6 +1087,9 @@ int config_check(const struct config *c, struct err *err)
 
 		if (rc)
 			return rc;
+		if (c->chroot && c->net[i].mode != NET_TAP && c->net[i].mode != NET_FD)
+			return err_set(err, -EINVAL, "--net %s: with --chroot there are tap= and fd= only",
+				       config_net_kind(&c->net[i]));
 		for (unsigned j = 0; j < i; j++) {
 			const struct net_config *a = &c->net[i], *b = &c->net[j];
 
@@ -1116,4 +1153,6 @@ void config_fini(struct config *c)
 	free(c->gdb);
 	free(c->api_sock);
 	free(c->log_file);
+	free(c->chroot);
+	free(c->netns);
 }

@@ -77,6 +77,9 @@ struct config {
 	unsigned nr_disks;
 	struct net_config net[CONFIG_MAX_NETS];
 	unsigned nr_nets;
+	char *chroot, *netns;		/* jail.h; NULL: where it was started */
+	bool has_uid, has_gid;
+	u32 uid, gid;
 	bool signals_stop;		/* at once; else they press the power button */
 };
 

@@ -245,6 +245,15 @@ static void test_choices(void **state)
 	good("--sandbox", "off");
 	assert_int_equal(c.sandbox, SANDBOX_OFF);
 	bad("sandbox", "--sandbox", "no");
+	good("--uid", "1000", "--gid", "0", "--chroot", "/j", "--netns", "n");
+	assert_true(c.has_uid && c.has_gid && c.uid == 1000 && !c.gid);
+	assert_string_equal(c.chroot, "/j");
+	assert_string_equal(c.netns, "n");
+	bad("uid: '-1'", "--uid", "-1");
+	bad("uid: '4294967295'", "--uid", "4294967295");
+	bad("give --uid", "--gid", "1");
+	bad("give --uid", "--chroot", "/j");
+	bad("tap= and fd=", "--chroot", "/j", "--uid", "1", "--net", "user");
 }
 
 static void test_disks(void **state)
