@@ -622,6 +622,36 @@ static int set_gid(struct config *c, const char *v, struct err *err)
 	return set_id("gid", v, &c->has_gid, &c->gid, err);
 }
 
+/* "0-3,8" */
+static int set_affinity(struct config *c, const char *v, struct err *err)
+{
+	const char *s = v;
+
+	memset(c->affinity, 0, sizeof(c->affinity));
+	do {
+		unsigned long from, to;
+		char *end;
+
+		if (!isdigit((unsigned char)*s))
+			goto bad;
+		from = to = strtoul(s, &end, 10);
+		if (*end == '-') {
+			if (!isdigit((unsigned char)end[1]))
+				goto bad;
+			to = strtoul(end + 1, &end, 10);
+		}
+		if (from > to || to >= CONFIG_MAX_HOST_CPUS || (*end && *end != ','))
+			goto bad;
+		for (unsigned long i = from; i <= to; i++)
+			c->affinity[i / 64] |= 1ULL << i % 64;
+		s = end;
+	} while (*s++);
+	c->has_affinity = true;
+	return 0;
+bad:
+	return err_set(err, -EINVAL, "cpu-affinity: '%s' is not a list of processors like 0-3,8", v);
+}
+
 static int set_name(struct config *c, const char *v, struct err *err)
 {
 	size_t len = strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
@@ -703,6 +733,8 @@ const struct option config_options[] = {
 	  set_track_dirty_pages },
 	{ "sandbox", "MODE", "on (default): once the guest runs, vmm can do only what it needs;\n"
 	  "log: the host's kernel logs what else it does; off", false, set_sandbox },
+	{ "cpu-affinity", "LIST", "run on these of the host's processors only, like 0-3,8", false,
+	  set_affinity },
 	{ "uid", "N", "become this user, and --gid this group, before anything is opened", false,
 	  set_uid },
 	{ "gid", "N", "by default the group of the same number", false, set_gid },

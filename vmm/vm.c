@@ -1,6 +1,7 @@
 /* vm.c: a VM's states: not started, running, paused, ended. */
 #include "vmm/vm.h"
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -473,6 +474,16 @@ static void close_all(struct vm *v)
 	resources_fini(&v->r);
 }
 
+/* Before there are threads, which have it from this one. */
+static int take_processors(const struct config *c, struct err *err)
+{
+	if (!c->has_affinity || !sched_setaffinity(0, sizeof(c->affinity), (const cpu_set_t *)c->affinity))
+		return 0;
+	return err_set(err, -errno, "cpu-affinity: %s", errno == EINVAL ?
+		       "this host, or this process's control group, has none of these processors" :
+		       strerror(errno));
+}
+
 int vm_run(struct config *c, const struct vm_options *o, struct err *err)
 {
 	struct vm v = {
@@ -483,7 +494,7 @@ int vm_run(struct config *c, const struct vm_options *o, struct err *err)
 
 	control_block_signals();
 	/* What the user named is not there, or not usable: EXIT_USAGE. */
-	status = open_all(&v, o, err) ? EXIT_USAGE : live(&v, o->ready, err);
+	status = take_processors(c, err) || open_all(&v, o, err) ? EXIT_USAGE : live(&v, o->ready, err);
 	snapshot_close(v.r.from);
 	close_all(&v);
 	return status;

@@ -218,6 +218,7 @@ static void test_switches(void **state)
 static void test_choices(void **state)
 {
 	static const char *const serials[] = { "stdio", "pty", "none", "file:x", "unix:/a/b" };
+	static const char *const no_lists[] = { "", "-1", "1-", "3-2", "1024", "0,", ",0", "0 1", "0-1-2", "all" };
 	static const char *const no[] = { "", "tty", "file:", "unix:", "stdio:" };
 
 	(void)state;
@@ -245,6 +246,10 @@ static void test_choices(void **state)
 	good("--sandbox", "off");
 	assert_int_equal(c.sandbox, SANDBOX_OFF);
 	bad("sandbox", "--sandbox", "no");
+	good("--cpu-affinity", "0-2,64,1023");
+	assert_true(c.has_affinity && c.affinity[0] == 7 && c.affinity[1] == 1 && c.affinity[15] == 1ULL << 63);
+	for (unsigned i = 0; i < ARRAY_SIZE(no_lists); i++)
+		bad("cpu-affinity", "--cpu-affinity", no_lists[i]);
 	good("--uid", "1000", "--gid", "0", "--chroot", "/j", "--netns", "n");
 	assert_true(c.has_uid && c.has_gid && c.uid == 1000 && !c.gid);
 	assert_string_equal(c.chroot, "/j");
