@@ -126,7 +126,7 @@ _vmm_value() { # OPTION
 	--cpus) _vmm_words '1 2 4 8' ;;
 	--netns) _vmm_words "$(ls /run/netns 2>/dev/null)" ;;
 	--chroot) _vmm_files ;;
-	--append | --cmdline | --name | --cpu-affinity | --uid | --gid) COMPREPLY=() ;;
+	--append | --cmdline | --name | --cpu-affinity | --cpu-quota | --mem-limit | --cgroup | --uid | --gid) COMPREPLY=() ;;
 	*) return 1 ;;
 	esac
 	return 0
@@ -233,7 +233,7 @@ _vmm_jailer() {
 _vmm() {
 	local cur prev cut='' option
 	local run='--kernel --initrd --append --cmdline --mem --hugepages --cpus --disk --net --serial --transport
-		--aio --name --api-sock --gdb --pidfile --no-reboot --track-dirty-pages --sandbox --cpu-affinity --uid --gid --chroot --netns --log-level --log-file --log-format --config --help --version'
+		--aio --name --api-sock --gdb --pidfile --no-reboot --track-dirty-pages --sandbox --cpu-affinity --cpu-quota --mem-limit --cgroup --uid --gid --chroot --netns --log-level --log-file --log-format --config --help --version'
 	local i=$COMP_CWORD
 	COMPREPLY=()
 	cur=${COMP_WORDS[i]}

@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <mntent.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "vmm/cleaner.h"
 
 /* Where a hierarchy is; of version 1 that of a controller. */
 static int find_mount(unsigned version, const char *controller, char path[PATH_MAX], struct err *err)
@@ -128,4 +130,52 @@ int cgroup_enter(unsigned version, const char *group, const char *const *setting
 	if (!rc)
 		rc = make_group(path, group, "", err);
 	return rc ? rc : write_file(path, "cgroup.procs", "0", err);
+}
+
+/* --- the limits of one VM --------------------------------------------------------------------- */
+
+/* In a process outside of the group, which tells by a file that the last has left it. */
+static void remove_group(void *arg)
+{
+	char path[PATH_MAX], text[256];
+	struct pollfd left = { .events = POLLPRI };
+
+	snprintf(path, sizeof(path), "%s/cgroup.events", (const char *)arg);
+	left.fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (left.fd >= 0 && rmdir(arg) && errno == EBUSY) {
+		ssize_t n = pread(left.fd, text, sizeof(text) - 1, 0);
+
+		text[MAX(n, 0)] = 0;
+		if (strstr(text, "populated 1"))
+			poll(&left, 1, -1);
+	}
+}
+
+int cgroup_limit(const struct config *c, struct err *err)
+{
+	static struct cleaner cleaner = { .fd = -1 };
+	static char path[PATH_MAX];
+	char cpu[64], mem[64], own[32];
+	const char *setting[2], *group = c->cgroup ?: own;
+	unsigned nr = 0;
+	size_t len;
+	int rc;
+
+	if (!c->cgroup && !c->cpu_quota && !c->mem_limit)
+		return 0;
+	snprintf(own, sizeof(own), "vmm/%d", getpid());
+	snprintf(cpu, sizeof(cpu), "cpu.max=%u 100000", c->cpu_quota * 1000);
+	snprintf(mem, sizeof(mem), "memory.max=%llu", (unsigned long long)c->mem_limit);
+	if (c->cpu_quota)
+		setting[nr++] = cpu;
+	if (c->mem_limit)
+		setting[nr++] = mem;
+	rc = find_mount(2, "", path, err);
+	len = strlen(path);
+	if (!rc && snprintf(path + len, sizeof(path) - len, "/%s", group) >= (int)(sizeof(path) - len))
+		rc = err_set(err, -ENAMETOOLONG, "cgroup: %s: too long", group);
+	/* Before this process is in the group, and not in what comes of it. */
+	if (!rc)
+		rc = cleaner_start(&cleaner, "vmm-cgroup", remove_group, path, err);
+	return rc ? rc : cgroup_enter(2, group, setting, nr, err);
 }

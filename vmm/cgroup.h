@@ -1,7 +1,6 @@
 /* cgroup.h: this process in a control group of its own. */
 #pragma once
-#include "vmm/core/base.h"
-#include "vmm/core/err.h"
+#include "vmm/config.h"
 
 /*
  * Make the group (a path below the mounted hierarchy; its parents as well), write each
@@ -11,3 +10,8 @@
  */
 int cgroup_enter(unsigned version, const char *group, const char *const *setting, unsigned nr,
 		 struct err *) must_check;
+/*
+ * What --cgroup, --cpu-quota and --mem-limit say, by version 2; nothing, if they say
+ * nothing.  The group is gone when the process is, unless others are in it.
+ */
+int cgroup_limit(const struct config *, struct err *) must_check;

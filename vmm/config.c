@@ -504,6 +504,7 @@ STRING_OPTION(initrd, "initrd")
 STRING_OPTION(pidfile, "pidfile")
 STRING_OPTION(api_sock, "api-sock")
 STRING_OPTION(chroot, "chroot")
+STRING_OPTION(cgroup, "cgroup")
 STRING_OPTION(netns, "netns")
 
 #define SWITCH_OPTION(field, text) \
@@ -610,6 +611,22 @@ static int set_id(const char *what, const char *v, bool *has, u32 *id, struct er
 	*has = true;
 	*id = n;
 	return 0;
+}
+
+static int set_cpu_quota(struct config *c, const char *v, struct err *err)
+{
+	unsigned long n;
+
+	if (parse_number(v, 1, 100 * CONFIG_MAX_HOST_CPUS, &n))
+		return err_set(err, -EINVAL, "cpu-quota: '%s' is not a number of percent of one processor, like "
+			       "150", v);
+	c->cpu_quota = n;
+	return 0;
+}
+
+static int set_mem_limit(struct config *c, const char *v, struct err *err)
+{
+	return config_parse_size(v, MIB, &c->mem_limit, err) ? err_prefix(err, "mem-limit: ") : 0;
 }
 
 static int set_uid(struct config *c, const char *v, struct err *err)
@@ -735,6 +752,11 @@ const struct option config_options[] = {
 	  "log: the host's kernel logs what else it does; off", false, set_sandbox },
 	{ "cpu-affinity", "LIST", "run on these of the host's processors only, like 0-3,8", false,
 	  set_affinity },
+	{ "cpu-quota", "PERCENT", "use no more of the host than this, of one processor, like 150", false,
+	  set_cpu_quota },
+	{ "mem-limit", "SIZE", "and no more memory than this, for guest and vmm", false, set_mem_limit },
+	{ "cgroup", "GROUP", "the control group of these limits, made if it is not there (default\n"
+	  "vmm/PID)", false, set_cgroup },
 	{ "uid", "N", "become this user, and --gid this group, before anything is opened", false,
 	  set_uid },
 	{ "gid", "N", "by default the group of the same number", false, set_gid },
@@ -1107,6 +1129,10 @@ int config_check(const struct config *c, struct err *err)
 		return err_set(err, -EINVAL, "%u disks and networks are too many: with --transport %s at "
 			       "most %u", c->nr_disks + c->nr_nets,
 			       c->transport == TRANSPORT_MMIO ? "mmio" : "pci", most);
+	if (c->mem_limit && c->mem_limit < c->mem + 16 * MIB)
+		return err_set(err, -EINVAL, "--mem-limit %lluM: with --mem %lluM vmm itself needs at least "
+			       "%lluM", (unsigned long long)(c->mem_limit / MIB), (unsigned long long)(c->mem / MIB),
+			       (unsigned long long)(c->mem / MIB + 16));
 	if (c->has_gid && !c->has_uid)
 		return err_set(err, -EINVAL, "--gid is of a user: give --uid, too");
 	if (c->chroot && !c->has_uid)
@@ -1185,6 +1211,7 @@ void config_fini(struct config *c)
 	free(c->gdb);
 	free(c->api_sock);
 	free(c->log_file);
+	free(c->cgroup);
 	free(c->chroot);
 	free(c->netns);
 }

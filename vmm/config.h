@@ -80,6 +80,9 @@ struct config {
 	unsigned nr_nets;
 	bool has_affinity;
 	u64 affinity[CONFIG_MAX_HOST_CPUS / 64];	/* a bit for each of the host's processors */
+	char *cgroup;			/* NULL: one of its own, if there are limits */
+	unsigned cpu_quota;		/* percent of one processor; 0: no limit */
+	u64 mem_limit;			/* bytes; 0: no limit */
 	char *chroot, *netns;		/* jail.h; NULL: where it was started */
 	bool has_uid, has_gid;
 	u32 uid, gid;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "devices/block/pack.h"
 #include "vmm/api/http.h"
+#include "vmm/cgroup.h"
 
 static gid_t group_of(const struct config *c)
 {
@@ -146,8 +147,10 @@ static int become(const struct config *c, struct err *err)
 
 int jail_enter(const struct config *c, struct err *err)
 {
-	int rc = c->netns ? enter_netns(c->netns, err) : 0;
+	int rc = cgroup_limit(c, err);
 
+	if (!rc && c->netns)
+		rc = enter_netns(c->netns, err);
 	if (!rc && c->chroot)
 		rc = enter_root(c, err);
 	if (!rc && c->has_uid)

@@ -4,13 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "devices/net/bridge.h"
-#include "vmm/commands.h"
-#include "vmm/control.h"
+#include "vmm/cleaner.h"
 #include "vmm/core/log.h"
 #include "vmm/machine.h"
 #include "vmm/net_host.h"
@@ -189,55 +185,20 @@ static u16 mtu_of(const char *tap)
 
 /*
  * Removing a network takes privileges and runs programs, and a VM whose guest runs can
- * do neither.  A process made before waits for its end, also for a sudden one.
+ * do neither.
  */
-static struct {
-	pid_t pid;
-	int fd;			/* -1: there is none */
-} cleaner = { .fd = -1 };
+static struct cleaner cleaner = { .fd = -1 };
 
-static _Noreturn void wait_and_clean(int fd)
+static void clean(void *arg)
 {
 	struct net_host h;
 	struct err err;
-	char byte;
 
-	setsid();		/* the terminal's signals are the guest's */
-	control_doom(NULL);
-	prctl(PR_SET_NAME, "vmm-net");
-	/* No lock of the VM's, nor its console. */
-	dup2(fd, STDIN_FILENO);
-	dup2(STDERR_FILENO, STDOUT_FILENO);
-	closefrom(STDERR_FILENO + 1);
-	while (read(STDIN_FILENO, &byte, 1) < 0 && errno == EINTR)
-		;
+	(void)arg;
 	if (net_host_open(&h, &err))
 		log_warn("networks: %s", err.msg);
 	else
 		net_host_close(&h);
-	_exit(EXIT_OK);
-}
-
-static int start_cleaner(struct err *err)
-{
-	int pair[2];
-
-	if (cleaner.fd >= 0)
-		return 0;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-		return err_set(err, -errno, "%s", strerror(errno));
-	cleaner.pid = fork();
-	if (cleaner.pid < 0) {
-		err_set(err, -errno, "%s", strerror(errno));
-		close(pair[0]);
-		close(pair[1]);
-		return err->code;
-	}
-	if (!cleaner.pid)
-		wait_and_clean(pair[1]);
-	close(pair[1]);
-	cleaner.fd = pair[0];
-	return 0;
 }
 
 void net_leave(int *users, unsigned nr)
@@ -247,12 +208,7 @@ void net_leave(int *users, unsigned nr)
 			close(users[i]);
 		users[i] = -1;
 	}
-	if (cleaner.fd < 0)
-		return;
-	close(cleaner.fd);
-	cleaner.fd = -1;
-	while (waitpid(cleaner.pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	cleaner_finish(&cleaner);
 }
 
 int net_join(const struct config *config, unsigned i, struct net **out, int *user, struct err *err)
@@ -267,8 +223,8 @@ int net_join(const struct config *config, unsigned i, struct net **out, int *use
 		machine_derive_mac(config, i, j.user.mac);
 	rc = c->mode == NET_BRIDGE ? join_bridge(&j, user, err) :
 	     network_may_change() ? join_network(&j, user, err) : join_by_helper(&j, err);
-	if (!rc && *user >= 0) {
-		rc = start_cleaner(err);
+	if (!rc && *user >= 0 && cleaner.fd < 0) {
+		rc = cleaner_start(&cleaner, "vmm-net", clean, NULL, err);
 		if (rc)
 			close(j.tap);
 	}

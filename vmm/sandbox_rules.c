@@ -27,11 +27,13 @@ enum { MADV_GUARD = 102, MADV_UNGUARD = 103 };
 
 static const u32 kvm_type[] = { 0xff00, KVM_REQUEST_TYPE << 8 };
 static const u32 tap[] = { TUNSETOFFLOAD };
-static const u32 terminal[] = { TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGPGRP };
-static const u32 terminal_back[] = { TCSETS };
+static const u32 terminal[] = { TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGPGRP,
+				TCGETS2, TCSETS2, TCSETSW2, TCSETSF2 };	/* newer versions of libc */
+static const u32 terminal_back[] = { TCSETS, TCSETS2 };
 static const u32 block_device[] = { BLKGETSIZE64, BLKSSZGET, BLKPBSZGET, BLKIOMIN, BLKIOOPT, BLKALIGNOFF,
 				    BLKROGET };
 static const u32 socket_state[] = { FIONBIO, FIONREAD };
+static const u32 interface[] = { SIOCGIFINDEX };
 static const u32 not_executable[] = { PROT_EXEC, 0 };
 static const u32 code[] = { PROT_READ | PROT_WRITE | PROT_EXEC, PROT_READ | PROT_EXEC };
 static const u32 advice[] = { MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTDUMP,
@@ -50,6 +52,7 @@ static const u32 file_control[] = { F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD,
 				    F_OFD_SETLK, F_OFD_SETLKW, F_OFD_GETLK, F_GETLK };
 static const u32 plain_mode[] = { ~0777, 0 };
 static const u32 internet[] = { AF_INET, AF_INET6 };
+static const u32 local[] = { AF_UNIX };
 static const u32 end[] = { SIGKILL };
 static const u32 ourselves[] = { 0 };
 
@@ -78,6 +81,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ONE_OF(ioctl, 1, block_device, C | P, 0, "disks that are block devices"),
 	ONE_OF(ioctl, 1, socket_state, C, NEEDS_API, "libmicrohttpd"),
 	ONE_OF(ioctl, 1, socket_state, I, NEEDS_USER_NET, "libslirp"),
+	ONE_OF(ioctl, 1, interface, I, NEEDS_USER_NET, "a name server of the host's, like fe80::1%eth0"),
 
 	/* Data, by descriptors that are open. */
 	ANY(read, ALL, "eventfds, taps, consoles, images' tables"),
@@ -214,6 +218,11 @@ const struct sandbox_rule sandbox_rules[] = {
 
 	/* Networks. */
 	ONE_OF(socket, 0, internet, I, NEEDS_USER_NET, "the guest's connections, by libslirp"),
+	{ { .nr = SYS_socket, .check = BPF_ONE_OF, .nr_values = 1, .value = local, .refuse = EAFNOSUPPORT },
+	  "socket", C | I, NEEDS_USER_NET, "if_nametoindex() takes another then" },
+	ANY_FOR(access, I, NEEDS_USER_NET, "if_nametoindex(), too"),
+	ANY_FOR(faccessat, I, NEEDS_USER_NET, "the same"),
+	ANY_FOR(faccessat2, I, NEEDS_USER_NET, "the same"),
 	ANY_FOR(connect, I, NEEDS_USER_NET, "the guest's connections"),
 	ANY_FOR(bind, I, NEEDS_USER_NET, "the guest's connections"),
 	ANY_FOR(listen, I, NEEDS_USER_NET, "libslirp"),

@@ -250,6 +250,12 @@ static void test_choices(void **state)
 	assert_true(c.has_affinity && c.affinity[0] == 7 && c.affinity[1] == 1 && c.affinity[15] == 1ULL << 63);
 	for (unsigned i = 0; i < ARRAY_SIZE(no_lists); i++)
 		bad("cpu-affinity", "--cpu-affinity", no_lists[i]);
+	good("--cpu-quota", "150", "--mem-limit", "1G", "--cgroup", "a/b");
+	assert_int_equal(c.cpu_quota, 150);
+	assert_int_equal(c.mem_limit, GIB);
+	assert_string_equal(c.cgroup, "a/b");
+	bad("cpu-quota: '0'", "--cpu-quota", "0");
+	bad("vmm itself needs at least 528M", "--mem-limit", "527M");
 	good("--uid", "1000", "--gid", "0", "--chroot", "/j", "--netns", "n");
 	assert_true(c.has_uid && c.has_gid && c.uid == 1000 && !c.gid);
 	assert_string_equal(c.chroot, "/j");

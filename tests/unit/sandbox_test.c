@@ -220,6 +220,9 @@ static void connections(void **state)
 				       .user_net = true, .says = "socket" });
 	try(&(struct attempt){ .kind = THREAD_IO, .nr = SYS_socket, .arg = { AF_INET, 99 }, .user_net = true,
 			       .expected = -EINVAL });
+	/* libc asks for one to name an interface, and has another way. */
+	try(&(struct attempt){ .kind = THREAD_IO, .nr = SYS_socket, .arg = { AF_UNIX, SOCK_STREAM },
+			       .user_net = true, .expected = -EAFNOSUPPORT });
 	try(&(struct attempt){ .kind = THREAD_VCPU, .nr = SYS_socket, .arg = { AF_INET, SOCK_STREAM },
 			       .user_net = true, .says = "socket" });
 	try(&(struct attempt){ .kind = THREAD_VCPU, .nr = SYS_connect, .user_net = true, .says = "connect" });
