@@ -37,7 +37,7 @@ static const u32 interface[] = { SIOCGIFINDEX };
 static const u32 not_executable[] = { PROT_EXEC, 0 };
 static const u32 code[] = { PROT_READ | PROT_WRITE | PROT_EXEC, PROT_READ | PROT_EXEC };
 static const u32 advice[] = { MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTDUMP,
-			      MADV_WILLNEED, MADV_SEQUENTIAL, MADV_RANDOM, MADV_REMOVE,
+			      MADV_WILLNEED, MADV_POPULATE_READ, MADV_SEQUENTIAL, MADV_RANDOM, MADV_REMOVE,
 			      MADV_GUARD, MADV_UNGUARD };
 /* A thread of this process in all its namespaces, as pthread_create() makes one. */
 static const u32 thread_flags[] = {
@@ -132,7 +132,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ANY(munmap, ALL, "malloc; a thread's end"),
 	ANY(mremap, ALL, "malloc"),
 	ANY(brk, ALL, "malloc"),
-	ONE_OF(madvise, 2, advice, ALL, 0, "malloc; a thread's stack when it ends; huge pages"),
+	ONE_OF(madvise, 2, advice, ALL, 0, "malloc; a thread's stack when it ends; a working set"),
 	ANY(memfd_create, C, "the memory of a guest that reboots"),
 
 	/* Threads, time, signals. */

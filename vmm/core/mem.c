@@ -17,6 +17,7 @@ struct mem {
 	bool anonymous;		/* what is not there is zeroes */
 	int pagemap;		/* opened at the start: a sandbox may not let us later; -1: it is not there */
 	struct pager pager;
+	u64 *wanted;		/* to be read in by mem_start; NULL: nothing */
 	struct prefetch *prefetch;
 	u64 *dirty;		/* atomic words; NULL: not tracked */
 };
@@ -168,6 +169,7 @@ void mem_free(struct mem *m)
 	if (!m)
 		return;
 	prefetch_stop(m->prefetch);
+	free(m->wanted);
 	for (int i = 0; i < m->nr; i++)
 		munmap(m->region[i].host, m->region[i].size);
 	pager_stop(&m->pager);
@@ -281,11 +283,19 @@ void mem_working_set(struct mem *m, u64 *pages)
 
 void mem_prefetch(struct mem *m, u64 *pages)
 {
+	free(m->wanted);
+	m->wanted = pages;
+}
+
+void mem_start(struct mem *m)
+{
 	struct prefetch_range range[2] = { 0 };
 
 	for (int i = 0; i < m->nr; i++)
 		range[i] = (struct prefetch_range){ m->region[i].host, m->region[i].size };
-	m->prefetch = prefetch_start(range, m->nr, pages);
+	if (m->wanted)
+		m->prefetch = prefetch_start(range, m->nr, m->wanted);
+	m->wanted = NULL;
 }
 
 /* --- what was written to ----------------------------------------------------------------- */
