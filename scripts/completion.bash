@@ -119,11 +119,14 @@ _vmm_value() { # OPTION
 	--gdb) _vmm_gdb ;;
 	--transport) _vmm_words 'pci mmio' ;;
 	--aio) _vmm_words 'auto io_uring threads' ;;
+	--sandbox) _vmm_words 'on log off' ;;
 	--log-level) _vmm_words 'err warn info debug' ;;
 	--log-format) _vmm_words 'text json' ;;
 	--mem) _vmm_words '256M 512M 1G 2G 4G' ;;
 	--cpus) _vmm_words '1 2 4 8' ;;
-	--append | --cmdline | --name) COMPREPLY=() ;;
+	--netns) _vmm_words "$(ls /run/netns 2>/dev/null)" ;;
+	--chroot) _vmm_files ;;
+	--append | --cmdline | --name | --cpu-affinity | --cpu-quota | --mem-limit | --cgroup | --uid | --gid) COMPREPLY=() ;;
 	*) return 1 ;;
 	esac
 	return 0
@@ -217,10 +220,20 @@ _vmm_firecracker() {
 	esac
 }
 
+_vmm_jailer() {
+	case $prev in
+	--exec-file | --chroot-base-dir | --netns) _vmm_files ;;
+	--cgroup-version) _vmm_words '1 2' ;;
+	--id | --uid | --gid | --cgroup | --parent-cgroup | --resource-limit) COMPREPLY=() ;;
+	*) _vmm_words '--id --exec-file --uid --gid --chroot-base-dir --netns --daemonize --new-pid-ns --cgroup
+		--cgroup-version --parent-cgroup --resource-limit --version --help' ;;
+	esac
+}
+
 _vmm() {
 	local cur prev cut='' option
 	local run='--kernel --initrd --append --cmdline --mem --hugepages --cpus --disk --net --serial --transport
-		--aio --name --api-sock --gdb --pidfile --no-reboot --track-dirty-pages --log-level --log-file --log-format --config --help --version'
+		--aio --name --api-sock --gdb --pidfile --no-reboot --track-dirty-pages --sandbox --cpu-affinity --cpu-quota --mem-limit --cgroup --uid --gid --chroot --netns --log-level --log-file --log-format --config --help --version'
 	local i=$COMP_CWORD
 	COMPREPLY=()
 	cur=${COMP_WORDS[i]}
@@ -300,10 +313,16 @@ _vmm() {
 			return
 		fi
 		;;
+	jailer)
+		if ((i > 1)); then
+			_vmm_jailer
+			return
+		fi
+		;;
 	esac
 	_vmm_value "$prev" && return
 	if ((i == 1)) && [[ $cur != -* ]]; then
-		_vmm_words 'run check disk net ps top ctl console stop pause resume firecracker'
+		_vmm_words 'run check disk net ps top ctl console stop pause resume firecracker jailer'
 	else
 		_vmm_words "$run"
 	fi

@@ -18,7 +18,9 @@
 #include "vmm/core/log.h"
 #include "vmm/kvm/irqchip.h"
 #include "vmm/kvm/vcpu.h"
+#include "vmm/landlock.h"
 #include "vmm/program.h"
+#include "vmm/sandbox.h"
 
 /* The loop of guest/speed.asm: two instructions a round, the rounds in rcx. */
 extern const u8 speed_payload[], speed_payload_end[];
@@ -271,6 +273,17 @@ static void check_uring(void)
 	loop_free(loop);
 }
 
+static void check_sandbox(void)
+{
+	char text[64];
+	int abi = landlock_abi();
+
+	report("seccomp", sandbox_has_filters(), sandbox_has_filters() ? "each thread has its system calls" :
+	       "nothing filters system calls", "a kernel with CONFIG_SECCOMP_FILTER, or --sandbox off");
+	snprintf(text, sizeof(text), abi ? "version %d: threads open no files" : "threads may open files", abi);
+	report("Landlock", abi, text, "boot the host with lsm=landlock,... (a kernel from 5.13 on)");
+}
+
 static void check_limits(void)
 {
 	struct rlimit files;
@@ -295,6 +308,7 @@ int command_check(int argc, char **argv)
 	check_device("tun", "/dev/net/tun", "modprobe tun, and be root or own the tap");
 	check_networks();
 	check_hugepages();
+	check_sandbox();
 	check_limits();
 	puts(all_well ? "A stock kernel boots here at speed." :
 			"A stock kernel does not boot here at speed.");

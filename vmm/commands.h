@@ -9,6 +9,7 @@ int command_check(int argc, char **argv);
 int command_disk(int argc, char **argv);
 int command_net(int argc, char **argv);
 int command_firecracker(int argc, char **argv);
+int command_jailer(int argc, char **argv);
 int command_restore(int argc, char **argv);
 int command_clone(int argc, char **argv);
 int command_snapshot(int argc, char **argv);

@@ -503,6 +503,9 @@ STRING_OPTION(kernel, "kernel")
 STRING_OPTION(initrd, "initrd")
 STRING_OPTION(pidfile, "pidfile")
 STRING_OPTION(api_sock, "api-sock")
+STRING_OPTION(chroot, "chroot")
+STRING_OPTION(cgroup, "cgroup")
+STRING_OPTION(netns, "netns")
 
 #define SWITCH_OPTION(field, text) \
 	static int set_##field(struct config *c, const char *v, struct err *err) \
@@ -587,6 +590,85 @@ static int set_aio(struct config *c, const char *v, struct err *err)
 	return err_set(err, -EINVAL, "aio: '%s' is none of auto, io_uring, threads", v);
 }
 
+static int set_sandbox(struct config *c, const char *v, struct err *err)
+{
+	static const char *const name[] = { "on", "log", "off" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(name); i++)
+		if (!strcmp(v, name[i])) {
+			c->sandbox = i;
+			return 0;
+		}
+	return err_set(err, -EINVAL, "sandbox: '%s' is none of on, log, off", v);
+}
+
+static int set_id(const char *what, const char *v, bool *has, u32 *id, struct err *err)
+{
+	unsigned long n;
+
+	if (parse_number(v, 0, UINT32_MAX - 1, &n))
+		return err_set(err, -EINVAL, "%s: '%s' is not a number", what, v);
+	*has = true;
+	*id = n;
+	return 0;
+}
+
+static int set_cpu_quota(struct config *c, const char *v, struct err *err)
+{
+	unsigned long n;
+
+	if (parse_number(v, 1, 100 * CONFIG_MAX_HOST_CPUS, &n))
+		return err_set(err, -EINVAL, "cpu-quota: '%s' is not a number of percent of one processor, like "
+			       "150", v);
+	c->cpu_quota = n;
+	return 0;
+}
+
+static int set_mem_limit(struct config *c, const char *v, struct err *err)
+{
+	return config_parse_size(v, MIB, &c->mem_limit, err) ? err_prefix(err, "mem-limit: ") : 0;
+}
+
+static int set_uid(struct config *c, const char *v, struct err *err)
+{
+	return set_id("uid", v, &c->has_uid, &c->uid, err);
+}
+
+static int set_gid(struct config *c, const char *v, struct err *err)
+{
+	return set_id("gid", v, &c->has_gid, &c->gid, err);
+}
+
+/* "0-3,8" */
+static int set_affinity(struct config *c, const char *v, struct err *err)
+{
+	const char *s = v;
+
+	memset(c->affinity, 0, sizeof(c->affinity));
+	do {
+		unsigned long from, to;
+		char *end;
+
+		if (!isdigit((unsigned char)*s))
+			goto bad;
+		from = to = strtoul(s, &end, 10);
+		if (*end == '-') {
+			if (!isdigit((unsigned char)end[1]))
+				goto bad;
+			to = strtoul(end + 1, &end, 10);
+		}
+		if (from > to || to >= CONFIG_MAX_HOST_CPUS || (*end && *end != ','))
+			goto bad;
+		for (unsigned long i = from; i <= to; i++)
+			c->affinity[i / 64] |= 1ULL << i % 64;
+		s = end;
+	} while (*s++);
+	c->has_affinity = true;
+	return 0;
+bad:
+	return err_set(err, -EINVAL, "cpu-affinity: '%s' is not a list of processors like 0-3,8", v);
+}
+
 static int set_name(struct config *c, const char *v, struct err *err)
 {
 	size_t len = strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
@@ -666,6 +748,22 @@ const struct option config_options[] = {
 	{ "no-reboot", NULL, "when the guest reboots, exit with status 0", false, set_no_reboot },
 	{ "track-dirty-pages", NULL, "remember what the guest writes to, for diff snapshots", false,
 	  set_track_dirty_pages },
+	{ "sandbox", "MODE", "on (default): once the guest runs, vmm can do only what it needs;\n"
+	  "log: the host's kernel logs what else it does; off", false, set_sandbox },
+	{ "cpu-affinity", "LIST", "run on these of the host's processors only, like 0-3,8", false,
+	  set_affinity },
+	{ "cpu-quota", "PERCENT", "use no more of the host than this, of one processor, like 150", false,
+	  set_cpu_quota },
+	{ "mem-limit", "SIZE", "and no more memory than this, for guest and vmm", false, set_mem_limit },
+	{ "cgroup", "GROUP", "the control group of these limits, made if it is not there (default\n"
+	  "vmm/PID)", false, set_cgroup },
+	{ "uid", "N", "become this user, and --gid this group, before anything is opened", false,
+	  set_uid },
+	{ "gid", "N", "by default the group of the same number", false, set_gid },
+	{ "chroot", "DIR", "in this directory, where all paths are from then on; needs --uid", false,
+	  set_chroot },
+	{ "netns", "NAME", "in this network namespace, a name of ip-netns(8) or a path", false,
+	  set_netns },
 	{ "log-level", "LEVEL", "err, warn, info (default) or debug", false, set_log_level },
 	{ "log-file", "PATH", "the log goes there, not to standard error", false, set_log_file },
 	{ "log-format", "FORMAT", "text (default), or json: an object a line", false,
@@ -1031,6 +1129,14 @@ int config_check(const struct config *c, struct err *err)
 		return err_set(err, -EINVAL, "%u disks and networks are too many: with --transport %s at "
 			       "most %u", c->nr_disks + c->nr_nets,
 			       c->transport == TRANSPORT_MMIO ? "mmio" : "pci", most);
+	if (c->mem_limit && c->mem_limit < c->mem + 16 * MIB)
+		return err_set(err, -EINVAL, "--mem-limit %lluM: with --mem %lluM vmm itself needs at least "
+			       "%lluM", (unsigned long long)(c->mem_limit / MIB), (unsigned long long)(c->mem / MIB),
+			       (unsigned long long)(c->mem / MIB + 16));
+	if (c->has_gid && !c->has_uid)
+		return err_set(err, -EINVAL, "--gid is of a user: give --uid, too");
+	if (c->chroot && !c->has_uid)
+		return err_set(err, -EINVAL, "--chroot holds no root: give --uid, of one who is nobody else");
 	if (c->hugepages && c->mem % (2 * MIB))
 		return err_set(err, -EINVAL, "--mem: with --hugepages a multiple of 2M, not %lluM",
 			       (unsigned long long)(c->mem / MIB));
@@ -1039,6 +1145,9 @@ int config_check(const struct config *c, struct err *err)
 
 		if (rc)
 			return rc;
+		if (c->chroot && c->net[i].mode != NET_TAP && c->net[i].mode != NET_FD)
+			return err_set(err, -EINVAL, "--net %s: with --chroot there are tap= and fd= only",
+				       config_net_kind(&c->net[i]));
 		for (unsigned j = 0; j < i; j++) {
 			const struct net_config *a = &c->net[i], *b = &c->net[j];
 
@@ -1102,4 +1211,7 @@ void config_fini(struct config *c)
 	free(c->gdb);
 	free(c->api_sock);
 	free(c->log_file);
+	free(c->cgroup);
+	free(c->chroot);
+	free(c->netns);
 }

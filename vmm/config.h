@@ -11,9 +11,11 @@ enum { CONFIG_MAX_QUEUES = 16, CONFIG_MAX_IOTHREADS = 64 };	/* of a disk; in all
 /* With the hole below 4 GiB, what 40 address bits hold. */
 #define CONFIG_MEM_MAX_MIB	(1023ULL << 10)
 enum { CONFIG_MEM_MIN_MIB = 16 };
+enum { CONFIG_MAX_HOST_CPUS = 1024 };
 enum { CONFIG_MAX_FORWARDS = 256 };				/* of a network card */
 enum { CONFIG_MAX_DISKS = 30, CONFIG_MAX_NETS = 30, CONFIG_MAX_CPUS = 64, CONFIG_SERIAL_LEN = 20 };
 
+enum sandbox_mode { SANDBOX_ON, SANDBOX_LOG, SANDBOX_OFF };
 enum transport { TRANSPORT_PCI, TRANSPORT_MMIO };
 
 struct disk_config {
@@ -68,6 +70,7 @@ struct config {
 	unsigned cpus;
 	bool hugepages, no_reboot, track_dirty_pages;
 	enum transport transport;
+	enum sandbox_mode sandbox;
 	enum aio_engine aio;
 	enum log_level log_level;
 	enum log_format log_format;
@@ -76,6 +79,14 @@ struct config {
 	unsigned nr_disks;
 	struct net_config net[CONFIG_MAX_NETS];
 	unsigned nr_nets;
+	bool has_affinity;
+	u64 affinity[CONFIG_MAX_HOST_CPUS / 64];	/* a bit for each of the host's processors */
+	char *cgroup;			/* NULL: one of its own, if there are limits */
+	unsigned cpu_quota;		/* percent of one processor; 0: no limit */
+	u64 mem_limit;			/* bytes; 0: no limit */
+	char *chroot, *netns;		/* jail.h; NULL: where it was started */
+	bool has_uid, has_gid;
+	u32 uid, gid;
 	bool signals_stop;		/* at once; else they press the power button */
 };
 

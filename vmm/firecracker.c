@@ -40,8 +40,8 @@ static const struct {
 	[START_TIME] = { "start-time-us", "N", "when this was started, for the metrics" },
 	[START_TIME_CPU] = { "start-time-cpu-us", "N", "the same, in CPU time" },
 	[PARENT_CPU_TIME] = { "parent-cpu-time-us", "N", "CPU time that was spent before" },
-	[NO_SECCOMP] = { "no-seccomp", NULL, "no effect: there are no filters" },
-	[SECCOMP_FILTER] = { "seccomp-filter", "FILE", "refused: there are no filters" },
+	[NO_SECCOMP] = { "no-seccomp", NULL, "as --sandbox off of 'vmm run'" },
+	[SECCOMP_FILTER] = { "seccomp-filter", "FILE", "refused: vmm has filters of its own" },
 	[VERSION] = { "version", NULL, "which version of Firecracker's API this is" },
 	[SNAPSHOT_VERSION] = { "snapshot-version", NULL, "refused: there are no snapshots of VMs" },
 	[DESCRIBE_SNAPSHOT] = { "describe-snapshot", "FILE", "refused, likewise" },
@@ -94,7 +94,7 @@ static int check(struct arguments *a, struct err *err)
 		unsigned id;
 		const char *lacks;
 	} refused[] = {
-		{ METADATA, "a metadata service" }, { SECCOMP_FILTER, "filters of system calls" },
+		{ METADATA, "a metadata service" }, { SECCOMP_FILTER, "filters but its own" },
 		{ SNAPSHOT_VERSION, "snapshots of a whole VM" },
 		{ DESCRIBE_SNAPSHOT, "snapshots of a whole VM" },
 	};
@@ -221,6 +221,7 @@ static int run(struct arguments *a, struct err *err)
 	c.mem = 128 * MIB;
 	c.transport = a->value[ENABLE_PCI] ? TRANSPORT_PCI : TRANSPORT_MMIO;
 	c.no_reboot = c.signals_stop = true;
+	c.sandbox = a->value[NO_SECCOMP] ? SANDBOX_OFF : SANDBOX_ON;
 	if (a->value[NO_API] ||
 	    !config_set_text(&c.api_sock, a->value[API_SOCK] ?: DEFAULT_SOCKET, err))
 		status = vm_run(&c, &o, err);

@@ -535,6 +535,7 @@ int machine_start(struct machine *m, struct err *err)
 	char name[16];
 	int rc = 0;
 
+	mem_start(m->mem);
 	for (unsigned i = 0; i < m->nr_io && !rc; i++) {
 		snprintf(name, sizeof(name), "io/%u", i);
 		rc = loop_start_thread(m->io[i].loop, name, err);

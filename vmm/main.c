@@ -27,6 +27,7 @@ static const struct {
 	{ "pause", command_pause, true },
 	{ "resume", command_resume, true },
 	{ "firecracker", command_firecracker, true },
+	{ "jailer", command_jailer, true },
 };
 
 static int unknown(const char *word)
@@ -54,18 +55,20 @@ static void fill_standard_files(void)
 }
 
 /* By a link, or by the name that a jail gave its copy. */
-static bool called_firecracker(const char *name)
+static bool is_called(const char *name, const char *wanted)
 {
 	const char *slash = strrchr(name, '/');
 
-	return !strcmp(slash ? slash + 1 : name, "firecracker");
+	return !strcmp(slash ? slash + 1 : name, wanted);
 }
 
 int main(int argc, char **argv)
 {
 	fill_standard_files();
-	if (argc && called_firecracker(argv[0]))
+	if (argc && is_called(argv[0], "firecracker"))
 		return command_firecracker(argc - 1, argv + 1);
+	if (argc && is_called(argv[0], "jailer"))
+		return command_jailer(argc - 1, argv + 1);
 	if (argc < 2 || argv[1][0] == '-')
 		return command_run(argc - 1, argv + 1);
 	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)

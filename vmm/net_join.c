@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "devices/net/bridge.h"
+#include "vmm/cleaner.h"
 #include "vmm/core/log.h"
 #include "vmm/machine.h"
 #include "vmm/net_host.h"
@@ -180,6 +181,36 @@ static u16 mtu_of(const char *tap)
 	return l.mtu;
 }
 
+/* --- leaving ------------------------------------------------------------------------------------ */
+
+/*
+ * Removing a network takes privileges and runs programs, and a VM whose guest runs can
+ * do neither.
+ */
+static struct cleaner cleaner = { .fd = -1 };
+
+static void clean(void *arg)
+{
+	struct net_host h;
+	struct err err;
+
+	(void)arg;
+	if (net_host_open(&h, &err))
+		log_warn("networks: %s", err.msg);
+	else
+		net_host_close(&h);
+}
+
+void net_leave(int *users, unsigned nr)
+{
+	for (unsigned i = 0; i < nr; i++) {
+		if (users[i] >= 0)
+			close(users[i]);
+		users[i] = -1;
+	}
+	cleaner_finish(&cleaner);
+}
+
 int net_join(const struct config *config, unsigned i, struct net **out, int *user, struct err *err)
 {
 	const struct net_config *c = &config->net[i];
@@ -192,6 +223,11 @@ int net_join(const struct config *config, unsigned i, struct net **out, int *use
 		machine_derive_mac(config, i, j.user.mac);
 	rc = c->mode == NET_BRIDGE ? join_bridge(&j, user, err) :
 	     network_may_change() ? join_network(&j, user, err) : join_by_helper(&j, err);
+	if (!rc && *user >= 0 && cleaner.fd < 0) {
+		rc = cleaner_start(&cleaner, "vmm-net", clean, NULL, err);
+		if (rc)
+			close(j.tap);
+	}
 	if (!rc) {
 		log_debug("net%u is the tap %s", i, j.user.tap);
 		rc = net_open_tap_fd(out, j.tap, err);
@@ -203,24 +239,4 @@ int net_join(const struct config *config, unsigned i, struct net **out, int *use
 		err_prefix(err, "net: ");
 	}
 	return rc;
-}
-
-void net_leave(int *users, unsigned nr)
-{
-	struct net_host h;
-	struct err err;
-	bool any = false;
-
-	for (unsigned i = 0; i < nr; i++) {
-		any |= users[i] >= 0;
-		if (users[i] >= 0)
-			close(users[i]);
-		users[i] = -1;
-	}
-	if (!any)
-		return;
-	if (net_host_open(&h, &err))
-		log_warn("networks: %s", err.msg);
-	else
-		net_host_close(&h);
 }

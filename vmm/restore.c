@@ -13,6 +13,7 @@
 #include "devices/block/image.h"
 #include "vmm/commands.h"
 #include "vmm/core/log.h"
+#include "vmm/jail.h"
 #include "vmm/logfile.h"
 #include "vmm/snapshot.h"
 #include "vmm/version.h"
@@ -174,6 +175,9 @@ static int configure(struct snapshot *s, struct words *w, struct config *c, stru
 		rc = config_parse(c, w->nr_rest, w->rest, &help, &version, err);
 	if (!rc)
 		rc = check_same(c, &saved, err);
+	if (!rc && c->chroot)
+		rc = err_set(err, -EINVAL, "restore: not with --chroot: what was saved names files outside of "
+			     "it");
 	config_fini(&saved);
 	return rc;
 }
@@ -202,7 +206,8 @@ static int run_one(struct words *w, int ready)
 
 	config_init(&c);
 	if (!open_snapshot(w->dir, &s, &err) && !configure(s, w, &c, &err) &&
-	    !logfile_start(&c, &err) && !restore_disks(&c, w->disk_dir, &err)) {
+	    !logfile_start(&c, &err) && !jail_enter(&c, &err) &&
+	    !restore_disks(&c, w->disk_dir, &err)) {
 		if (c.name)
 			prctl(PR_SET_NAME, c.name);
 		status = vm_run(&c, &(struct vm_options){

@@ -4,6 +4,7 @@
 #include "vmm/commands.h"
 #include "vmm/config.h"
 #include "vmm/core/log.h"
+#include "vmm/jail.h"
 #include "vmm/logfile.h"
 #include "vmm/version.h"
 #include "vmm/vm.h"
@@ -38,6 +39,7 @@ static void print_help(void)
 	     "       vmm console|stop|pause|resume NAME   one of them\n"
 	     "       vmm ctl SOCKET|NAME VERB ...         whatever a VM that runs can be told\n"
 	     "       vmm firecracker ...                  with Firecracker's options and API\n"
+	     "       vmm jailer ...                       the same in a jail, with its jailer's options\n"
 	     "       vmm --help | --version\n\noptions:");
 	for (unsigned i = 0; i < config_nr_options; i++)
 		print_option(config_options[i].name, config_options[i].metavar,
@@ -79,7 +81,7 @@ int command_run(int argc, char **argv)
 	}
 	if (c.name)
 		prctl(PR_SET_NAME, c.name);
-	status = vm_run(&c, &(struct vm_options){
+	status = jail_enter(&c, &err) ? EXIT_USAGE : vm_run(&c, &(struct vm_options){
 		.api = { .app = "vmm", .version = VMM_VERSION, .id = c.name ?: "anonymous-instance",
 			 .max_body = API_MAX_BODY },
 		.named = true,

@@ -1,6 +1,7 @@
 /* vm.c: a VM's states: not started, running, paused, ended. */
 #include "vmm/vm.h"
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "vmm/pidfile.h"
 #include "vmm/registry.h"
 #include "vmm/restore.h"
+#include "vmm/sandbox.h"
 #include "vmm/snapshot.h"
 #include "vmm/usage.h"
 
@@ -40,6 +42,14 @@ static struct vm *vm_of(struct api_vm *v)
 
 /* --- starting --------------------------------------------------------------------------------- */
 
+/* From here on nothing of the guest's meets a process that could do more than it must. */
+static int shut_in(struct vm *v, struct err *err)
+{
+	for (unsigned i = 0; i < v->config->nr_disks && v->config->sandbox != SANDBOX_OFF; i++)
+		blk_load_libraries(v->r.disk[i]);
+	return sandbox_enter(v->config, v->api, err);
+}
+
 static int boot(struct vm *v, struct err *err)
 {
 	struct machine *m;
@@ -48,6 +58,8 @@ static int boot(struct vm *v, struct err *err)
 	if (rc)
 		return rc;
 	rc = debugger_attach(&v->debugger, err);
+	if (!rc)
+		rc = shut_in(v, err);
 	if (!rc)
 		rc = machine_start(m, err);
 	if (rc)
@@ -317,6 +329,8 @@ static int disk_replace(struct api_vm *a, unsigned i, const char *path, struct e
 	rc = config_set_text(&d->path, path, err);
 	if (!rc)
 		rc = config_set_text(&d->format, other.format, err);
+	if (!rc)
+		blk_load_libraries(blk);
 	if (rc)
 		blk_close(blk);
 	else
@@ -459,6 +473,16 @@ static void close_all(struct vm *v)
 	resources_fini(&v->r);
 }
 
+/* Before there are threads, which have it from this one. */
+static int take_processors(const struct config *c, struct err *err)
+{
+	if (!c->has_affinity || !sched_setaffinity(0, sizeof(c->affinity), (const cpu_set_t *)c->affinity))
+		return 0;
+	return err_set(err, -errno, "cpu-affinity: %s", errno == EINVAL ?
+		       "this host, or this process's control group, has none of these processors" :
+		       strerror(errno));
+}
+
 int vm_run(struct config *c, const struct vm_options *o, struct err *err)
 {
 	struct vm v = {
@@ -469,7 +493,7 @@ int vm_run(struct config *c, const struct vm_options *o, struct err *err)
 
 	control_block_signals();
 	/* What the user named is not there, or not usable: EXIT_USAGE. */
-	status = open_all(&v, o, err) ? EXIT_USAGE : live(&v, o->ready, err);
+	status = take_processors(c, err) || open_all(&v, o, err) ? EXIT_USAGE : live(&v, o->ready, err);
 	snapshot_close(v.r.from);
 	close_all(&v);
 	return status;

@@ -63,6 +63,8 @@ const char *blk_path(const struct blk *);
 const char *blk_format(const struct blk *);
 bool blk_is_guessed(const struct blk *);	/* nobody named the format */
 const char *blk_base_path(const struct blk *, const char **format);
+/* What its data may need of libraries is loaded: later nothing may be. */
+void blk_load_libraries(struct blk *);
 void blk_close(struct blk *);		/* flushed; nothing in flight; NULL is allowed */
 struct blk_info blk_info(const struct blk *);
 

@@ -119,6 +119,13 @@ bool blk_is_guessed(const struct blk *b)
 	return b->image->guessed;
 }
 
+void blk_load_libraries(struct blk *b)
+{
+	for (struct image *i = b->image; i; i = i->backing)
+		if (i->ops->load)
+			i->ops->load(i);
+}
+
 const char *blk_base_path(const struct blk *b, const char **format)
 {
 	const struct image *i = b->image->backing;

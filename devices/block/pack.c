@@ -29,18 +29,9 @@ static struct {
 
 static bool have_zlib, have_zstd;
 
-static void *load(const char *name, const char *package)
-{
-	void *lib = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-
-	if (!lib)
-		log_err("compressed clusters need the library %s: install %s", name, package);
-	return lib;
-}
-
 static void load_zlib(void)
 {
-	void *lib = load("libz.so.1", "zlib1g");
+	void *lib = dlopen("libz.so.1", RTLD_NOW | RTLD_LOCAL);
 
 	if (!lib)
 		return;
@@ -56,7 +47,7 @@ static void load_zlib(void)
 
 static void load_zstd(void)
 {
-	void *lib = load("libzstd.so.1", "libzstd1");
+	void *lib = dlopen("libzstd.so.1", RTLD_NOW | RTLD_LOCAL);
 
 	if (!lib)
 		return;
@@ -68,7 +59,7 @@ static void load_zstd(void)
 	have_zstd = zs.new_reader && zs.read && zs.free_reader && zs.compress && zs.is_error;
 }
 
-static bool ready(bool zstd)
+void pack_load(bool zstd)
 {
 	static pthread_once_t once_zlib = PTHREAD_ONCE_INIT, once_zstd = PTHREAD_ONCE_INIT;
 
@@ -76,7 +67,26 @@ static bool ready(bool zstd)
 		pthread_once(&once_zstd, load_zstd);
 	else
 		pthread_once(&once_zlib, load_zlib);
-	return zstd ? have_zstd : have_zlib;
+}
+
+static void complain(bool zstd)
+{
+	static bool told[2];
+
+	if (!__atomic_exchange_n(&told[zstd], true, __ATOMIC_RELAXED))
+		log_err("compressed clusters need the library %s: install %s", zstd ? "libzstd.so.1" :
+			"libz.so.1", zstd ? "libzstd1" : "zlib1g");
+}
+
+static bool ready(bool zstd)
+{
+	bool have;
+
+	pack_load(zstd);
+	have = zstd ? have_zstd : have_zlib;
+	if (!have)
+		complain(zstd);
+	return have;
 }
 
 static int inflate_all(const void *from, size_t from_len, void *to, size_t to_len)

@@ -566,6 +566,33 @@ static void test_wakes_a_sleeping_loop(void **state)
 
 /* --- the engines themselves ------------------ */
 
+static int find_ring(void)
+{
+	char path[40], what[64];
+
+	for (int fd = 3; fd < 1024; fd++) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		n = readlink(path, what, sizeof(what) - 1);
+		what[MAX(n, 0)] = 0;
+		if (n > 0 && !strcmp(what, "anon_inode:[io_uring]"))
+			return fd;
+	}
+	return -1;
+}
+
+/* A ring opens no file, and lets nobody say that it may: a filter of system calls does not see what it does. */
+static void test_restricted(void **state)
+{
+	enum { UNREGISTER_FILES = 3 };
+
+	ready(state);
+	errno = 0;
+	assert_int_equal(syscall(SYS_io_uring_register, find_ring(), UNREGISTER_FILES, NULL, 0), -1);
+	assert_int_equal(errno, EACCES);
+}
+
 static void test_names(void **state)
 {
 	struct fixture *f = *state;
@@ -690,6 +717,7 @@ int main(void)
 		BOTH(test_no_order), BOTH(test_submit_from_done), BOTH(test_drain),
 		URING(test_refused_for_a_while),
 		BOTH(test_drain_of_one_among_two), BOTH(test_wakes_a_sleeping_loop),
+		cmocka_unit_test_setup_teardown(test_restricted, setup_uring, teardown),
 		NONE(test_names), NONE(test_out_of_fds), NONE(test_refused),
 	};
 

@@ -218,6 +218,7 @@ static void test_switches(void **state)
 static void test_choices(void **state)
 {
 	static const char *const serials[] = { "stdio", "pty", "none", "file:x", "unix:/a/b" };
+	static const char *const no_lists[] = { "", "-1", "1-", "3-2", "1024", "0,", ",0", "0 1", "0-1-2", "all" };
 	static const char *const no[] = { "", "tty", "file:", "unix:", "stdio:" };
 
 	(void)state;
@@ -231,6 +232,7 @@ static void test_choices(void **state)
 	assert_int_equal(c.transport, TRANSPORT_MMIO);
 	assert_int_equal(c.aio, AIO_THREADS);
 	assert_int_equal(c.log_level, LOG_DEBUG);
+	assert_int_equal(c.sandbox, SANDBOX_ON);
 	good("--transport", "pci", "--aio", "io_uring", "--log-level", "err");
 	assert_int_equal(c.transport, TRANSPORT_PCI);
 	assert_int_equal(c.aio, AIO_URING);
@@ -239,6 +241,30 @@ static void test_choices(void **state)
 	bad("aio", "--aio", "uring");
 	bad("00:00", "--net", "tap=t,mac=00:00:00:00:00:00");
 	bad("log-level", "--log-level", "loud");
+	good("--sandbox", "log");
+	assert_int_equal(c.sandbox, SANDBOX_LOG);
+	good("--sandbox", "off");
+	assert_int_equal(c.sandbox, SANDBOX_OFF);
+	bad("sandbox", "--sandbox", "no");
+	good("--cpu-affinity", "0-2,64,1023");
+	assert_true(c.has_affinity && c.affinity[0] == 7 && c.affinity[1] == 1 && c.affinity[15] == 1ULL << 63);
+	for (unsigned i = 0; i < ARRAY_SIZE(no_lists); i++)
+		bad("cpu-affinity", "--cpu-affinity", no_lists[i]);
+	good("--cpu-quota", "150", "--mem-limit", "1G", "--cgroup", "a/b");
+	assert_int_equal(c.cpu_quota, 150);
+	assert_int_equal(c.mem_limit, GIB);
+	assert_string_equal(c.cgroup, "a/b");
+	bad("cpu-quota: '0'", "--cpu-quota", "0");
+	bad("vmm itself needs at least 528M", "--mem-limit", "527M");
+	good("--uid", "1000", "--gid", "0", "--chroot", "/j", "--netns", "n");
+	assert_true(c.has_uid && c.has_gid && c.uid == 1000 && !c.gid);
+	assert_string_equal(c.chroot, "/j");
+	assert_string_equal(c.netns, "n");
+	bad("uid: '-1'", "--uid", "-1");
+	bad("uid: '4294967295'", "--uid", "4294967295");
+	bad("give --uid", "--gid", "1");
+	bad("give --uid", "--chroot", "/j");
+	bad("tap= and fd=", "--chroot", "/j", "--uid", "1", "--net", "user");
 }
 
 static void test_disks(void **state)

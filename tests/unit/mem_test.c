@@ -333,6 +333,7 @@ static void test_prefetch(void **state)
 
 	assert_int_equal(mem_new_from_file(&m, size, fd, NULL), 0);
 	mem_prefetch(m, memcpy(calloc(PAGES / 64, 8), pages, sizeof(seen)));
+	mem_start(m);
 	for (bool all = false; !all; sched_yield()) {
 		mem_working_set(m, seen);
 		all = true;
@@ -344,6 +345,7 @@ static void test_prefetch(void **state)
 	mem_free(m);
 	assert_int_equal(mem_new_from_file(&m, size, fd, NULL), 0);
 	mem_prefetch(m, pages);
+	mem_start(m);
 	mem_free(m);
 	close(fd);
 }

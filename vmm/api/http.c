@@ -199,7 +199,7 @@ static void completed(void *arg, struct MHD_Connection *mc, void **context,
 
 /* --- the library ------------------------------------------------------------------------------ */
 
-static int load(struct err *err)
+int http_load_library(struct err *err)
 {
 	void *lib;
 
@@ -253,7 +253,7 @@ static void ready(struct watch *w, u32 events)
 int http_load(struct http *h, struct err *err)
 {
 	const union MHD_DaemonInfo *info;
-	int rc = h->daemon ? 0 : load(err);
+	int rc = h->daemon ? 0 : http_load_library(err);
 
 	if (rc || h->daemon)
 		return rc;

@@ -37,4 +37,6 @@ enum { HTTP_CONNECTIONS = 32 };
 int  http_listen(struct http **, struct loop *, const char *path, const struct http_user *,
 		 struct err *) must_check;
 int  http_load(struct http *, struct err *) must_check;
+/* The library alone, for one that will not find it later. */
+int  http_load_library(struct err *) must_check;
 void http_close(struct http *);		/* not from within serve; NULL is allowed */

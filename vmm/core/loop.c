@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
+#include "vmm/core/thread.h"
 
 enum { BATCH = 32, STACK = 256 * 1024 };
 
@@ -194,7 +195,7 @@ static void *thread_main(void *arg)
 {
 	struct loop *l = arg;
 
-	pthread_setname_np(pthread_self(), l->name);
+	thread_begin(THREAD_IO, l->name);
 	loop_run(l);
 	return NULL;
 }

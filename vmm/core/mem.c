@@ -15,7 +15,9 @@ struct mem {
 	struct mem_region region[2];
 	int nr;
 	bool anonymous;		/* what is not there is zeroes */
+	int pagemap;		/* opened at the start: a sandbox may not let us later; -1: it is not there */
 	struct pager pager;
+	u64 *wanted;		/* to be read in by mem_start; NULL: nothing */
 	struct prefetch *prefetch;
 	u64 *dirty;		/* atomic words; NULL: not tracked */
 };
@@ -81,8 +83,10 @@ static struct mem *new_mem(void)
 {
 	struct mem *m = calloc(1, sizeof(*m));
 
-	if (m)
-		m->pager = (struct pager){ .uffd = -1, .socket = -1 };
+	if (!m)
+		return NULL;
+	m->pager = (struct pager){ .uffd = -1, .socket = -1 };
+	m->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	return m;
 }
 
@@ -165,9 +169,12 @@ void mem_free(struct mem *m)
 	if (!m)
 		return;
 	prefetch_stop(m->prefetch);
+	free(m->wanted);
 	for (int i = 0; i < m->nr; i++)
 		munmap(m->region[i].host, m->region[i].size);
 	pager_stop(&m->pager);
+	if (m->pagemap >= 0)
+		close(m->pagemap);
 	free(m->dirty);
 	free(m);
 }
@@ -241,7 +248,7 @@ static int save_region(const struct mem_region *r, int fd, u64 offset, int pagem
 int mem_save(struct mem *m, int fd, const u64 *pages)
 {
 	/* What of a file is not present is not zeroes for that. */
-	int pagemap = !m->anonymous ? -1 : open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int pagemap = m->anonymous ? m->pagemap : -1;
 	int rc = ftruncate(fd, mem_size(m)) ? -errno : 0;
 	u64 offset = 0;
 
@@ -249,8 +256,6 @@ int mem_save(struct mem *m, int fd, const u64 *pages)
 		rc = save_region(&m->region[i], fd, offset, pagemap, pages, offset / PAGE);
 		offset += m->region[i].size;
 	}
-	if (pagemap >= 0)
-		close(pagemap);
 	return rc;
 }
 
@@ -258,7 +263,6 @@ int mem_save(struct mem *m, int fd, const u64 *pages)
 
 void mem_working_set(struct mem *m, u64 *pages)
 {
-	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	u64 entry[PAGES_AT_ONCE], first = 0;
 
 	memset(pages, 0, mem_dirty_len(m));
@@ -268,24 +272,30 @@ void mem_working_set(struct mem *m, u64 *pages)
 		for (u64 at = 0; at < r->size; at += (u64)PAGES_AT_ONCE * PAGE) {
 			u64 nr = MIN((u64)PAGES_AT_ONCE, (r->size - at) / PAGE);
 
-			find_touched(pagemap, (u8 *)r->host + at, nr, entry);
+			find_touched(m->pagemap, (u8 *)r->host + at, nr, entry);
 			for (u64 n = first + at / PAGE, k = 0; k < nr; n++, k++)
 				if (entry[k] & PRESENT)
 					pages[n / 64] |= 1ULL << n % 64;
 		}
 		first += r->size / PAGE;
 	}
-	if (pagemap >= 0)
-		close(pagemap);
 }
 
 void mem_prefetch(struct mem *m, u64 *pages)
+{
+	free(m->wanted);
+	m->wanted = pages;
+}
+
+void mem_start(struct mem *m)
 {
 	struct prefetch_range range[2] = { 0 };
 
 	for (int i = 0; i < m->nr; i++)
 		range[i] = (struct prefetch_range){ m->region[i].host, m->region[i].size };
-	m->prefetch = prefetch_start(range, m->nr, pages);
+	if (m->wanted)
+		m->prefetch = prefetch_start(range, m->nr, m->wanted);
+	m->wanted = NULL;
 }
 
 /* --- what was written to ----------------------------------------------------------------- */

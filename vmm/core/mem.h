@@ -62,8 +62,10 @@ int mem_save(struct mem *, int fd, const u64 *pages) must_check;
  * mem_dirty_len bytes.  All of them where the kernel does not say.
  */
 void mem_working_set(struct mem *, u64 *pages);
-/* Of memory from a file: have these read in, while the machine runs.  pages is taken over. */
+/* Of memory from a file: these are to be read in, while the machine runs, by a thread that
+ * mem_start starts.  pages is taken over. */
 void mem_prefetch(struct mem *, u64 *pages);
+void mem_start(struct mem *);
 
 /*
  * Which pages were written to, from now on: by this program, where mem_dirty says

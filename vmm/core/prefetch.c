@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include "vmm/core/log.h"
+#include "vmm/core/thread.h"
 
 enum { PAGE = 4096, MAX_RANGES = 4, STACK = 128 << 10, AT_ONCE = 512 /* pages: then it looks whether to stop */ };
 
@@ -50,7 +51,7 @@ static void *read_all(void *arg)
 	struct prefetch *p = arg;
 	u64 first = 0, sum = 0;
 
-	pthread_setname_np(pthread_self(), "prefetch");
+	thread_begin(THREAD_POOL, "prefetch");
 	for (unsigned i = 0; i < p->nr; i++) {
 		sum += read_range(p, &p->range[i], first);
 		first += p->range[i].size / PAGE;

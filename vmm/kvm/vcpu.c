@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "vmm/core/log.h"
+#include "vmm/core/thread.h"
 #include "vmm/kvm/cpu.h"
 #include "vmm/kvm/cpu_state.h"
 #include "vmm/kvm/stats.h"
@@ -398,8 +399,8 @@ static void *thread_main(void *arg)
 	char name[16];
 
 	snprintf(name, sizeof(name), "vcpu/%u", v->index);
-	pthread_setname_np(pthread_self(), name);
 	store_release(&v->tid, syscall(SYS_gettid));
+	thread_begin(THREAD_VCPU, name);
 	park(v);		/* a debugger may hold it from the start */
 	run_loop(v);
 	pthread_mutex_lock(&v->host->lock);

@@ -1,0 +1,340 @@
+/* sandbox_test.c: what each kind of thread may still do, and how the others' calls end: a process each. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "tests/lib/test.h"
+#include "vmm/config.h"
+#include "vmm/core/thread.h"
+#include "vmm/landlock.h"
+#include "vmm/sandbox.h"
+#include "vmm/sandbox_rules.h"
+
+enum { CAME_BACK = 77, WENT_WRONG = 78 };
+
+struct attempt {
+	enum thread_kind kind;
+	long nr, arg[6];
+	long expected;			/* of a call that comes back: 0, or -errno */
+	enum sandbox_mode mode;
+	bool has_api, user_net;
+	const char *says;		/* in the line about it; NULL: it comes back */
+};
+
+static const char *const thread_name[THREAD_KINDS] = { "control", "vcpu/0", "io/0", "pool" };
+
+static long make_call(const struct attempt *a)
+{
+	long rc = syscall(a->nr, a->arg[0], a->arg[1], a->arg[2], a->arg[3], a->arg[4], a->arg[5]);
+
+	return rc < 0 ? -errno : rc;
+}
+
+static void *attempt_thread(void *arg)
+{
+	const struct attempt *a = arg;
+
+	thread_begin(a->kind, thread_name[a->kind]);
+	return (void *)(uintptr_t)make_call(a);
+}
+
+/* In a process of its own, whose standard error is the log. */
+static _Noreturn void run_attempt(const struct attempt *a)
+{
+	struct config c = { .sandbox = a->mode };
+	struct err err = { 0 };
+	pthread_t thread;
+	void *rc;
+
+	if (a->user_net) {
+		c.nr_nets = 1;
+		c.net[0].mode = NET_USER;
+	}
+	prctl(PR_SET_NAME, thread_name[THREAD_CONTROL]);
+	if (sandbox_enter(&c, a->has_api, &err)) {
+		dprintf(STDERR_FILENO, "%s\n", err.msg);
+		_exit(WENT_WRONG);
+	}
+	if (a->kind == THREAD_CONTROL)
+		rc = (void *)(uintptr_t)make_call(a);
+	else if (pthread_create(&thread, NULL, attempt_thread, (void *)(uintptr_t)a) ||
+		 pthread_join(thread, &rc))
+		_exit(WENT_WRONG);
+	if (!a->says && (long)rc != a->expected)
+		dprintf(STDERR_FILENO, "it gave %ld, not %ld\n", (long)rc, a->expected);
+	_exit((long)rc == a->expected ? CAME_BACK : WENT_WRONG);
+}
+
+static void try(const struct attempt *a)
+{
+	char text[1024] = "", thread[64];
+	int fd[2], status;
+	ssize_t n, len = 0;
+	pid_t pid;
+
+	assert_return_code(pipe(fd), errno);
+	pid = fork();
+	assert_return_code(pid, errno);
+	if (!pid) {
+		dup2(fd[1], STDERR_FILENO);
+		run_attempt(a);
+	}
+	close(fd[1]);
+	while ((n = read(fd[0], text + len, sizeof(text) - 1 - len)) > 0)
+		len += n;
+	close(fd[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != (a->says ? EXIT_FAILURE : CAME_BACK))
+		print_error("call %ld of %s: status %#x: %s\n", a->nr, thread_name[a->kind], status, text);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), a->says ? EXIT_FAILURE : CAME_BACK);
+	if (!a->says) {
+		assert_string_equal(text, "");
+		return;
+	}
+	snprintf(thread, sizeof(thread), "sandbox: thread %s made the system call %s (%ld", thread_name[a->kind],
+		 a->says, a->nr);
+	if (!strstr(text, thread))
+		print_error("'%s' is not in: %s\n", thread, text);
+	assert_non_null(strstr(text, thread));
+}
+
+static void all_kinds(struct attempt a)
+{
+	for (int kind = 0; kind < THREAD_KINDS; kind++) {
+		a.kind = kind;
+		try(&a);
+	}
+}
+
+/* --- what never is anybody's ------------------------------------------------------------------- */
+
+static void programs(void **state)
+{
+	static const char path[] = "/bin/true";
+
+	(void)state;
+	all_kinds((struct attempt){ .nr = SYS_execve, .arg = { (long)path }, .says = "execve" });
+	all_kinds((struct attempt){ .nr = SYS_execveat, .arg = { AT_FDCWD, (long)path }, .says = "execveat" });
+	all_kinds((struct attempt){ .nr = SYS_fork, .says = "fork" });
+	all_kinds((struct attempt){ .nr = SYS_clone, .arg = { SIGCHLD }, .says = "clone" });
+	all_kinds((struct attempt){ .nr = SYS_execve, .has_api = true, .user_net = true, .says = "execve" });
+}
+
+static void other_processes(void **state)
+{
+	(void)state;
+	all_kinds((struct attempt){ .nr = SYS_ptrace, .arg = { 16, getppid() }, .says = "ptrace" });
+	all_kinds((struct attempt){ .nr = SYS_process_vm_readv, .arg = { getppid() }, .says = "process_vm_readv" });
+	all_kinds((struct attempt){ .nr = SYS_process_vm_writev, .arg = { getppid() },
+				    .says = "process_vm_writev" });
+	all_kinds((struct attempt){ .nr = SYS_kill, .arg = { getppid(), 0 }, .says = "kill" });
+	all_kinds((struct attempt){ .nr = SYS_tgkill, .arg = { getppid(), getppid(), 0 }, .says = "tgkill" });
+	all_kinds((struct attempt){ .nr = SYS_pidfd_open, .arg = { getppid() }, .says = "pidfd_open" });
+}
+
+static void privileges(void **state)
+{
+	static const long nr[] = { SYS_setuid, SYS_mount, SYS_chroot, SYS_unshare, SYS_setns, SYS_bpf,
+				   SYS_keyctl, SYS_userfaultfd, SYS_perf_event_open, SYS_init_module };
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(nr); i++)
+		all_kinds((struct attempt){ .nr = nr[i], .says = sandbox_call_name(nr[i]) });
+	/* A new thread, but in a user namespace of its own. */
+	all_kinds((struct attempt){ .nr = SYS_clone, .says = "clone",
+		.arg = { CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
+			 CLONE_NEWUSER } });
+	all_kinds((struct attempt){ .nr = SYS_prctl, .arg = { PR_SET_DUMPABLE, 1 }, .says = "prctl" });
+}
+
+/* Nobody has said that it has a name: a number is enough. */
+static void calls_that_come_later(void **state)
+{
+	(void)state;
+	all_kinds((struct attempt){ .nr = 5000, .says = "number" });
+}
+
+static void memory_as_code(void **state)
+{
+	static u8 page[2 * 4096];
+	long at = ALIGN_UP((uintptr_t)page, 4096ul);
+
+	(void)state;
+	all_kinds((struct attempt){ .nr = SYS_mprotect, .arg = { at, 4096, PROT_READ | PROT_EXEC },
+				    .says = "mprotect" });
+	all_kinds((struct attempt){ .nr = SYS_mmap, .says = "mmap",
+		.arg = { 0, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1 } });
+	all_kinds((struct attempt){ .nr = SYS_mmap, .says = "mmap", .has_api = true,
+		.arg = { 0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1 } });
+}
+
+/* --- what is others' ---------------------------------------------------------------------------- */
+
+static void files(void **state)
+{
+	static const char path[] = "/etc/passwd";
+
+	(void)state;
+	for (int kind = THREAD_VCPU; kind < THREAD_KINDS; kind++) {
+		try(&(struct attempt){ .kind = kind, .nr = SYS_openat, .arg = { AT_FDCWD, (long)path },
+				       .says = "openat" });
+		try(&(struct attempt){ .kind = kind, .nr = SYS_open, .arg = { (long)path }, .says = "open" });
+		try(&(struct attempt){ .kind = kind, .nr = SYS_rename, .arg = { (long)path, (long)path },
+				       .says = "rename" });
+		/* A crash would: that of a pid file, which is not worth another line. */
+		try(&(struct attempt){ .kind = kind, .nr = SYS_unlink, .arg = { (long)"/none" },
+				       .expected = -EACCES });
+		/* What malloc wants to know, and can do without. */
+		try(&(struct attempt){ .kind = kind, .nr = SYS_openat, .expected = -EACCES,
+				       .arg = { AT_FDCWD, (long)"/proc/sys/vm/overcommit_memory" } });
+	}
+	try(&(struct attempt){ .kind = THREAD_CONTROL, .nr = SYS_unlink, .arg = { (long)"/none" },
+			       .expected = -ENOENT, .has_api = true });
+}
+
+static void connections(void **state)
+{
+	(void)state;
+	for (int domain = AF_UNIX; domain <= AF_PACKET; domain++) {
+		all_kinds((struct attempt){ .nr = SYS_socket, .arg = { domain, SOCK_STREAM }, .says = "socket" });
+		if (domain == AF_INET)
+			domain = AF_PACKET - 1;
+	}
+	/* libslirp's are of the internet, and on its thread. */
+	for (int kind = THREAD_VCPU; kind < THREAD_KINDS; kind++)
+		try(&(struct attempt){ .kind = kind, .nr = SYS_socket, .arg = { AF_PACKET, SOCK_RAW },
+				       .user_net = true, .says = "socket" });
+	try(&(struct attempt){ .kind = THREAD_IO, .nr = SYS_socket, .arg = { AF_INET, 99 }, .user_net = true,
+			       .expected = -EINVAL });
+	/* libc asks for one to name an interface, and has another way. */
+	try(&(struct attempt){ .kind = THREAD_IO, .nr = SYS_socket, .arg = { AF_UNIX, SOCK_STREAM },
+			       .user_net = true, .expected = -EAFNOSUPPORT });
+	try(&(struct attempt){ .kind = THREAD_VCPU, .nr = SYS_socket, .arg = { AF_INET, SOCK_STREAM },
+			       .user_net = true, .says = "socket" });
+	try(&(struct attempt){ .kind = THREAD_VCPU, .nr = SYS_connect, .user_net = true, .says = "connect" });
+}
+
+/* -EBADF: it came as far as the kernel's own look at the arguments. */
+static void devices(void **state)
+{
+	static const struct {
+		enum thread_kind kind;
+		u32 request;
+		bool allowed;
+	} of[] = {
+		{ THREAD_VCPU, KVM_RUN, true }, { THREAD_VCPU, KVM_IRQFD, true },
+		{ THREAD_VCPU, KVM_TRANSLATE, true }, { THREAD_VCPU, KVM_CREATE_VM, false },
+		{ THREAD_VCPU, KVM_SET_USER_MEMORY_REGION, false }, { THREAD_VCPU, KVM_SET_REGS, false },
+		{ THREAD_CONTROL, KVM_CREATE_VM, true }, { THREAD_IO, KVM_RUN, false },
+		{ THREAD_POOL, KVM_RUN, false }, { THREAD_VCPU, TIOCSTI, false },
+		{ THREAD_CONTROL, TIOCSTI, false }, { THREAD_IO, TIOCSTI, false },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(of); i++)
+		try(&(struct attempt){ .kind = of[i].kind, .nr = SYS_ioctl, .arg = { -1, of[i].request },
+				       .expected = -EBADF, .says = of[i].allowed ? NULL : "ioctl" });
+}
+
+/* --- what all do ---------------------------------------------------------------------------------- */
+
+static void what_libc_needs(void **state)
+{
+	(void)state;
+	all_kinds((struct attempt){ .nr = SYS_clone3, .expected = -ENOSYS });
+	all_kinds((struct attempt){ .nr = SYS_sched_yield });
+	all_kinds((struct attempt){ .nr = SYS_futex, .arg = { 0, 127 }, .expected = -ENOSYS });
+	all_kinds((struct attempt){ .nr = SYS_madvise, .arg = { 1, 4096, MADV_DONTNEED }, .expected = -EINVAL });
+	all_kinds((struct attempt){ .nr = SYS_clock_gettime, .arg = { 99, 0 }, .expected = -EINVAL });
+}
+
+/* Only the kernel's log tells. */
+static void log_mode(void **state)
+{
+	(void)state;
+	all_kinds((struct attempt){ .nr = SYS_execve, .mode = SANDBOX_LOG, .expected = -EFAULT,
+				    .arg = { 1 } });
+	all_kinds((struct attempt){ .nr = SYS_setns, .mode = SANDBOX_LOG, .arg = { -1 }, .expected = -EBADF });
+	all_kinds((struct attempt){ .nr = SYS_setns, .mode = SANDBOX_OFF, .arg = { -1 }, .expected = -EBADF });
+}
+
+/* --- what the process has left --------------------------------------------------------------------- */
+
+static void *look_at_thread(void *arg)
+{
+	char line[128], *text = arg;
+	FILE *f = fopen("/proc/thread-self/status", "r");
+
+	/* With the file open: after this none is. */
+	thread_begin(THREAD_VCPU, "vcpu/0");
+	*text = 0;
+	while (f && fgets(line, sizeof(line), f))
+		if (!strncmp(line, "Cap", 3) || !strncmp(line, "NoNew", 5) || !strncmp(line, "Seccomp:", 8))
+			strcat(text, line);
+	return NULL;
+}
+
+static void privileges_left(void **state)
+{
+	char text[1024];
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	if (!pid) {
+		struct config c = { .sandbox = SANDBOX_ON };
+		struct rlimit core;
+		pthread_t thread;
+		bool ok = !sandbox_enter(&c, true, &(struct err){ 0 }) &&
+			  !pthread_create(&thread, NULL, look_at_thread, text) &&
+			  !pthread_join(thread, NULL);
+
+		ok = ok && strstr(text, "CapEff:\t0000000000000000") && strstr(text, "CapPrm:\t0000000000000000") &&
+		     strstr(text, "NoNewPrivs:\t1") && strstr(text, "Seccomp:\t2") &&
+		     !getrlimit(RLIMIT_CORE, &core) && !core.rlim_max;
+		if (!ok)
+			dprintf(STDERR_FILENO, "%s\n", text);
+		_exit(ok ? CAME_BACK : WENT_WRONG);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(WEXITSTATUS(status), CAME_BACK);
+}
+
+/* Where the kernel has Landlock, the control thread's opens are of known files only. */
+static void files_of_control(void **state)
+{
+	static const char path[] = "/etc/hostname";
+
+	(void)state;
+	if (!landlock_abi())
+		skip();
+	try(&(struct attempt){ .kind = THREAD_CONTROL, .nr = SYS_openat, .arg = { AT_FDCWD, (long)path },
+			       .expected = -EACCES });
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(programs), cmocka_unit_test(other_processes), cmocka_unit_test(privileges),
+		cmocka_unit_test(calls_that_come_later), cmocka_unit_test(memory_as_code),
+		cmocka_unit_test(files), cmocka_unit_test(connections), cmocka_unit_test(devices),
+		cmocka_unit_test(what_libc_needs), cmocka_unit_test(log_mode),
+		cmocka_unit_test(privileges_left), cmocka_unit_test(files_of_control),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,181 @@
+/* cgroup.c: control groups, by files. */
+#include "vmm/cgroup.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <mntent.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "vmm/cleaner.h"
+
+/* Where a hierarchy is; of version 1 that of a controller. */
+static int find_mount(unsigned version, const char *controller, char path[PATH_MAX], struct err *err)
+{
+	FILE *f = setmntent("/proc/self/mounts", "re");
+	bool found = false;
+	struct mntent *m;
+
+	while (f && !found && (m = getmntent(f))) {
+		found = version == 2 ? !strcmp(m->mnt_type, "cgroup2") :
+				       !strcmp(m->mnt_type, "cgroup") && hasmntopt(m, controller);
+		if (found)
+			snprintf(path, PATH_MAX, "%s", m->mnt_dir);
+	}
+	if (f)
+		endmntent(f);
+	return found ? 0 : err_set(err, -ENOENT, "cgroup: no hierarchy of version %u%s%s is mounted", version,
+				   version == 2 ? "" : " with ", version == 2 ? "" : controller);
+}
+
+static int write_file(const char *dir, const char *name, const char *value, struct err *err)
+{
+	char path[PATH_MAX];
+	int fd, rc = 0;
+
+	if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
+		return err_set(err, -ENAMETOOLONG, "cgroup: %s", name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		rc = err_set(err, -errno, "cgroup: %s: cannot write '%s': %s", path, value, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+/* Each part in turn: in version 2 what a group may have is its parent's to say. */
+static int make_group(char path[PATH_MAX], const char *group, const char *controller, struct err *err)
+{
+	char enable[NAME_MAX];
+
+	snprintf(enable, sizeof(enable), "+%s", controller);
+	while (*group) {
+		size_t len = strcspn(group, "/"), at = strlen(path);
+
+		if (at + len + 2 > PATH_MAX)
+			return err_set(err, -ENAMETOOLONG, "cgroup: %s: too long", group);
+		if (*controller && write_file(path, "cgroup.subtree_control", enable, err))
+			return err->code;
+		snprintf(path + at, PATH_MAX - at, "/%.*s", (int)len, group);
+		if (mkdir(path, 0755) && errno != EEXIST)
+			return err_set(err, -errno, "cgroup: %s: %s", path, strerror(errno));
+		group += len;
+		group += strspn(group, "/");
+	}
+	return 0;
+}
+
+/* A new group's processors and memory nodes are none, until its parent's are copied. */
+static int inherit_cpuset(const char *path, struct err *err)
+{
+	static const char *const file[] = { "cpuset.cpus", "cpuset.mems" };
+	char name[PATH_MAX], value[4096];
+	int rc = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(file) && !rc; i++) {
+		ssize_t n = -1;
+		int fd;
+
+		if (snprintf(name, sizeof(name), "%s/../%s", path, file[i]) >= (int)sizeof(name))
+			return err_set(err, -ENAMETOOLONG, "cgroup: %s", path);
+		fd = open(name, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0) {
+			n = read(fd, value, sizeof(value) - 1);
+			close(fd);
+		}
+		value[MAX(n, 0)] = 0;
+		if (n > 1)
+			rc = write_file(path, file[i], value, err);
+	}
+	return rc;
+}
+
+static int apply(unsigned version, const char *group, const char *setting, struct err *err)
+{
+	char path[PATH_MAX], file[NAME_MAX], controller[64];
+	const char *eq = strchr(setting, '=');
+	int rc;
+
+	if (!eq || eq == setting || eq - setting >= (int)sizeof(controller) || !memchr(setting, '.', eq - setting) ||
+	    strchr(setting, '/') || strstr(setting, ".."))
+		return err_set(err, -EINVAL, "cgroup: '%s' is not FILE=VALUE, like cpu.weight=50", setting);
+	snprintf(file, sizeof(file), "%.*s", (int)(eq - setting), setting);
+	snprintf(controller, sizeof(controller), "%.*s", (int)strcspn(file, "."), file);
+	rc = find_mount(version, controller, path, err);
+	if (!rc)
+		rc = make_group(path, group, version == 2 ? controller : "", err);
+	if (!rc && version == 1 && !strcmp(controller, "cpuset"))
+		rc = inherit_cpuset(path, err);
+	if (!rc)
+		rc = write_file(path, file, eq + 1, err);
+	return rc ? rc : write_file(path, "cgroup.procs", "0", err);
+}
+
+int cgroup_enter(unsigned version, const char *group, const char *const *setting, unsigned nr,
+		 struct err *err)
+{
+	char path[PATH_MAX];
+	int rc = 0;
+
+	if (strstr(group, "..") || *group == '/')
+		return err_set(err, -EINVAL, "cgroup: '%s' is not a path below the hierarchy", group);
+	for (unsigned i = 0; i < nr && !rc; i++)
+		rc = apply(version, group, setting[i], err);
+	if (nr || version != 2)
+		return rc;
+	/* Nothing to set: the group is there to be counted by, if it is. */
+	rc = find_mount(2, "", path, err);
+	if (!rc)
+		rc = make_group(path, group, "", err);
+	return rc ? rc : write_file(path, "cgroup.procs", "0", err);
+}
+
+/* --- the limits of one VM --------------------------------------------------------------------- */
+
+/* In a process outside of the group, which tells by a file that the last has left it. */
+static void remove_group(void *arg)
+{
+	char path[PATH_MAX], text[256];
+	struct pollfd left = { .events = POLLPRI };
+
+	snprintf(path, sizeof(path), "%s/cgroup.events", (const char *)arg);
+	left.fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (left.fd >= 0 && rmdir(arg) && errno == EBUSY) {
+		ssize_t n = pread(left.fd, text, sizeof(text) - 1, 0);
+
+		text[MAX(n, 0)] = 0;
+		if (strstr(text, "populated 1"))
+			poll(&left, 1, -1);
+	}
+}
+
+int cgroup_limit(const struct config *c, struct err *err)
+{
+	static struct cleaner cleaner = { .fd = -1 };
+	static char path[PATH_MAX];
+	char cpu[64], mem[64], own[32];
+	const char *setting[2], *group = c->cgroup ?: own;
+	unsigned nr = 0;
+	size_t len;
+	int rc;
+
+	if (!c->cgroup && !c->cpu_quota && !c->mem_limit)
+		return 0;
+	snprintf(own, sizeof(own), "vmm/%d", getpid());
+	snprintf(cpu, sizeof(cpu), "cpu.max=%u 100000", c->cpu_quota * 1000);
+	snprintf(mem, sizeof(mem), "memory.max=%llu", (unsigned long long)c->mem_limit);
+	if (c->cpu_quota)
+		setting[nr++] = cpu;
+	if (c->mem_limit)
+		setting[nr++] = mem;
+	rc = find_mount(2, "", path, err);
+	len = strlen(path);
+	if (!rc && snprintf(path + len, sizeof(path) - len, "/%s", group) >= (int)(sizeof(path) - len))
+		rc = err_set(err, -ENAMETOOLONG, "cgroup: %s: too long", group);
+	/* Before this process is in the group, and not in what comes of it. */
+	if (!rc)
+		rc = cleaner_start(&cleaner, "vmm-cgroup", remove_group, path, err);
+	return rc ? rc : cgroup_enter(2, group, setting, nr, err);
+}

@@ -1,0 +1,17 @@
+/* cgroup.h: this process in a control group of its own. */
+#pragma once
+#include "vmm/config.h"
+
+/*
+ * Make the group (a path below the mounted hierarchy; its parents as well), write each
+ * "FILE=VALUE" to it, and move this process in.  version 1: each to the hierarchy of
+ * the controller that FILE begins with.  For version 2 the controllers are switched on
+ * in the parents.
+ */
+int cgroup_enter(unsigned version, const char *group, const char *const *setting, unsigned nr,
+		 struct err *) must_check;
+/*
+ * What --cgroup, --cpu-quota and --mem-limit say, by version 2; nothing, if they say
+ * nothing.  The group is gone when the process is, unless others are in it.
+ */
+int cgroup_limit(const struct config *, struct err *) must_check;

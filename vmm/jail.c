@@ -1,0 +1,159 @@
+/* jail.c: setns(2), pivot_root(2), setresuid(2), and what a VM needs where there is nothing. */
+#include "vmm/jail.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+#include "devices/block/pack.h"
+#include "vmm/api/http.h"
+#include "vmm/cgroup.h"
+
+static gid_t group_of(const struct config *c)
+{
+	return c->has_gid ? c->gid : c->uid;
+}
+
+static int enter_netns(const char *name, struct err *err)
+{
+	char path[PATH_MAX];
+	int fd, rc = 0;
+
+	snprintf(path, sizeof(path), "%s%s", strchr(name, '/') ? "" : "/run/netns/", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWNET))
+		rc = err_set(err, -errno, "netns %s: %s", name, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+/* --- the directory ---------------------------------------------------------------------------- */
+
+/*
+ * Whoever was in there before may have left links, to have root change what they lead
+ * to: nothing is followed, and what is there already must be what we would make.
+ */
+static int make_dir(int at, const char *name, const struct config *c)
+{
+	struct stat st;
+	int fd;
+
+	if (mkdirat(at, name, 0755) && errno != EEXIST)
+		return -errno;
+	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) || fchown(fd, c->uid, group_of(c))) {
+		int rc = -errno;
+
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+static int make_device(int at, const char *name, unsigned major_nr, unsigned minor_nr,
+		       const struct config *c)
+{
+	struct stat st;
+
+	if (mknodat(at, name, S_IFCHR | 0600, makedev(major_nr, minor_nr)) && errno != EEXIST)
+		return -errno;
+	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(major_nr, minor_nr) || st.st_nlink != 1)
+		return -EEXIST;
+	return fchownat(at, name, c->uid, group_of(c), AT_SYMLINK_NOFOLLOW) ? -errno : 0;
+}
+
+static int furnish(int root, const struct config *c, struct err *err)
+{
+	int dev = make_dir(root, "dev", c), net = dev < 0 ? dev : make_dir(dev, "net", c);
+	int run = net < 0 ? net : make_dir(root, "run", c), rc = MIN(run, 0);
+	const char *what = dev < 0 ? "dev" : net < 0 ? "dev/net" : "run";
+
+	if (!rc) {
+		rc = make_device(dev, what = "kvm", 10, 232, c);
+		if (!rc)
+			rc = make_device(net, what = "tun", 10, 200, c);
+		if (!rc)
+			rc = make_device(dev, what = "urandom", 1, 9, c);
+	}
+	if (dev >= 0)
+		close(dev);
+	if (net >= 0)
+		close(net);
+	if (run >= 0)
+		close(run);
+	return rc ? err_set(err, rc, "chroot %s: %s: %s", c->chroot, what, rc == -EEXIST || rc == -ELOOP ?
+			    "something else of that name is there" : strerror(-rc)) : 0;
+}
+
+/* The old root is on no path of this mount namespace any more. */
+static int change_root(int root, const char *path, struct err *err)
+{
+	struct stat a, b;
+
+	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) ||
+	    mount(path, path, NULL, MS_BIND | MS_REC, NULL) || chdir(path))
+		return err_set(err, -errno, "chroot %s: %s", path, strerror(errno));
+	if (fstat(root, &a) || stat(".", &b) || a.st_dev != b.st_dev || a.st_ino != b.st_ino)
+		return err_set(err, -EAGAIN, "chroot %s: it was moved meanwhile", path);
+	if (syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
+		return err_set(err, -errno, "chroot %s: %s", path, strerror(errno));
+	return 0;
+}
+
+static int enter_root(const struct config *c, struct err *err)
+{
+	char *path = realpath(c->chroot, NULL);
+	int root = path ? open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1, rc;
+
+	if (root < 0) {
+		rc = err_set(err, -errno, "chroot %s: %s", c->chroot, strerror(errno));
+		free(path);
+		return rc;
+	}
+	/* What is loaded on its first use is not in there. */
+	pack_load(false);
+	pack_load(true);
+	rc = c->api_sock || c->name ? http_load_library(err) : 0;
+	if (!rc)
+		rc = furnish(root, c, err);
+	if (!rc)
+		rc = change_root(root, path, err);
+	close(root);
+	free(path);
+	return rc;
+}
+
+static int become(const struct config *c, struct err *err)
+{
+	gid_t gid = group_of(c);
+
+	if (setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(c->uid, c->uid, c->uid))
+		return err_set(err, -errno, "uid %u: %s", c->uid, strerror(errno));
+	return 0;
+}
+
+int jail_enter(const struct config *c, struct err *err)
+{
+	int rc = cgroup_limit(c, err);
+
+	if (!rc && c->netns)
+		rc = enter_netns(c->netns, err);
+	if (!rc && c->chroot)
+		rc = enter_root(c, err);
+	if (!rc && c->has_uid)
+		rc = become(c, err);
+	return rc;
+}

@@ -1,0 +1,15 @@
+/* sandbox.h: what the process of a VM can still do once its guest runs. */
+#pragma once
+#include "vmm/config.h"
+
+/*
+ * On the control thread, with all files open and before any other thread: from here
+ * on no program is executed, no privilege gained, no core dumped, and each thread
+ * makes the system calls in sandbox_rules.c only.  One that makes another ends the
+ * process with a line in the log; with SANDBOX_LOG it is in the kernel's log, and goes
+ * on.  has_api: the control thread may be told of files that are not known yet.  Once:
+ * further calls, at a reboot, do nothing.
+ */
+int sandbox_enter(const struct config *, bool has_api, struct err *) must_check;
+/* Can this kernel filter system calls? */
+bool sandbox_has_filters(void);

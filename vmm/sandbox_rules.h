@@ -1,0 +1,33 @@
+/* sandbox_rules.h: which thread may make which system call, and why. */
+#pragma once
+#include "vmm/core/bpf.h"
+#include "vmm/core/thread.h"
+
+/* What this VM has that others may not have. */
+enum sandbox_needs {
+	NEEDS_API = 1 << 0,
+	NEEDS_USER_NET = 1 << 1,		/* libslirp, on the first I/O thread */
+	NEEDS_PASST = 1 << 2,
+	NEEDS_HOST_NET = 1 << 3,		/* a network of this host that vmm may remove */
+};
+
+struct sandbox_rule {
+	struct bpf_rule bpf;
+	const char *name;			/* of the call */
+	u8 threads;				/* a bit for each enum thread_kind */
+	u8 needs;				/* one of these at least; 0: every VM */
+	const char *why;
+};
+
+extern const struct sandbox_rule sandbox_rules[];
+extern const unsigned sandbox_nr_rules;
+/* To be set before any is used: signals go to this process alone. */
+extern u32 sandbox_own_pid;
+
+/*
+ * The rows for one kind of thread, in the order of their calls' numbers.  The control thread has those of all: a thread
+ * cannot do what the one that made it cannot.  How many; -E2BIG if there is no room.
+ */
+int sandbox_select(enum thread_kind, unsigned needs, struct bpf_rule *, unsigned room) must_check;
+/* Of a call that some thread may make, or that one is worth a name for; NULL: of none. */
+const char *sandbox_call_name(unsigned nr);
