@@ -16,6 +16,9 @@ enum {
 	NET_MTU_MOST = 65520,		/* where no wire says otherwise */
 };
 
+/* Of virtio 1.3, 5.1.3; older headers of Linux do not have them. */
+enum { NET_F_GUEST_USO4 = 54, NET_F_GUEST_USO6 = 55, NET_F_HOST_USO = 56 };
+
 /*
  * Frames travel with struct virtio_net_hdr_v1 in front, always.  start to stop
  * run on the loop given to start.
@@ -24,7 +27,8 @@ struct net_ops {
 	const char *kind;			/* "tap" */
 	/* One frame.  0; -EAGAIN: full, wait for writable; else the frame is lost. */
 	int     (*send)(struct net *, const struct iovec *, int nr);
-	/* One frame into iov: its length, -EAGAIN: none. */
+	/* One frame into iov, which may be guest memory: its length, -EAGAIN: none.  Of one
+	 * that is longer the rest is lost. */
 	ssize_t (*recv)(struct net *, const struct iovec *, int nr);
 	int     (*start)(struct net *, struct loop *);
 	void    (*stop)(struct net *);
@@ -39,6 +43,7 @@ struct net {
 	const struct net_ops *ops;
 	u64 offload;			/* VIRTIO_NET_F_* it can do */
 	u16 mtu;			/* 0: not known */
+	bool calls_again;		/* readable, without another frame, while there are any */
 	void (*readable)(struct net *);	/* set by the card before start */
 	void (*writable)(struct net *);
 	void *card;

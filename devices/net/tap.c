@@ -12,11 +12,17 @@
 #include <unistd.h>
 #include "devices/net/net.h"
 
+/* Of Linux 6.2. */
+#ifndef TUN_F_USO4
+#define TUN_F_USO4	0x20
+#define TUN_F_USO6	0x40
+#endif
+#define TUN_F_USO	(TUN_F_USO4 | TUN_F_USO6)
+
 struct tap {
 	struct net net;
 	int fd;
 	struct watch watch;
-	struct loop *loop;
 	u32 events;
 };
 
@@ -61,47 +67,43 @@ static void tap_want(struct net *n, bool rx, bool tx)
 	struct tap *t = container_of(n, struct tap, net);
 	u32 events = (rx ? EPOLLIN : 0) | (tx ? EPOLLOUT : 0);
 
-	if (events == t->events)
+	if (events == t->events || !t->watch.loop)
 		return;
 	t->events = events;
-	watch_stop(&t->watch);
-	if (events && watch_start(&t->watch, t->loop, t->fd, events))
-		t->events = 0;
+	watch_change(&t->watch, events);
 }
 
 static int tap_start(struct net *n, struct loop *loop)
 {
 	struct tap *t = container_of(n, struct tap, net);
 
-	t->loop = loop;
 	t->events = 0;
 	t->watch.ready = tap_ready;
-	return 0;
+	return watch_start(&t->watch, loop, t->fd, 0);
 }
 
 static void tap_stop(struct net *n)
 {
-	struct tap *t = container_of(n, struct tap, net);
-
-	watch_stop(&t->watch);
-	t->events = 0;
+	watch_stop(&container_of(n, struct tap, net)->watch);
 }
 
 static int tap_set_offload(struct net *n, u64 features)
 {
+	static const struct { u8 feature; unsigned flag; } map[] = {
+		{ VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM }, { VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4 },
+		{ VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6 }, { VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN },
+		{ VIRTIO_NET_F_GUEST_UFO, TUN_F_UFO }, { NET_F_GUEST_USO4, TUN_F_USO4 },
+		{ NET_F_GUEST_USO6, TUN_F_USO6 },
+	};
 	struct tap *t = container_of(n, struct tap, net);
 	unsigned flags = 0;
 
-	if (features >> VIRTIO_NET_F_GUEST_CSUM & 1)
-		flags |= TUN_F_CSUM;
-	if (features >> VIRTIO_NET_F_GUEST_TSO4 & 1)
-		flags |= TUN_F_TSO4;
-	if (features >> VIRTIO_NET_F_GUEST_TSO6 & 1)
-		flags |= TUN_F_TSO6;
-	if (features >> VIRTIO_NET_F_GUEST_ECN & 1)
-		flags |= TUN_F_TSO_ECN;
-	if (features >> VIRTIO_NET_F_GUEST_UFO & 1)
-		flags |= TUN_F_UFO;
+	for (unsigned i = 0; i < ARRAY_SIZE(map); i++)
+		if (features >> map[i].feature & 1)
+			flags |= map[i].flag;
+	/* Linux has these two together only. */
+	if ((flags & TUN_F_USO) != TUN_F_USO)
+		flags &= ~TUN_F_USO;
 	return ioctl(t->fd, TUNSETOFFLOAD, flags) ? -errno : 0;
 }
 
@@ -171,6 +173,28 @@ static void bring_up(const char *name, u16 *mtu)
 	close(fd);
 }
 
+static u64 find_offload(int fd)
+{
+	enum { TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN };
+	static const unsigned known[] = { TSO | TUN_F_UFO | TUN_F_USO, TSO | TUN_F_UFO, TSO, 0 };
+	unsigned i = 0;
+	u64 f = 1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_HOST_TSO4 |
+		1ULL << VIRTIO_NET_F_HOST_TSO6 | 1ULL << VIRTIO_NET_F_HOST_ECN;
+
+	while (known[i] && ioctl(fd, TUNSETOFFLOAD, known[i]))
+		i++;
+	if (known[i])
+		f |= 1ULL << VIRTIO_NET_F_GUEST_CSUM | 1ULL << VIRTIO_NET_F_GUEST_TSO4 |
+		     1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN;
+	if (known[i] & TUN_F_UFO)
+		f |= 1ULL << VIRTIO_NET_F_HOST_UFO | 1ULL << VIRTIO_NET_F_GUEST_UFO;
+	if (known[i] & TUN_F_USO)
+		f |= 1ULL << NET_F_HOST_USO | 1ULL << NET_F_GUEST_USO4 | 1ULL << NET_F_GUEST_USO6;
+	/* Until a driver says what it takes, frames come whole and summed. */
+	ioctl(fd, TUNSETOFFLOAD, 0);
+	return f;
+}
+
 /* The descriptor is attached, with IFF_VNET_HDR; it becomes the tap's unless this fails. */
 static int tap_new(struct tap **out, int fd)
 {
@@ -186,17 +210,8 @@ static int tap_new(struct tap **out, int fd)
 	}
 	t->fd = fd;
 	t->net.ops = &tap_ops;
-	t->net.offload = 1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_HOST_TSO4 |
-			 1ULL << VIRTIO_NET_F_HOST_TSO6 | 1ULL << VIRTIO_NET_F_HOST_ECN;
-	if (!ioctl(t->fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN))
-		t->net.offload |= 1ULL << VIRTIO_NET_F_GUEST_CSUM |
-				  1ULL << VIRTIO_NET_F_GUEST_TSO4 |
-				  1ULL << VIRTIO_NET_F_GUEST_TSO6 |
-				  1ULL << VIRTIO_NET_F_GUEST_ECN;
-	if (!ioctl(t->fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_UFO))
-		t->net.offload |= 1ULL << VIRTIO_NET_F_HOST_UFO | 1ULL << VIRTIO_NET_F_GUEST_UFO;
-	/* Until a driver says what it takes, frames come whole and summed. */
-	ioctl(t->fd, TUNSETOFFLOAD, 0);
+	t->net.calls_again = true;
+	t->net.offload = find_offload(fd);
 	*out = t;
 	return 0;
 }

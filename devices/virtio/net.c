@@ -1,240 +1,73 @@
-/* net.c: virtio network card (virtio 1.2, 5.1). */
+/* net.c: virtio network card (virtio 1.2, 5.1): its queues and its life. */
 #include <endian.h>
 #include <errno.h>
 #include <linux/virtio_ids.h>
-#include <linux/virtio_net.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include "devices/net/net.h"
-#include "devices/virtio/virtio.h"
+#include "devices/virtio/net_own.h"
 
 enum { RX, TX, NR_QUEUES };
-enum { RX_BUDGET = 64 };	/* frames, before others on the loop have their turn */
 
-/* Without the virtio header; of a frame that segmentation is left for, once. */
-struct net_counters {
-	u64 rx_frames, rx_bytes, rx_dropped, rx_errors, rx_waits, rx_kicks;
-	u64 tx_frames, tx_bytes, tx_dropped, tx_waits, tx_kicks;
-};
-
-struct virtio_net {
-	struct virtio v;
-	struct net_counters *counters;		/* of the loop */
-	struct metric_set metrics;
-	struct net *net;
-	struct virtio_net_config config;
-	bool want_rx, want_tx;
-	/* A frame taken off the wire, in whole or in part not delivered yet. */
-	size_t pending;
-	u8 frame[NET_FRAME_MAX];
-};
-
-static void update_wants(struct virtio_net *n)
+static struct virtio_net *to_net(struct virtio *v)
 {
-	n->net->ops->want(n->net, n->want_rx, n->want_tx);
-}
-
-/* --- to the guest ------------------------------------------------------------------ */
-
-enum { MAX_BUFFERS = 128 };
-
-/*
- * Put the pending frame into as many buffers as it takes (one, unless they may
- * be merged: 5.1.6.4).  False: too few of them now; they were put back.
- */
-static bool deliver(struct virtio_net *n, struct virtq *q)
-{
-	bool merge = virtio_has(&n->v, VIRTIO_NET_F_MRG_RXBUF);
-	struct { u16 head; u32 len; } used[MAX_BUFFERS];
-	struct virtio_net_hdr_v1 *hdr = (void *)n->frame;
-	struct sg first = { 0 };
-	struct iovec first_iov[NET_HDR_LEN];	/* as many as can hold the header */
-	size_t done = 0;
-	u16 nr = 0;
-
-	while (done < n->pending && nr < MAX_BUFFERS) {
-		struct chain c;
-		int rc = virtq_pop(q, &c);
-
-		if (rc < 0)
-			virtio_broken(&n->v, "receive queue: malformed chain");
-		if (rc <= 0)
-			break;
-		if (!nr) {	/* num_buffers is known, and written, last */
-			first.iov = first_iov;
-			first.nr = MIN(c.in.nr, NET_HDR_LEN);
-			for (int i = 0; i < first.nr; i++)
-				first_iov[i] = c.in.iov[i];
-		}
-		used[nr].head = c.head;
-		used[nr].len = sg_write(&c.in, n->frame + done, n->pending - done);
-		done += used[nr++].len;
-		if (!merge)
-			break;
-	}
-	if (done < n->pending) {
-		bool retry = nr < MAX_BUFFERS && merge && !q->broken;
-
-		if (!nr)
-			return false;
-		if (retry) {
-			while (nr--)
-				virtq_unpop(q);
-			return false;
-		}
-		/* The driver's buffer is smaller than the frame it may get: lost. */
-		device_guest_error(&n->v.dev, "no room for a frame of %zu bytes", n->pending);
-		counter_add(&n->counters->rx_dropped, 1);
-		while (nr--)
-			virtq_unpop(q);
-		n->pending = 0;
-		return true;
-	}
-	hdr->num_buffers = htole16(nr);
-	sg_write(&first, n->frame, offsetof(struct virtio_net_hdr_v1, num_buffers) + 2);
-	for (u16 i = 0; i < nr; i++)
-		virtq_push(q, used[i].head, used[i].len);
-	counter_add(&n->counters->rx_frames, 1);
-	counter_add(&n->counters->rx_bytes, n->pending - NET_HDR_LEN);
-	n->pending = 0;
-	return true;
-}
-
-static void receive(struct virtio_net *n)
-{
-	struct virtq *q = &n->v.vq[RX];
-	struct iovec iov = { n->frame, sizeof(n->frame) };
-
-	q->budget = VIRTQ_MAX;
-	n->want_rx = true;
-	for (int i = 0; i < RX_BUDGET && q->budget; i++) {
-		ssize_t len;
-
-		if (!n->pending) {
-			len = n->net->ops->recv(n->net, &iov, 1);
-			if (len < NET_HDR_LEN) {
-				counter_add(&n->counters->rx_errors, len != -EAGAIN);
-				break;
-			}
-			n->pending = len;
-		}
-		if (!deliver(n, q)) {
-			n->want_rx = q->budget == 0;	/* else the driver's kick says when */
-			counter_add(&n->counters->rx_waits, !n->want_rx);
-			break;
-		}
-	}
-	virtq_flush(q);
-	/* A frame of which a part waits, or the rest of the buffers: after others. */
-	if (!q->budget)
-		eventfd_write(n->v.kick[RX].fd, 1);
-	update_wants(n);
+	return container_of(v, struct virtio_net, v);
 }
 
 static void readable(struct net *net)
 {
-	receive(net->card);
-}
-
-/* --- to the wire ---------------------------------------------------------------------- */
-
-/* False: not now. */
-static bool send_one(struct virtio_net *n, const struct chain *c)
-{
-	size_t len = c->out.len;
-	int rc = len <= NET_FRAME_MAX ? n->net->ops->send(n->net, c->out.iov, c->out.nr) : -EMSGSIZE;
-
-	if (rc == -EAGAIN) {
-		counter_add(&n->counters->tx_waits, 1);
-		return false;
-	}
-	if (rc) {
-		counter_add(&n->counters->tx_dropped, 1);
-		return true;
-	}
-	counter_add(&n->counters->tx_frames, 1);
-	counter_add(&n->counters->tx_bytes, len - NET_HDR_LEN);
-	return true;
-}
-
-static void transmit(struct virtio_net *n)
-{
-	struct virtq *q = &n->v.vq[TX];
-	struct chain c;
-	int rc;
-
-	n->want_tx = false;
-	while ((rc = virtq_pop(q, &c)) > 0) {
-		if (c.out.len < NET_HDR_LEN || c.in.len) {
-			rc = -EPROTO;
-			break;
-		}
-		if (!send_one(n, &c)) {
-			virtq_unpop(q);
-			n->want_tx = true;
-			break;
-		}
-		virtq_push(q, c.head, 0);
-	}
-	n->want_tx |= !q->budget;	/* the rest when others had their turn */
-	virtq_flush(q);
-	if (rc < 0)
-		virtio_broken(&n->v, "transmit queue: malformed chain");
-	update_wants(n);
+	net_receive(net->card);
 }
 
 static void writable(struct net *net)
 {
-	struct virtio_net *n = net->card;
+	struct pair *p = net->card;
 
-	n->v.vq[TX].budget = VIRTQ_MAX;
-	transmit(n);
+	net_transmit(p);
+	/* The rest when others had their turn. */
+	if (!p->tx->budget)
+		virtio_notify(&p->card->v, p->tx->index);
 }
-
-/* --- the device ------------------------------------------------------------------------- */
 
 static void net_kick(struct virtio *v, struct virtq *q)
 {
-	struct virtio_net *n = container_of(v, struct virtio_net, v);
+	struct pair *p = &to_net(v)->pair;
 
-	counter_add(q->index == RX ? &n->counters->rx_kicks : &n->counters->tx_kicks, 1);
+	counter_add(q->index == RX ? &p->counters->rx_kicks : &p->counters->tx_kicks, 1);
 	if (q->index == RX)
-		receive(n);
+		net_receive(p);
 	else
-		transmit(n);
+		net_transmit(p);
 }
 
 static int net_start(struct virtio *v)
 {
-	struct virtio_net *n = container_of(v, struct virtio_net, v);
+	struct pair *p = &to_net(v)->pair;
 	int rc;
 
-	n->net->card = n;
-	n->net->readable = readable;
-	n->net->writable = writable;
-	n->pending = 0;
-	n->want_rx = n->want_tx = false;
-	rc = n->net->ops->set_offload(n->net, v->accepted);
-	return rc ? rc : n->net->ops->start(n->net, v->platform->io_loop);
+	net_frames_init(p);
+	p->net->card = p;
+	p->net->readable = readable;
+	p->net->writable = writable;
+	rc = p->net->ops->set_offload(p->net, v->accepted);
+	if (!rc)
+		rc = p->net->ops->start(p->net, p->kick->io.loop);
+	p->running = !rc;
+	return rc;
 }
 
-static void net_stop(struct virtio *v)
+/* The two queues are drained one after the other, and nothing comes between. */
+static void net_drain(struct virtio *v, struct virtq *q)
 {
-	struct virtio_net *n = container_of(v, struct virtio_net, v);
+	struct pair *p = &to_net(v)->pair;
 
-	n->net->ops->stop(n->net);
+	if (q->index != TX || !p->running)
+		return;
+	p->running = false;
+	net_frames_stop(p);
+	p->net->ops->stop(p->net);
 }
 
-static void net_destroy(struct virtio *v)
-{
-	struct virtio_net *n = container_of(v, struct virtio_net, v);
-
-	metrics_remove(&n->metrics);
-	free(n->counters);
-	virtio_fini(v);
-	free(n);
-}
+/* --- what is counted ------------------------------------------------------------------------ */
 
 #define ROW(name, label, field, help) \
 	{ name, label, help, .offset = offsetof(struct net_counters, field) }
@@ -256,12 +89,37 @@ static const struct metric net_metric[] = {
 };
 static const struct metric_table net_table = { "device", net_metric, ARRAY_SIZE(net_metric) };
 
+/* Those of all pairs are told as a sum. */
+static int count(struct pair *p)
+{
+	p->counters = counters_new(sizeof(*p->counters));
+	if (!p->counters)
+		return -ENOMEM;
+	p->metrics = (struct metric_set){ .table = &net_table, .owner = p->card->v.dev.name,
+					  .counters = p->counters };
+	metrics_add(p->card->v.platform->metrics, &p->metrics);
+	return 0;
+}
+
+static void stop_counting(struct pair *p)
+{
+	metrics_remove(&p->metrics);
+	free(p->counters);
+}
+
+static void net_destroy(struct virtio *v)
+{
+	stop_counting(&to_net(v)->pair);
+	virtio_fini(v);
+	free(to_net(v));
+}
+
 static const struct virtio_ops net_ops = {
 	.kind = "virtio-net", .id = VIRTIO_ID_NET, .queue_size = VIRTQ_MAX,
 	.config_len = sizeof(struct virtio_net_config),
 	.start = net_start,
-	.stop = net_stop,
 	.kick = net_kick,
+	.drain = net_drain,
 	.destroy = net_destroy,
 };
 
@@ -278,15 +136,13 @@ int virtio_net_new(struct platform *p, const char *name, struct net *net, const 
 		free(n);
 		return rc;
 	}
-	n->counters = counters_new(sizeof(*n->counters));
-	if (!n->counters) {
+	n->pair = (struct pair){ .card = n, .net = net, .rx = &n->v.vq[RX], .tx = &n->v.vq[TX],
+				 .kick = n->v.kick };
+	rc = count(&n->pair);
+	if (rc) {
 		net_destroy(&n->v);
-		return err_set(err, -ENOMEM, "%s: out of memory", name);
+		return err_set(err, rc, "%s: out of memory", name);
 	}
-	n->metrics = (struct metric_set){ .table = &net_table, .owner = n->v.dev.name,
-					  .counters = n->counters };
-	metrics_add(p->metrics, &n->metrics);
-	n->net = net;
 	n->v.config = &n->config;
 	memcpy(n->config.mac, mac, sizeof(n->config.mac));
 	n->config.status = htole16(VIRTIO_NET_S_LINK_UP);
