@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "vmm/net_state.h"
+#include "devices/net/net.h"
 #include "vmm/gdb.h"
+#include "vmm/net_state.h"
 
 enum { NAME_MAX_LEN = 64 };
 
@@ -363,12 +364,31 @@ const char *config_net_name(const struct net_config *n)
 	return n->tap ?: n->bridge ?: n->host_network;
 }
 
+static int net_number(struct net_config *n, const char *key, const char *value, struct err *err)
+{
+	unsigned long min = 1, max = CONFIG_MAX_PAIRS, number;
+
+	if (*key == 'm') {
+		min = NET_MTU_LEAST;
+		max = NET_MTU_MOST;
+	}
+	if (parse_number(value, min, max, &number))
+		return err_set(err, -EINVAL, "net: %s '%s' is not a number from %lu to %lu", key, value,
+			       min, max);
+	if (*key == 'm')
+		n->mtu = number;
+	else
+		*(*key == 'q' ? &n->queues : &n->iothreads) = number;
+	return 0;
+}
+
 /* What is for some kinds of network only is remembered: the kind may come last. */
 static int set_net_key(struct net_config *n, const char *key, const char *value,
 		       const char **for_nat, const char **for_user, struct err *err)
 {
 	static const char *const known[] = { "user", "passt", "tap", "fd", "bridge", "nat", "hostonly",
-					     "mac", "vlan", "hostfwd", "restrict", "net", "dns" };
+					     "mac", "vlan", "mtu", "queues", "iothreads", "hostfwd",
+					     "restrict", "net", "dns" };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(net_kinds); i++)
 		if (!strcmp(key, net_kinds[i]))
@@ -379,6 +399,8 @@ static int set_net_key(struct net_config *n, const char *key, const char *value,
 				       "six bytes like 02:00:00:12:34:56, the first of them even",
 				       value);
 		n->has_mac = true;
+	} else if (!strcmp(key, "mtu") || !strcmp(key, "queues") || !strcmp(key, "iothreads")) {
+		return net_number(n, key, value, err);
 	} else if (!strcmp(key, "vlan")) {
 		return set_string(&n->vlan, value, err);
 	} else if (!strcmp(key, "hostfwd")) {
@@ -430,6 +452,11 @@ static int check_net(const struct net_config *n, const char *text, const char *f
 		if (n->forward[i].guest.s_addr)
 			return err_set(err, -EINVAL, "net: hostfwd: passt knows one address of the guest; "
 				       "write only the port after '-:'");
+	if (n->queues > 1 && n->mode != NET_TAP)
+		return err_set(err, -EINVAL, "net: several queues are for tap=NAME only");
+	if (n->iothreads > MAX(n->queues, 1U))
+		return err_set(err, -EINVAL, "net: %u iothreads for %u queues; at most one each",
+			       n->iothreads, MAX(n->queues, 1U));
 	return check_host_net(n, err);
 }
 
@@ -648,7 +675,8 @@ const struct option config_options[] = {
 	  "  bridge=NAME     a bridge; vlan=N: in VLAN N; vlan=N+N: in these, tagged\n"
 	  "  tap=NAME        the tap NAME, which is made if need be\n"
 	  "  fd=N            an open tap, or a connected socket\n"
-	  "options: mac=02:00:00:12:34:56; of user and passt also\n"
+	  "options: mac=02:00:00:12:34:56, mtu=N, iothreads=N; of tap also queues=N;\n"
+	  "of user and passt also\n"
 	  "hostfwd=tcp:127.0.0.1:8080-:80 (publish a port; repeatable);\n"
 	  "of user also restrict=on, net=10.0.2.0/24, dns=ADDRESS", true, parse_net },
 	{ "serial", "WHERE", "the console: stdio (default), pty, file:PATH, unix:PATH, none", false,
@@ -1024,8 +1052,10 @@ int config_check(const struct config *c, struct err *err)
 			       (unsigned long long)c->mem, c->cpus);
 	for (unsigned i = 0; i < c->nr_disks; i++)
 		threads += c->disk[i].iothreads;
+	for (unsigned i = 0; i < c->nr_nets; i++)
+		threads += c->net[i].iothreads;
 	if (threads > CONFIG_MAX_IOTHREADS)
-		return err_set(err, -EINVAL, "the disks' iothreads are %u in all; at most %d are possible",
+		return err_set(err, -EINVAL, "iothreads are %u in all; at most %d are possible",
 			       threads, CONFIG_MAX_IOTHREADS);
 	if (c->nr_disks + c->nr_nets > most)
 		return err_set(err, -EINVAL, "%u disks and networks are too many: with --transport %s at "

@@ -103,7 +103,7 @@ static int open_net(struct resources *r, unsigned i, struct err *err)
 {
 	const struct config *c = r->config;
 	const struct net_config *n = &c->net[i];
-	struct net **net = &r->net[i];
+	struct net **net = r->net[i];
 	struct net_user_options o = {
 		.forward = n->forward, .nr_forwards = n->nr_forwards, .restricted = n->restricted,
 		.network = n->network, .prefix_len = n->prefix_len, .dns = n->dns,
@@ -122,8 +122,19 @@ static int open_net(struct resources *r, unsigned i, struct err *err)
 	case NET_HOSTONLY:
 		return net_join(c, i, net, &r->net_user[i], err);
 	default:
-		return net_open_tap(net, n->tap, err);
+		return net_open_tap(net, MAX(n->queues, 1U), n->tap, n->mtu, err);
 	}
+}
+
+/* What the guest is told that it may send. */
+static int set_mtu(struct net **net, const struct net_config *n, struct err *err)
+{
+	if (n->mtu && net[0]->mtu && n->mtu > net[0]->mtu)
+		return err_set(err, -EINVAL, "net: mtu %u is more than the %u of %s %s", n->mtu,
+			       net[0]->mtu, config_net_kind(n), config_net_name(n) ?: "");
+	for (unsigned q = 0; n->mtu && q < MAX(n->queues, 1U); q++)
+		net[q]->mtu = n->mtu;
+	return 0;
 }
 
 static int open_backends(struct resources *r, struct err *err)
@@ -137,8 +148,8 @@ static int open_backends(struct resources *r, struct err *err)
 	}
 	for (unsigned i = 0; i < c->nr_nets && !rc; i++) {
 		rc = open_net(r, i, err);
-		if (!rc && c->net[i].mtu)
-			r->net[i]->mtu = c->net[i].mtu;
+		if (!rc)
+			rc = set_mtu(r->net[i], &c->net[i], err);
 	}
 	return rc;
 }
@@ -214,7 +225,8 @@ static void close_backends(struct resources *r)
 	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
 		blk_close(r->disk[i]);
 	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++)
-		net_close(r->net[i]);
+		for (unsigned q = 0; q < CONFIG_MAX_PAIRS; q++)
+			net_close(r->net[i][q]);
 	net_leave(r->net_user, CONFIG_MAX_NETS);
 	memset(r->disk, 0, sizeof(r->disk));
 	memset(r->net, 0, sizeof(r->net));

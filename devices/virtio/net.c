@@ -1,16 +1,25 @@
-/* net.c: virtio network card (virtio 1.2, 5.1): its queues and its life. */
-#include <endian.h>
+/* net.c: virtio network card (virtio 1.2, 5.1): its queues, and who serves them. */
 #include <errno.h>
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
 #include <string.h>
 #include "devices/virtio/net_own.h"
-
-enum { RX, TX, NR_QUEUES };
+#include "vmm/core/log.h"
 
 static struct virtio_net *to_net(struct virtio *v)
 {
 	return container_of(v, struct virtio_net, v);
+}
+
+/* Its place depends on what was negotiated (5.1.2); so does how many pairs there are. */
+static unsigned pairs_in_use(const struct virtio_net *n)
+{
+	return virtio_has(&n->v, VIRTIO_NET_F_MQ) ? n->nr_pairs : 1;
+}
+
+static struct virtq *control_queue(struct virtio_net *n)
+{
+	return &n->v.vq[2 * pairs_in_use(n)];
 }
 
 static void readable(struct net *net)
@@ -28,43 +37,117 @@ static void writable(struct net *net)
 		virtio_notify(&p->card->v, p->tx->index);
 }
 
-static void net_kick(struct virtio *v, struct virtq *q)
+static void change_link(struct virtio_net *n, bool up)
 {
-	struct pair *p = &to_net(v)->pair;
-
-	counter_add(q->index == RX ? &p->counters->rx_kicks : &p->counters->tx_kicks, 1);
-	if (q->index == RX)
-		net_receive(p);
-	else
-		net_transmit(p);
+	if (__atomic_exchange_n(&n->link, up, __ATOMIC_SEQ_CST) == up)
+		return;
+	net_set_status(n, VIRTIO_NET_S_LINK_UP, up);
+	virtio_config_changed(&n->v);
 }
 
-static int net_start(struct virtio *v)
+static void lost(struct net *net)
 {
-	struct pair *p = &to_net(v)->pair;
+	struct virtio_net *n = ((struct pair *)net->card)->card;
+
+	if (!__atomic_exchange_n(&n->gone, true, __ATOMIC_SEQ_CST))
+		log_warn("%s: its %s is gone; the link is down", n->v.dev.name, net->ops->kind);
+	change_link(n, false);
+}
+
+int net_attach_pairs(struct virtio_net *n)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < n->nr_pairs && n->nr_pairs > 1 && !rc; i++) {
+		struct net *net = n->pair[i]->net;
+
+		rc = net->ops->attach ? net->ops->attach(net, i < n->active) : 0;
+	}
+	return rc;
+}
+
+int net_set_offload(struct virtio_net *n)
+{
+	struct net *net = n->pair[0]->net;
+
+	return net->ops->set_offload(net, n->v.accepted & ~n->offload_off);
+}
+
+/* --- start and stop ------------------------------------------------------------------------- */
+
+struct start {
+	struct pair *pair;
 	int rc;
+};
+
+static void start_pair(void *arg)
+{
+	struct start *s = arg;
+	struct pair *p = s->pair;
 
 	net_frames_init(p);
 	p->net->card = p;
 	p->net->readable = readable;
 	p->net->writable = writable;
-	rc = p->net->ops->set_offload(p->net, v->accepted);
+	p->net->lost = lost;
+	s->rc = p->net->ops->start(p->net, p->kick->io.loop);
+	p->running = !s->rc;
+}
+
+static int net_start(struct virtio *v)
+{
+	struct virtio_net *n = to_net(v);
+	int rc = net_set_offload(n);
+
 	if (!rc)
-		rc = p->net->ops->start(p->net, p->kick->io.loop);
-	p->running = !rc;
+		rc = net_attach_pairs(n);
+	for (unsigned i = 0; i < pairs_in_use(n) && !rc; i++) {
+		struct start s = { .pair = n->pair[i] };
+
+		loop_call(s.pair->kick->io.loop, start_pair, &s);
+		rc = s.rc;
+	}
 	return rc;
 }
 
-/* The two queues are drained one after the other, and nothing comes between. */
+static void net_kick(struct virtio *v, struct virtq *q)
+{
+	struct virtio_net *n = to_net(v);
+	struct pair *p;
+
+	if (q == control_queue(n))
+		net_control(n, q);
+	if (q->index / 2 >= pairs_in_use(n))
+		return;
+	p = n->pair[q->index / 2];
+	counter_add(q == p->rx ? &p->counters->rx_kicks : &p->counters->tx_kicks, 1);
+	if (q == p->rx)
+		net_receive(p);
+	else
+		net_transmit(p);
+}
+
+/* A pair's two queues are drained one after the other, and nothing comes between. */
 static void net_drain(struct virtio *v, struct virtq *q)
 {
-	struct pair *p = &to_net(v)->pair;
+	struct virtio_net *n = to_net(v);
+	struct pair *p;
 
-	if (q->index != TX || !p->running)
+	if (q->index % 2 == 0)
+		return;
+	p = n->pair[q->index / 2];
+	if (!p->running)
 		return;
 	p->running = false;
 	net_frames_stop(p);
 	p->net->ops->stop(p->net);
+}
+
+static void net_forget(struct virtio *v, struct virtq *q)
+{
+	/* Once, and only in a reset, which takes all queues back. */
+	if (q->index == 0 && !(v->status & VIRTIO_CONFIG_S_DRIVER_OK))
+		net_control_reset(to_net(v));
 }
 
 /* --- what is counted ------------------------------------------------------------------------ */
@@ -109,9 +192,15 @@ static void stop_counting(struct pair *p)
 
 static void net_destroy(struct virtio *v)
 {
-	stop_counting(&to_net(v)->pair);
+	struct virtio_net *n = to_net(v);
+
+	for (unsigned i = 0; i < n->nr_pairs && n->pair[i]; i++) {
+		stop_counting(n->pair[i]);
+		free(n->pair[i]);
+	}
+	pthread_rwlock_destroy(&n->lock);
 	virtio_fini(v);
-	free(to_net(v));
+	free(n);
 }
 
 static const struct virtio_ops net_ops = {
@@ -120,33 +209,106 @@ static const struct virtio_ops net_ops = {
 	.start = net_start,
 	.kick = net_kick,
 	.drain = net_drain,
+	.forget = net_forget,
+	.state = net_control_state,
 	.destroy = net_destroy,
 };
 
-int virtio_net_new(struct platform *p, const char *name, struct net *net, const u8 mac[6],
+/* --- what the control thread asks ----------------------------------------------------------- */
+
+void net_apply_link(struct virtio_net *n)
+{
+	for (unsigned i = 0; i < n->nr_pairs; i++)
+		if (n->pair[i]->net->ops->set_link)
+			n->pair[i]->net->ops->set_link(n->pair[i]->net, load_once(&n->link));
+}
+
+int virtio_net_set_link(struct virtio *v, bool up)
+{
+	struct virtio_net *n = to_net(v);
+
+	if (up && load_once(&n->gone))
+		return -ENODEV;
+	change_link(n, up);
+	net_apply_link(n);
+	return 0;
+}
+
+void virtio_net_announce(struct virtio *v)
+{
+	struct virtio_net *n = to_net(v);
+
+	if (!virtio_has(v, VIRTIO_NET_F_GUEST_ANNOUNCE))
+		return;
+	net_set_status(n, VIRTIO_NET_S_ANNOUNCE, true);
+	virtio_config_changed(v);
+}
+
+/* --- its making ----------------------------------------------------------------------------- */
+
+static u64 features(const struct virtio_net_options *o)
+{
+	u64 f = o->net[0]->offload | 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_STATUS |
+		1ULL << VIRTIO_NET_F_MRG_RXBUF |
+		1ULL << VIRTIO_NET_F_CTRL_VQ | 1ULL << VIRTIO_NET_F_CTRL_RX |
+		1ULL << VIRTIO_NET_F_CTRL_RX_EXTRA | 1ULL << VIRTIO_NET_F_CTRL_VLAN |
+		1ULL << VIRTIO_NET_F_CTRL_MAC_ADDR | 1ULL << VIRTIO_NET_F_GUEST_ANNOUNCE;
+
+	if (o->net[0]->mtu)
+		f |= 1ULL << VIRTIO_NET_F_MTU;
+	if (f & NET_GUEST_OFFLOADS)
+		f |= 1ULL << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS;
+	if (o->nr_pairs > 1)
+		f |= 1ULL << VIRTIO_NET_F_MQ;
+	return f;
+}
+
+static int new_pair(struct virtio_net *n, unsigned i, const struct virtio_net_options *o)
+{
+	struct pair *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	n->pair[i] = p;
+	p->card = n;
+	p->net = o->net[i];
+	p->rx = &n->v.vq[2 * i];
+	p->tx = &n->v.vq[2 * i + 1];
+	p->kick = &n->v.kick[2 * i];
+	if (o->nr_io)
+		p->kick[0].io = p->kick[1].io = o->io[i % o->nr_io];
+	return count(p);
+}
+
+int virtio_net_new(struct platform *p, const char *name, const struct virtio_net_options *o,
 		   struct virtio **out, struct err *err)
 {
 	struct virtio_net *n = calloc(1, sizeof(*n));
-	u64 features = net->offload | 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_STATUS |
-		       1ULL << VIRTIO_NET_F_MRG_RXBUF | (net->mtu ? 1ULL << VIRTIO_NET_F_MTU : 0);
-	int rc = n ? virtio_init(&n->v, &net_ops, NR_QUEUES, p, name, features, err) :
-		     err_set(err, -ENOMEM, "%s: out of memory", name);
+	int rc;
 
+	BUG_ON(!o->nr_pairs || o->nr_pairs > VIRTIO_NET_MAX_PAIRS);
+	if (!n)
+		return err_set(err, -ENOMEM, "%s: out of memory", name);
+	rc = virtio_init(&n->v, &net_ops, 2 * o->nr_pairs + 1, p, name, features(o), err);
 	if (rc) {
 		free(n);
 		return rc;
 	}
-	n->pair = (struct pair){ .card = n, .net = net, .rx = &n->v.vq[RX], .tx = &n->v.vq[TX],
-				 .kick = n->v.kick };
-	rc = count(&n->pair);
+	pthread_rwlock_init(&n->lock, NULL);
+	n->nr_pairs = o->nr_pairs;
+	n->link = true;
+	n->v.config = &n->config;
+	memcpy(n->mac, o->mac, sizeof(n->mac));
+	n->config.status = htole16(VIRTIO_NET_S_LINK_UP);
+	n->config.max_virtqueue_pairs = htole16(o->nr_pairs);
+	n->config.mtu = htole16(o->net[0]->mtu);
+	net_control_reset(n);
+	for (unsigned i = 0; i < o->nr_pairs && !rc; i++)
+		rc = new_pair(n, i, o);
 	if (rc) {
 		net_destroy(&n->v);
 		return err_set(err, rc, "%s: out of memory", name);
 	}
-	n->v.config = &n->config;
-	memcpy(n->config.mac, mac, sizeof(n->config.mac));
-	n->config.status = htole16(VIRTIO_NET_S_LINK_UP);
-	n->config.mtu = htole16(net->mtu);
 	*out = &n->v;
 	return 0;
 }

@@ -89,6 +89,41 @@ static void drop_ahead(struct ahead *a, unsigned nr)
 	memmove(a->iov, a->iov + nr_iov, a->nr_iov * sizeof(a->iov[0]));
 }
 
+/* The bytes from at on, of what lies in the pieces. */
+static size_t peek(const struct iovec *iov, int nr, size_t at, u8 *to, size_t len)
+{
+	size_t done = 0;
+
+	for (; nr && done < len; iov++, nr--) {
+		size_t k;
+
+		if (at >= iov->iov_len) {
+			at -= iov->iov_len;
+			continue;
+		}
+		k = MIN(iov->iov_len - at, len - done);
+		memcpy(to + done, (u8 *)iov->iov_base + at, k);
+		done += k;
+		at = 0;
+	}
+	return done;
+}
+
+/* The driver may change the frame while it is judged: that is its own affair. */
+static bool wanted(struct pair *p, size_t len)
+{
+	struct virtio_net *n = p->card;
+	u8 head[ETH_HEAD];
+	bool yes;
+
+	len = peek(p->ahead.iov, p->ahead.nr_iov + 1, NET_HDR_LEN, head,
+		   MIN(sizeof(head), len - NET_HDR_LEN));
+	pthread_rwlock_rdlock(&n->lock);
+	yes = net_wanted(n, head, len);
+	pthread_rwlock_unlock(&n->lock);
+	return yes;
+}
+
 /* Where it goes the host cannot know; it is in the first bytes, wherever they are. */
 static void put_count(struct ahead *a, u16 count)
 {
@@ -155,11 +190,12 @@ static bool deliver(struct pair *p)
 /* A frame into the buffers ahead.  False: there is none, or nowhere to put it. */
 static bool take_in(struct pair *p)
 {
+	bool link = load_once(&p->card->link);
 	struct ahead *a = &p->ahead;
 	ssize_t len;
 
 	look_ahead(p, MIN(p->expected, longest(p)));
-	if (!a->nr || load_once(&p->rx->broken)) {
+	if ((!a->nr && link) || load_once(&p->rx->broken)) {
 		p->want_rx = false;		/* the driver's kick says when */
 		return false;
 	}
@@ -169,6 +205,8 @@ static bool take_in(struct pair *p)
 		counter_add(&p->counters->rx_errors, len != -EAGAIN);
 		return false;
 	}
+	if (!link || !wanted(p, len))
+		return true;
 	p->expected = MAX((size_t)len, p->expected - p->expected / 64);
 	p->pending = len;
 	p->spill_at = 0;
@@ -200,7 +238,7 @@ void net_receive(struct pair *p)
 	for (i = 0; i < p->burst && p->want_rx; i++) {
 		if (!p->pending && !take_in(p))
 			break;
-		if (!deliver(p)) {
+		if (p->pending && !deliver(p)) {
 			counter_add(&p->counters->rx_waits, 1);
 			p->want_rx = false;
 			break;
@@ -224,6 +262,8 @@ static bool send_frame(struct pair *p, const struct chain *c)
 
 	if (c->out.len > NET_FRAME_MAX)
 		device_guest_error(&p->card->v.dev, "a frame of %zu bytes", c->out.len);
+	else if (!load_once(&p->card->link))
+		rc = -ENETDOWN;
 	else
 		rc = p->net->ops->send(p->net, c->out.iov, c->out.nr);
 	counter_add(rc == -EAGAIN ? &n->tx_waits : rc ? &n->tx_dropped : &n->tx_frames, 1);

@@ -1,8 +1,27 @@
 /* net_own.h: a network card's parts, for its own files alone. */
 #pragma once
+#include <endian.h>
 #include <linux/virtio_net.h>
+#include <pthread.h>
 #include "devices/net/net.h"
 #include "devices/virtio/virtio.h"
+
+enum { MACS_MAX = 64, VLANS = 4096 };
+
+/* What the driver may take, and switch off again. */
+#define NET_GUEST_OFFLOADS \
+	(1ULL << VIRTIO_NET_F_GUEST_CSUM | 1ULL << VIRTIO_NET_F_GUEST_TSO4 | \
+	 1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN | \
+	 1ULL << VIRTIO_NET_F_GUEST_UFO | 1ULL << NET_F_GUEST_USO4 | 1ULL << NET_F_GUEST_USO6)
+
+/* Which frames the driver wants to see (virtio 1.2, 5.1.6.5.1 to 5.1.6.5.3). */
+struct filter {
+	bool promisc, all_multi, all_uni, no_multi, no_uni, no_bcast;
+	bool too_many_uni, too_many_multi;	/* for the table: then all of the kind */
+	unsigned nr_macs;
+	u8 mac[MACS_MAX][6];
+	u8 vlan[VLANS / 8];
+};
 
 /* A chain of the most pieces fits. */
 enum { AHEAD_BUFFERS = 64, AHEAD_PIECES = CHAIN_MAX };
@@ -51,8 +70,25 @@ struct pair {
 struct virtio_net {
 	struct virtio v;
 	struct virtio_net_config config;
-	struct pair pair;
+	u8 mac[6];			/* that it has after a reset */
+	bool link, gone;		/* atomic; gone: the far end, for good */
+	unsigned nr_pairs, active;	/* active: frames come to the first so many */
+	u64 offload_off;		/* GUEST_* that the driver has no use for now */
+	pthread_rwlock_t lock;		/* of filter, and of config.mac */
+	struct filter filter;
+	struct pair *pair[VIRTIO_NET_MAX_PAIRS];
 };
+
+/* Status bits of the configuration.  Any thread. */
+static inline void net_set_status(struct virtio_net *n, u16 bit, bool on)
+{
+	u16 *status = (u16 *)((u8 *)&n->config + offsetof(struct virtio_net_config, status));
+
+	if (on)
+		__atomic_or_fetch(status, htole16(bit), __ATOMIC_SEQ_CST);
+	else
+		__atomic_and_fetch(status, htole16((u16)~bit), __ATOMIC_SEQ_CST);
+}
 
 /* --- net_frames.c, on the pair's loop --------------------------------------------------- */
 
@@ -61,3 +97,19 @@ void net_transmit(struct pair *);
 void net_frames_init(struct pair *);
 /* What was taken off the queues goes back, and all answers to the driver. */
 void net_frames_stop(struct pair *);
+
+/* --- net_control.c ------------------------------------------------------------------------ */
+
+/* On the control queue's loop. */
+void net_control(struct virtio_net *, struct virtq *);
+/* As the driver finds it after a reset.  No loop runs. */
+void net_control_reset(struct virtio_net *);
+void net_control_state(struct virtio *, struct state *);	/* as virtio_ops.state */
+/* Under lock.  head: the frame's first bytes, len of them. */
+bool net_wanted(const struct virtio_net *, const u8 *head, size_t len);
+
+/* --- net.c, any thread ---------------------------------------------------------------------- */
+
+int  net_attach_pairs(struct virtio_net *) must_check;	/* the first active ones */
+int  net_set_offload(struct virtio_net *) must_check;	/* of those taken, without offload_off */
+void net_apply_link(struct virtio_net *);		/* the far ends see it */

@@ -447,6 +447,7 @@ static void works(struct hostile *h)
 void fuzz_one(struct fuzz *f)
 {
 	static const u8 mac[6] = { 2, 0, 0, 1, 2, 3 };
+	static struct net *const net = &w.net;
 	struct hostile *h = hostile_begin(f);
 	struct device *dev;
 	struct virtio *v;
@@ -454,7 +455,8 @@ void fuzz_one(struct fuzz *f)
 	memset(&w, 0, sizeof(w));
 	w.h = h;
 	w.net = (struct net){ .ops = &wire_ops, .mtu = 1500, .offload = 0x7f83 };
-	fuzz_check(!virtio_net_new(&h->fake.p, "net0", &w.net, mac, &v, NULL), "virtio_net_new");
+	fuzz_check(!virtio_net_new(&h->fake.p, "net0", &(struct virtio_net_options){
+		    .mac = mac, .net = &net, .nr_pairs = 1 }, &v, NULL), "virtio_net_new");
 	w.v = v;
 	dev = hostile_plug(v);
 	start(h, ~0ULL, true);

@@ -59,28 +59,56 @@ static void wire_stop(struct net *n)
 
 static void wire_want(struct net *n, bool rx, bool tx) { of(n)->want_rx = rx; of(n)->want_tx = tx; }
 static int wire_offload(struct net *n, u64 features) { of(n)->offload = features; return 0; }
+static int wire_attach(struct net *n, bool on) { of(n)->attached = on; return 0; }
+static void wire_set_link(struct net *n, bool up) { of(n)->link = up; }
 
 static const struct net_ops wire_ops = {
 	.kind = "wire", .send = wire_send, .recv = wire_recv, .start = wire_start,
 	.stop = wire_stop, .want = wire_want, .set_offload = wire_offload,
+	.attach = wire_attach, .set_link = wire_set_link,
 };
 
-int vnet_setup(void **state)
+void vnet_plug(struct vnet *f, struct virtio_net_options o, unsigned nr_pairs)
+{
+	struct net *net[VNET_PAIRS];
+
+	for (unsigned i = 0; i < VNET_PAIRS; i++) {
+		struct vnet_wire *w = &f->wire[i];
+
+		w->net.ops = &wire_ops;
+		w->net.mtu = 1500;
+		w->net.offload = F(VIRTIO_NET_F_CSUM) | NET_GUEST_OFFLOADS;
+		w->f = f;
+		w->attached = w->link = true;
+		net[i] = &w->net;
+	}
+	o.mac = vnet_mac;
+	o.net = net;
+	o.nr_pairs = nr_pairs;
+	assert_int_equal(virtio_net_new(&f->fake.p, "net0", &o, &f->v, NULL), 0);
+	assert_int_equal(virtio_mmio_new(f->v, DRIVER_BASE, DRIVER_GSI, &f->dev, NULL), 0);
+	f->d.fake = &f->fake;
+}
+
+static int set_up(void **state, unsigned nr_pairs)
 {
 	struct vnet *f = calloc(1, sizeof(*f));
-	struct vnet_wire *w = f->wire;
 
 	assert_non_null(f);
 	fake_init(&f->fake, 8 * MIB, -1);
-	w->net.ops = &wire_ops;
-	w->net.mtu = 1500;
-	w->net.offload = F(VIRTIO_NET_F_CSUM) | LARGE;
-	w->f = f;
-	assert_int_equal(virtio_net_new(&f->fake.p, "net0", &w->net, vnet_mac, &f->v, NULL), 0);
-	assert_int_equal(virtio_mmio_new(f->v, DRIVER_BASE, DRIVER_GSI, &f->dev, NULL), 0);
-	f->d.fake = &f->fake;
+	vnet_plug(f, (struct virtio_net_options){ 0 }, nr_pairs);
 	*state = f;
 	return 0;
+}
+
+int vnet_setup(void **state)
+{
+	return set_up(state, 1);
+}
+
+int vnet_setup_pairs(void **state)
+{
+	return set_up(state, VNET_PAIRS);
 }
 
 int vnet_teardown(void **state)
@@ -88,7 +116,8 @@ int vnet_teardown(void **state)
 	struct vnet *f = *state;
 
 	device_destroy(f->dev);
-	assert_int_equal(f->wire->nr_starts, f->wire->nr_stops);
+	for (unsigned i = 0; i < VNET_PAIRS; i++)
+		assert_int_equal(f->wire[i].nr_starts, f->wire[i].nr_stops);
 	fake_fini(&f->fake);
 	free(f);
 	return 0;

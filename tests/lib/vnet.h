@@ -6,7 +6,7 @@
 #include "devices/virtio/net_own.h"
 #include "tests/lib/driver.h"
 
-enum { RX, TX, DATA = 0x100000, VNET_IN_MAX = 70000, VNET_ENDLESS = 1 << 30 };
+enum { RX, TX, VNET_PAIRS = 4, DATA = 0x100000, VNET_IN_MAX = 70000, VNET_ENDLESS = 1 << 30 };
 #define F(bit)	(1ULL << (bit))
 #define MRG	F(VIRTIO_NET_F_MRG_RXBUF)
 #define LARGE	(F(VIRTIO_NET_F_GUEST_CSUM) | F(VIRTIO_NET_F_GUEST_TSO4))
@@ -22,7 +22,7 @@ struct vnet_wire {
 	int nr_in;			/* how often in is still to come; VNET_ENDLESS: always */
 	int nr_recv, nr_sent, nr_starts, nr_stops, send_result;
 	bool in_place;			/* the last frame went to guest memory, all of it */
-	bool want_rx, want_tx;
+	bool want_rx, want_tx, attached, link;
 	u64 offload;
 };
 
@@ -31,15 +31,18 @@ struct vnet {
 	struct driver d;
 	struct device *dev;
 	struct virtio *v;
-	struct vnet_wire wire[1];
+	struct vnet_wire wire[VNET_PAIRS];
 };
 
 extern const u8 vnet_mac[6];		/* 02:00:00:01:02:03 */
 
 /* Of cmocka; *state is the struct vnet. */
 int vnet_setup(void **state);
+int vnet_setup_pairs(void **state);	/* VNET_PAIRS of them */
 int vnet_teardown(void **state);
 
+/* Its far ends are the wires; a card of so many pairs. */
+void vnet_plug(struct vnet *, struct virtio_net_options, unsigned nr_pairs);
 /* len bytes with an empty header, so often. */
 void vnet_bring(struct vnet_wire *, size_t len, int times);
 /* Such a one comes to the first pair. */
