@@ -212,6 +212,19 @@ int machine_resize_disk(struct machine *m, unsigned disk, u64 size, struct err *
 
 /* --- networks ---------------------------------------------------------------------------------- */
 
+void machine_limit_net(struct machine *m, unsigned net, const struct limit_config *rx,
+		       const struct limit_config *tx)
+{
+	struct device *dev = &m->net[net]->dev;
+
+	if (!m->paused)
+		device_quiesce(dev);
+	limit_set(&m->resources->rx_limit[net], rx);
+	limit_set(&m->resources->tx_limit[net], tx);
+	if (!m->paused)
+		device_resume(dev);
+}
+
 int machine_set_link(struct machine *m, unsigned net, bool up, struct err *err)
 {
 	struct device *dev = &m->net[net]->dev;
@@ -336,6 +349,7 @@ static int add_net(struct machine *m, unsigned i, struct err *err)
 	struct virtio_net_options o = {
 		.mac = mac, .net = r->net[i], .nr_pairs = MAX(c->queues, 1U),
 		.io = &m->io[m->nr_io], .nr_io = c->iothreads,
+		.rx_limit = &r->rx_limit[i], .tx_limit = &r->tx_limit[i],
 	};
 	char name[32];
 	int rc = 0;

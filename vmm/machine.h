@@ -23,6 +23,7 @@ struct resources {
 	char *initrd_path;		/* NULL: none */
 	struct blk *disk[CONFIG_MAX_DISKS];
 	struct limit limit[CONFIG_MAX_DISKS];
+	struct limit rx_limit[CONFIG_MAX_NETS], tx_limit[CONFIG_MAX_NETS];
 	struct net *net[CONFIG_MAX_NETS][CONFIG_MAX_PAIRS];
 	int net_user[CONFIG_MAX_NETS];	/* net_join.h: -1: of no network of ours */
 	char *cmdline;
@@ -89,6 +90,9 @@ int  machine_resize_disk(struct machine *, unsigned disk, u64 size, struct err *
 /* Another disk in the place of resources->disk[disk], which is closed. */
 void machine_replace_disk(struct machine *, unsigned disk, struct blk *);
 
+/* From now on, also for what waits. */
+void machine_limit_net(struct machine *, unsigned net, const struct limit_config *rx,
+		       const struct limit_config *tx);
 /* The cable of a network card is in, or was pulled.  -ENODEV: its far end is gone. */
 int  machine_set_link(struct machine *, unsigned net, bool up, struct err *) must_check;
 

@@ -147,6 +147,8 @@ static int open_backends(struct resources *r, struct err *err)
 		rc = resources_open_disk(&r->disk[i], &c->disk[i], err);
 	}
 	for (unsigned i = 0; i < c->nr_nets && !rc; i++) {
+		limit_set(&r->rx_limit[i], &c->net[i].rx);
+		limit_set(&r->tx_limit[i], &c->net[i].tx);
 		rc = open_net(r, i, err);
 		if (!rc)
 			rc = set_mtu(r->net[i], &c->net[i], err);
@@ -194,8 +196,11 @@ int resources_init(struct resources *r, const struct config *c, struct err *err)
 	*r = (struct resources){ .config = c, .kernel_fd = -1, .initrd_fd = -1 };
 	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
 		limit_init(&r->limit[i], &(struct limit_config){ 0 });
-	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++)
+	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++) {
+		limit_init(&r->rx_limit[i], &(struct limit_config){ 0 });
+		limit_init(&r->tx_limit[i], &(struct limit_config){ 0 });
 		r->net_user[i] = -1;
+	}
 	return loop_new(&r->main_loop, err);
 }
 

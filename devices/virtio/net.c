@@ -29,12 +29,7 @@ static void readable(struct net *net)
 
 static void writable(struct net *net)
 {
-	struct pair *p = net->card;
-
-	net_transmit(p);
-	/* The rest when others had their turn. */
-	if (!p->tx->budget)
-		virtio_notify(&p->card->v, p->tx->index);
+	net_transmit_more(net->card);
 }
 
 static void change_link(struct virtio_net *n, bool up)
@@ -296,6 +291,8 @@ int virtio_net_new(struct platform *p, const char *name, const struct virtio_net
 	}
 	pthread_rwlock_init(&n->lock, NULL);
 	n->nr_pairs = o->nr_pairs;
+	n->rx_limit = o->rx_limit;
+	n->tx_limit = o->tx_limit;
 	n->link = true;
 	n->v.config = &n->config;
 	memcpy(n->mac, o->mac, sizeof(n->mac));

@@ -23,7 +23,27 @@ static void update_wants(struct pair *p)
 	p->net->ops->want(p->net, p->want_rx, p->want_tx);
 }
 
-/* --- to the guest ------------------------------------------------------------------------- */
+/* The limit says not yet: a timer asks again.  The header is free. */
+static bool limited(struct pair *p, struct limit *l, struct limited *way, size_t len)
+{
+	u64 wait;
+
+	if (!l || !load_once(&l->on))
+		return false;
+	wait = limit_take_turn(l, &way->turn, len - NET_HDR_LEN, now_ns());
+	if (wait)
+		timer_start(&way->timer, p->kick->io.loop, wait);
+	return wait;
+}
+
+/* Who does not wait is in nobody's way. */
+static void leave_limit(struct limit *l, struct limited *way)
+{
+	if (l && !way->timer.loop)
+		limit_leave(l, &way->turn);
+}
+
+/* --- to the guest --------------------------------------------------------------------------- */
 
 static bool merges(const struct pair *p)
 {
@@ -234,10 +254,17 @@ void net_receive(struct pair *p)
 	unsigned i;
 
 	p->rx->budget = UINT16_MAX;		/* that of frames bounds it */
-	p->want_rx = !load_once(&p->rx->broken);
+	/* The timer knows when; what is read earlier is frames too many. */
+	p->want_rx = !p->rx_limited.timer.loop && !load_once(&p->rx->broken);
 	for (i = 0; i < p->burst && p->want_rx; i++) {
-		if (!p->pending && !take_in(p))
-			break;
+		if (!p->pending) {
+			if (!take_in(p))
+				break;
+			if (p->pending && limited(p, p->card->rx_limit, &p->rx_limited, p->pending)) {
+				p->want_rx = false;
+				break;
+			}
+		}
 		if (p->pending && !deliver(p)) {
 			counter_add(&p->counters->rx_waits, 1);
 			p->want_rx = false;
@@ -247,12 +274,21 @@ void net_receive(struct pair *p)
 			virtq_flush(p->rx);
 	}
 	virtq_flush(p->rx);
+	leave_limit(p->card->rx_limit, &p->rx_limited);
 	if (p->net->calls_again)
 		set_burst(p, i);
 	update_wants(p);
 }
 
-/* --- to the wire -------------------------------------------------------------------------------- */
+static void rx_allowed(struct timer *t)
+{
+	struct pair *p = container_of(t, struct pair, rx_limited.timer);
+
+	if (!limited(p, p->card->rx_limit, &p->rx_limited, p->pending))
+		net_receive(p);
+}
+
+/* --- to the wire ---------------------------------------------------------------------------- */
 
 /* False: not now. */
 static bool send_frame(struct pair *p, const struct chain *c)
@@ -313,39 +349,66 @@ void net_transmit(struct pair *p)
 
 	p->want_tx = false;
 	q->budget = TX_BUDGET;
-	while ((rc = virtq_pop(q, &c)) > 0) {
+	while (!p->tx_limited.timer.loop && (rc = virtq_pop(q, &c)) > 0) {
 		if (c.out.len < NET_HDR_LEN || c.in.len) {
 			rc = -EPROTO;
 			break;
 		}
+		if (!p->paid && limited(p, p->card->tx_limit, &p->tx_limited, c.out.len)) {
+			virtq_unpop(q);
+			break;
+		}
+		p->paid = true;
 		if (!send_frame(p, &c)) {
 			virtq_unpop(q);
 			p->want_tx = true;
 			break;
 		}
+		p->paid = false;
 		virtq_push(q, c.head, 0);
 		p->unsignalled_bytes += c.out.len;
 		if (++p->unsignalled % PUBLISH_EVERY == 0)
 			virtq_publish(q);
 	}
 	answer(p);
+	leave_limit(p->card->tx_limit, &p->tx_limited);
 	if (rc < 0)
 		virtio_broken(&p->card->v, "transmit queue: malformed chain");
 	update_wants(p);
 }
 
-/* --- start and stop -------------------------------------------------------------------------------- */
+void net_transmit_more(struct pair *p)
+{
+	net_transmit(p);
+	/* The rest when others had their turn. */
+	if (!p->tx->budget)
+		virtio_notify(&p->card->v, p->tx->index);
+}
+
+static void tx_allowed(struct timer *t)
+{
+	net_transmit_more(container_of(t, struct pair, tx_limited.timer));
+}
+
+/* --- start and stop ------------------------------------------------------------------------- */
 
 void net_frames_init(struct pair *p)
 {
 	p->burst = RX_BUDGET;
 	p->expected = NET_SHORT_FRAME;
 	p->signal_timer.fire = signal_due;
+	p->rx_limited.timer.fire = rx_allowed;
+	p->tx_limited.timer.fire = tx_allowed;
 }
 
 void net_frames_stop(struct pair *p)
 {
 	timer_stop(&p->signal_timer);
+	timer_stop(&p->rx_limited.timer);
+	timer_stop(&p->tx_limited.timer);
+	leave_limit(p->card->rx_limit, &p->rx_limited);
+	leave_limit(p->card->tx_limit, &p->tx_limited);
+	p->paid = false;
 	for (; p->ahead.nr; p->ahead.nr--)
 		virtq_unpop(p->rx);
 	p->ahead.nr_iov = p->ahead.len = 0;

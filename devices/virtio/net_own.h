@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include "devices/net/net.h"
 #include "devices/virtio/virtio.h"
+#include "vmm/core/limit.h"
 
 enum { MACS_MAX = 64, VLANS = 4096 };
 
@@ -56,7 +57,13 @@ struct pair {
 	struct metric_set metrics;
 	bool running;
 	bool want_rx, want_tx;
+	bool paid;			/* for the next one to be sent, within the limit */
 	unsigned burst, full_bursts;	/* frames to take in without asking what else there is */
+	/* One way of the traffic: whose turn it is, and when the limit allows more. */
+	struct limited {
+		struct limit_user turn;
+		struct timer timer;
+	} rx_limited, tx_limited;
 	struct timer signal_timer;	/* answers were published, but nobody was told */
 	unsigned unsignalled, unsignalled_bytes;
 	u16 signal_upto;		/* what signal_timer is about */
@@ -74,6 +81,7 @@ struct virtio_net {
 	bool link, gone;		/* atomic; gone: the far end, for good */
 	unsigned nr_pairs, active;	/* active: frames come to the first so many */
 	u64 offload_off;		/* GUEST_* that the driver has no use for now */
+	struct limit *rx_limit, *tx_limit;	/* NULL: none */
 	pthread_rwlock_t lock;		/* of filter, and of config.mac */
 	struct filter filter;
 	struct pair *pair[VIRTIO_NET_MAX_PAIRS];
@@ -94,6 +102,8 @@ static inline void net_set_status(struct virtio_net *n, u16 bit, bool on)
 
 void net_receive(struct pair *);
 void net_transmit(struct pair *);
+/* Where no kick is the reason. */
+void net_transmit_more(struct pair *);
 void net_frames_init(struct pair *);
 /* What was taken off the queues goes back, and all answers to the driver. */
 void net_frames_stop(struct pair *);

@@ -100,6 +100,7 @@ struct virtio_net_options {
 	unsigned nr_pairs;
 	const struct io_thread *io;	/* threads of its own, taken in turn by the pairs */
 	unsigned nr_io;			/* 0: the platform's */
+	struct limit *rx_limit, *tx_limit;	/* the caller's; NULL: none */
 };
 int  virtio_net_new(struct platform *, const char *name, const struct virtio_net_options *,
 		    struct virtio **, struct err *) must_check;

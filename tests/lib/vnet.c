@@ -82,6 +82,10 @@ void vnet_plug(struct vnet *f, struct virtio_net_options o, unsigned nr_pairs)
 		w->attached = w->link = true;
 		net[i] = &w->net;
 	}
+	limit_init(&f->rx_limit, &(struct limit_config){ 0 });
+	limit_init(&f->tx_limit, &(struct limit_config){ 0 });
+	o.rx_limit = &f->rx_limit;
+	o.tx_limit = &f->tx_limit;
 	o.mac = vnet_mac;
 	o.net = net;
 	o.nr_pairs = nr_pairs;

@@ -31,6 +31,7 @@ struct vnet {
 	struct driver d;
 	struct device *dev;
 	struct virtio *v;
+	struct limit rx_limit, tx_limit;
 	struct vnet_wire wire[VNET_PAIRS];
 };
 

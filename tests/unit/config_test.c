@@ -343,6 +343,8 @@ static void test_net_modes(void **state)
 		{ "tap=a,queues=9", "queues '9'" }, { "user,queues=2", "for tap=NAME only" },
 		{ "queues=2,nat", "for tap=NAME only" }, { "tap=a,iothreads=9", "iothreads '9'" },
 		{ "iothreads=2,tap=a", "2 iothreads for 1 queues" },
+		{ "tap=a,bw_rx_burst=5", "add bw_rx=" }, { "tap=a,pps_tx_burst=5", "add pps_tx=" },
+		{ "tap=a,bw_rx=fast", "net: bw_rx: " }, { "tap=a,bw_up=5", "unknown option 'bw_up'" },
 		{ "user,dns=example.org", "dns 'example.org'" }, { "user,dns=0.0.0.0", "dns '0.0.0.0'" },
 		{ "user,net=10.0.0.0", "net '10.0.0.0'" }, { "user,net=10.0.0.1/24", "10.0.0.1/24" },
 		{ "user,net=10.0.0.0/28", "8 to 27 bits" }, { "user,net=10.0.0.0/7", "8 to 27 bits" },

@@ -1,4 +1,5 @@
 /* virtio_net_test.c: virtio-net's frames against a wire made of arrays. */
+#include <errno.h>
 #include "tests/lib/recorder.h"
 #include "tests/lib/test.h"
 #include "tests/lib/vnet.h"
@@ -729,6 +730,101 @@ static void test_counters(void **state)
 	assert_counted(f, "net_errors_total", false, 0);
 }
 
+/* --- limits ------------------------------------------------------------------------------------- */
+
+static bool all_sent(void *arg)
+{
+	return ((struct vnet *)arg)->wire->nr_sent == 5;
+}
+
+static bool all_received(void *arg)
+{
+	return ring_used_idx(&((struct vnet *)arg)->d.ring[RX]) == 5;
+}
+
+static void test_limit_transmit(void **state)
+{
+	struct limit_config slow = { .bytes = { 1, 1, 0 } }, quick = { .ops = { 1000, 1, 0 } };
+	struct vnet *f = *state;
+	struct piece p = { DATA, 1012, false };
+	u64 began;
+
+	/* A byte a second: the first goes, the second waits for 999 s. */
+	limit_set(&f->tx_limit, &slow);
+	driver_start(&f->d, 0, 2, 8);
+	for (int i = 0; i < 5; i++)
+		ring_add(&f->d.ring[TX], &p, 1);
+	driver_kick(&f->d, TX);
+	driver_kick(&f->d, TX);
+	assert_int_equal(f->wire->nr_sent, 1);
+	assert_int_equal(ring_used_idx(&f->d.ring[TX]), 1);
+	/* The other way it does not count. */
+	vnet_offer(f, DATA, 2048);
+	vnet_arrive(f, 1000);
+	assert_int_equal(ring_used_idx(&f->d.ring[RX]), 1);
+	/* A reset forgets what waits; the rest goes as the clock allows. */
+	assert_int_equal(f->dev->guest_errors, 0);
+	limit_set(&f->tx_limit, &quick);
+	driver_start(&f->d, 0, 2, 8);
+	f->wire->nr_sent = 0;
+	began = now_ns();
+	for (int i = 0; i < 5; i++)
+		ring_add(&f->d.ring[TX], &p, 1);
+	driver_kick(&f->d, TX);
+	assert_true(fake_turn_until(&f->fake, all_sent, f));
+	assert_true(now_ns() - began >= 3900000);
+	assert_int_equal(ring_used_idx(&f->d.ring[TX]), 5);
+}
+
+static void test_limit_receive(void **state)
+{
+	struct limit_config slow = { .bytes = { 1, 1, 0 } }, quick = { .ops = { 1000, 1, 0 } };
+	struct vnet *f = *state;
+	u64 began;
+
+	limit_set(&f->rx_limit, &slow);
+	driver_start(&f->d, 0, 2, 16);
+	for (int i = 0; i < 8; i++)
+		vnet_offer(f, DATA + 0x1000 * i, 2048);
+	vnet_bring(f->wire, 1012, VNET_ENDLESS);
+	f->wire->net.readable(&f->wire->net);
+	assert_int_equal(ring_used_idx(&f->d.ring[RX]), 1);
+	assert_false(f->wire->want_rx);
+	assert_int_equal(f->wire->nr_recv, 2);		/* one waits here, the others outside */
+	driver_kick(&f->d, RX);
+	f->wire->net.readable(&f->wire->net);
+	assert_int_equal(f->wire->nr_recv, 2);
+	limit_set(&f->rx_limit, &quick);
+	driver_start(&f->d, 0, 2, 16);
+	for (int i = 0; i < 8; i++)
+		vnet_offer(f, DATA + 0x1000 * i, 2048);
+	vnet_bring(f->wire, 1012, 5);
+	began = now_ns();
+	f->wire->net.readable(&f->wire->net);
+	assert_true(fake_turn_until(&f->fake, all_received, f));
+	assert_true(now_ns() - began >= 3900000);
+	vnet_check_bytes(f, DATA + 0x4000, 0, 1012);
+}
+
+/* A frame that the wire did not take has been paid for. */
+static void test_limit_and_full_wire(void **state)
+{
+	struct limit_config two = { .ops = { 1, 2, 0 } };
+	struct vnet *f = *state;
+	struct piece p = { DATA, 72, false };
+
+	limit_set(&f->tx_limit, &two);
+	driver_start(&f->d, 0, 2, 8);
+	for (int i = 0; i < 3; i++)
+		ring_add(&f->d.ring[TX], &p, 1);
+	f->wire->send_result = -EAGAIN;
+	for (int i = 0; i < 5; i++)
+		driver_kick(&f->d, TX);
+	f->wire->send_result = 0;
+	f->wire->net.writable(&f->wire->net);
+	assert_int_equal(f->wire->nr_sent, 2);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, vnet_setup, vnet_teardown)
 
 int main(void)
@@ -746,6 +842,7 @@ int main(void)
 		T(test_transmit_many), T(test_transmit_too_long),
 		T(test_transmit_interrupts_late),
 		T(test_counters),
+		T(test_limit_transmit), T(test_limit_receive), T(test_limit_and_full_wire),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
