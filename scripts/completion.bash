@@ -37,7 +37,7 @@ _vmm_net() {
 		taps+=("${path##*/}")
 	done
 	if [[ $cur == *,* ]]; then
-		local options='mac= mtu= iothreads= bw_rx= bw_tx= pps_rx= pps_tx= bw_rx_burst= bw_tx_burst= pps_rx_burst= pps_tx_burst='
+		local options='mac= mtu= iothreads= dump= bw_rx= bw_tx= pps_rx= pps_tx= bw_rx_burst= bw_tx_burst= pps_rx_burst= pps_tx_burst='
 		case $cur in
 		user,*) options+=' hostfwd=tcp:127.0.0.1: restrict=on net= dns=' ;;
 		passt,*) options+=' hostfwd=tcp:127.0.0.1:' ;;

@@ -411,7 +411,7 @@ static int set_net_key(struct net_config *n, const char *key, const char *value,
 	static const char *const known[] = {
 		"user", "passt", "tap", "fd", "bridge", "nat", "hostonly", "mac", "vlan", "mtu", "queues",
 		"iothreads", "bw_rx", "bw_rx_burst", "bw_tx", "bw_tx_burst", "pps_rx", "pps_rx_burst",
-		"pps_tx", "pps_tx_burst", "hostfwd", "restrict", "net", "dns",
+		"pps_tx", "pps_tx_burst", "dump", "hostfwd", "restrict", "net", "dns",
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(net_kinds); i++)
@@ -430,6 +430,9 @@ static int set_net_key(struct net_config *n, const char *key, const char *value,
 			return unknown_key("net", key, known, ARRAY_SIZE(known), err);
 		if (config_parse_size(value, 1, strstr(key, "_burst") ? &rate->burst : &rate->rate, err))
 			return err_prefix(err, "net: %s: ", key);
+	} else if (!strcmp(key, "dump")) {
+		return *value ? set_string(&n->dump, value, err) :
+				err_set(err, -EINVAL, "net: dump names no file");
 	} else if (!strcmp(key, "mtu") || !strcmp(key, "queues") || !strcmp(key, "iothreads")) {
 		return net_number(n, key, value, err);
 	} else if (!strcmp(key, "vlan")) {
@@ -710,7 +713,8 @@ const struct option config_options[] = {
 	  "  tap=NAME        the tap NAME, which is made if need be\n"
 	  "  fd=N            an open tap, or a connected socket\n"
 	  "options: mac=02:00:00:12:34:56, mtu=N, iothreads=N, bw_rx=BYTES, bw_tx=BYTES,\n"
-	  "pps_rx=N, pps_tx=N, a _burst= for each of these; of tap also queues=N;\n"
+	  "pps_rx=N, pps_tx=N, a _burst= for each of these, dump=FILE.pcap;\n"
+	  "of tap also queues=N;\n"
 	  "of user and passt also\n"
 	  "hostfwd=tcp:127.0.0.1:8080-:80 (publish a port; repeatable);\n"
 	  "of user also restrict=on, net=10.0.2.0/24, dns=ADDRESS", true, parse_net },
@@ -975,6 +979,7 @@ void config_drop_net(struct net_config *n)
 	free(n->host_network);
 	free(n->forward);
 	free(n->id);
+	free(n->dump);
 	*n = (struct net_config){ 0 };
 }
 
@@ -1109,6 +1114,8 @@ int config_check(const struct config *c, struct err *err)
 
 			if (a->tap && b->tap && !strcmp(a->tap, b->tap))
 				return err_set(err, -EINVAL, "--net: tap '%s' is given twice", a->tap);
+			if (a->dump && b->dump && !strcmp(a->dump, b->dump))
+				return err_set(err, -EINVAL, "--net: dump '%s' is given twice", a->dump);
 			if (a->mode == NET_FD && b->mode == NET_FD && a->fd == b->fd)
 				return err_set(err, -EINVAL, "--net: fd %d is given twice", a->fd);
 		}

@@ -23,6 +23,7 @@ struct resources {
 	char *initrd_path;		/* NULL: none */
 	struct blk *disk[CONFIG_MAX_DISKS];
 	struct limit limit[CONFIG_MAX_DISKS];
+	struct pcap *dump[CONFIG_MAX_NETS];	/* NULL: none */
 	struct limit rx_limit[CONFIG_MAX_NETS], tx_limit[CONFIG_MAX_NETS];
 	struct net *net[CONFIG_MAX_NETS][CONFIG_MAX_PAIRS];
 	int net_user[CONFIG_MAX_NETS];	/* net_join.h: -1: of no network of ours */

@@ -9,6 +9,7 @@
 #include "devices/block/blk.h"
 #include "devices/chardev.h"
 #include "devices/net/net.h"
+#include "devices/net/pcap.h"
 #include "vmm/control.h"
 #include "vmm/core/log.h"
 #include "vmm/machine.h"
@@ -152,6 +153,8 @@ static int open_backends(struct resources *r, struct err *err)
 		rc = open_net(r, i, err);
 		if (!rc)
 			rc = set_mtu(r->net[i], &c->net[i], err);
+		if (!rc && c->net[i].dump && pcap_open(&r->dump[i], c->net[i].dump, err))
+			rc = err_prefix(err, "net: ");
 	}
 	return rc;
 }
@@ -229,12 +232,15 @@ static void close_backends(struct resources *r)
 {
 	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
 		blk_close(r->disk[i]);
-	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++)
+	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++) {
 		for (unsigned q = 0; q < CONFIG_MAX_PAIRS; q++)
 			net_close(r->net[i][q]);
+		pcap_close(r->dump[i]);
+	}
 	net_leave(r->net_user, CONFIG_MAX_NETS);
 	memset(r->disk, 0, sizeof(r->disk));
 	memset(r->net, 0, sizeof(r->net));
+	memset(r->dump, 0, sizeof(r->dump));
 	chardev_leave(r->serial);
 }
 

@@ -293,6 +293,7 @@ int virtio_net_new(struct platform *p, const char *name, const struct virtio_net
 	n->nr_pairs = o->nr_pairs;
 	n->rx_limit = o->rx_limit;
 	n->tx_limit = o->tx_limit;
+	n->dump = o->dump;
 	n->link = true;
 	n->v.config = &n->config;
 	memcpy(n->mac, o->mac, sizeof(n->mac));

@@ -2,6 +2,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
+#include "devices/net/pcap.h"
 #include "devices/virtio/net_own.h"
 
 enum {
@@ -227,6 +228,8 @@ static bool take_in(struct pair *p)
 	}
 	if (!link || !wanted(p, len))
 		return true;
+	if (p->card->dump)
+		pcap_frame(p->card->dump, a->iov, a->nr_iov + 1, len);
 	p->expected = MAX((size_t)len, p->expected - p->expected / 64);
 	p->pending = len;
 	p->spill_at = 0;
@@ -302,6 +305,8 @@ static bool send_frame(struct pair *p, const struct chain *c)
 		rc = -ENETDOWN;
 	else
 		rc = p->net->ops->send(p->net, c->out.iov, c->out.nr);
+	if (!rc && p->card->dump)
+		pcap_frame(p->card->dump, c->out.iov, c->out.nr, c->out.len);
 	counter_add(rc == -EAGAIN ? &n->tx_waits : rc ? &n->tx_dropped : &n->tx_frames, 1);
 	counter_add(&n->tx_bytes, rc ? 0 : c->out.len - NET_HDR_LEN);
 	return rc != -EAGAIN;

@@ -82,6 +82,7 @@ struct virtio_net {
 	unsigned nr_pairs, active;	/* active: frames come to the first so many */
 	u64 offload_off;		/* GUEST_* that the driver has no use for now */
 	struct limit *rx_limit, *tx_limit;	/* NULL: none */
+	struct pcap *dump;		/* likewise */
 	pthread_rwlock_t lock;		/* of filter, and of config.mac */
 	struct filter filter;
 	struct pair *pair[VIRTIO_NET_MAX_PAIRS];

@@ -76,6 +76,7 @@ void virtio_broken(struct virtio *, const char *fmt, ...) printf_like(2, 3);
 struct blk;
 struct limit;
 struct net;
+struct pcap;
 struct virtio_blk_options {
 	const char *serial;
 	unsigned nr_queues;
@@ -101,6 +102,7 @@ struct virtio_net_options {
 	const struct io_thread *io;	/* threads of its own, taken in turn by the pairs */
 	unsigned nr_io;			/* 0: the platform's */
 	struct limit *rx_limit, *tx_limit;	/* the caller's; NULL: none */
+	struct pcap *dump;		/* likewise */
 };
 int  virtio_net_new(struct platform *, const char *name, const struct virtio_net_options *,
 		    struct virtio **, struct err *) must_check;

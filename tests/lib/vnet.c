@@ -1,5 +1,6 @@
 /* vnet.c: see vnet.h. */
 #include "tests/lib/vnet.h"
+#include "devices/net/pcap.h"
 #include "tests/lib/test.h"
 
 const u8 vnet_mac[6] = { 2, 0, 0, 1, 2, 3 };
@@ -94,25 +95,35 @@ void vnet_plug(struct vnet *f, struct virtio_net_options o, unsigned nr_pairs)
 	f->d.fake = &f->fake;
 }
 
-static int set_up(void **state, unsigned nr_pairs)
+static int set_up(void **state, unsigned nr_pairs, bool dump)
 {
 	struct vnet *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
 	fake_init(&f->fake, 8 * MIB, -1);
-	vnet_plug(f, (struct virtio_net_options){ 0 }, nr_pairs);
+	if (dump) {
+		strcpy(f->path, "/tmp/vmm-net-test-XXXXXX");
+		close(mkstemp(f->path));
+		assert_int_equal(pcap_open(&f->dump, f->path, NULL), 0);
+	}
+	vnet_plug(f, (struct virtio_net_options){ .dump = f->dump }, nr_pairs);
 	*state = f;
 	return 0;
 }
 
 int vnet_setup(void **state)
 {
-	return set_up(state, 1);
+	return set_up(state, 1, false);
 }
 
 int vnet_setup_pairs(void **state)
 {
-	return set_up(state, VNET_PAIRS);
+	return set_up(state, VNET_PAIRS, false);
+}
+
+int vnet_setup_dump(void **state)
+{
+	return set_up(state, 1, true);
 }
 
 int vnet_teardown(void **state)
@@ -122,6 +133,9 @@ int vnet_teardown(void **state)
 	device_destroy(f->dev);
 	for (unsigned i = 0; i < VNET_PAIRS; i++)
 		assert_int_equal(f->wire[i].nr_starts, f->wire[i].nr_stops);
+	pcap_close(f->dump);
+	if (*f->path)
+		unlink(f->path);
 	fake_fini(&f->fake);
 	free(f);
 	return 0;

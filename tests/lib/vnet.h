@@ -32,6 +32,8 @@ struct vnet {
 	struct device *dev;
 	struct virtio *v;
 	struct limit rx_limit, tx_limit;
+	struct pcap *dump;
+	char path[32];			/* of dump */
 	struct vnet_wire wire[VNET_PAIRS];
 };
 
@@ -40,6 +42,7 @@ extern const u8 vnet_mac[6];		/* 02:00:00:01:02:03 */
 /* Of cmocka; *state is the struct vnet. */
 int vnet_setup(void **state);
 int vnet_setup_pairs(void **state);	/* VNET_PAIRS of them */
+int vnet_setup_dump(void **state);
 int vnet_teardown(void **state);
 
 /* Its far ends are the wires; a card of so many pairs. */

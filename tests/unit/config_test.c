@@ -344,6 +344,7 @@ static void test_net_modes(void **state)
 		{ "queues=2,nat", "for tap=NAME only" }, { "tap=a,iothreads=9", "iothreads '9'" },
 		{ "iothreads=2,tap=a", "2 iothreads for 1 queues" },
 		{ "tap=a,bw_rx_burst=5", "add bw_rx=" }, { "tap=a,pps_tx_burst=5", "add pps_tx=" },
+		{ "user,dump=", "dump names no file" },
 		{ "tap=a,bw_rx=fast", "net: bw_rx: " }, { "tap=a,bw_up=5", "unknown option 'bw_up'" },
 		{ "user,dns=example.org", "dns 'example.org'" }, { "user,dns=0.0.0.0", "dns '0.0.0.0'" },
 		{ "user,net=10.0.0.0", "net '10.0.0.0'" }, { "user,net=10.0.0.1/24", "10.0.0.1/24" },
@@ -375,6 +376,7 @@ static void test_net_modes(void **state)
 	assert_true(c.net[1].has_mac);
 	assert_int_equal(c.net[2].mode, NET_FD);
 	assert_int_equal(c.net[2].fd, 7);
+	bad("dump 'x' is given twice", "--net", "user,dump=x", "--net", "tap=a,dump=x");
 	bad("fd 7 is given twice", "--net", "fd=7", "--net", "tap=a", "--net", "fd=7");
 }
 
