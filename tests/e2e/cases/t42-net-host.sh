@@ -51,7 +51,7 @@ nothing_left()
 }
 
 # For a guest: a lease, and the address in $ip; $gateway, if there is one.
-lease='
+host_lease='
 	cat >/tmp/dhcp <<-"END"
 	#!/bin/sh
 	[ $1 = bound ] || exit 0
@@ -66,7 +66,7 @@ case_host_nat()
 {
 	export VMM_RUNTIME_DIR=$T/run
 	internet
-	vm_start "${boot[@]}" --name web --net nat,mac=02:00:00:12:34:56 --append "$(run "$lease"'
+	vm_start "${boot[@]}" --name web --net nat,mac=02:00:00:12:34:56 --append "$(run "$host_lease"'
 		nslookup -type=a guest.vmm.internal $dns | grep -A1 "^Name:" | grep "^Address: $ip$"
 		ping -c 2 -W 5 203.0.113.5 | grep received
 		until ip addr show dev eth0 | grep "inet6 fd" | grep -qv tentative; do usleep 50000; done
@@ -95,10 +95,10 @@ case_host_only()
 	internet
 	echo 1 >/proc/sys/net/ipv4/ip_forward # which is not what keeps it in
 	host_network create h --type hostonly
-	"$VMM" "${boot[@]}" --name two --net hostonly=h --serial "file:$T/two" --append "$(run "$lease"'
+	"$VMM" "${boot[@]}" --name two --net hostonly=h --serial "file:$T/two" --append "$(run "$host_lease"'
 		echo up; while :; do sleep 1000; done')" 2>"$T/two.err" {tap}>&- &
 	two=$!
-	vm_start "${boot[@]}" --name one --net hostonly=h --append "$(run "$lease"'
+	vm_start "${boot[@]}" --name one --net hostonly=h --append "$(run "$host_lease"'
 		echo up; read other
 		ping -c 2 -W 5 $other | grep received
 		ip route add default via $dns; echo routed; read go
