@@ -235,6 +235,8 @@ int machine_set_link(struct machine *m, unsigned net, bool up, struct err *err)
 	rc = virtio_net_set_link(m->net[net], up);
 	if (!m->paused)
 		device_resume(dev);
+	if (!rc)
+		m->resources->unplugged[net] = !up;
 	return rc ? err_set(err, rc, "its %s on the host is gone",
 			    m->resources->net[net][0]->ops->kind) : 0;
 }
@@ -350,7 +352,7 @@ static int add_net(struct machine *m, unsigned i, struct err *err)
 		.mac = mac, .net = r->net[i], .nr_pairs = MAX(c->queues, 1U),
 		.io = &m->io[m->nr_io], .nr_io = c->iothreads,
 		.rx_limit = &r->rx_limit[i], .tx_limit = &r->tx_limit[i],
-		.dump = r->dump[i],
+		.dump = r->dump[i], .unplugged = r->unplugged[i],
 	};
 	char name[32];
 	int rc = 0;

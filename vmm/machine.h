@@ -24,6 +24,7 @@ struct resources {
 	struct blk *disk[CONFIG_MAX_DISKS];
 	struct limit limit[CONFIG_MAX_DISKS];
 	struct pcap *dump[CONFIG_MAX_NETS];	/* NULL: none */
+	bool unplugged[CONFIG_MAX_NETS];
 	struct limit rx_limit[CONFIG_MAX_NETS], tx_limit[CONFIG_MAX_NETS];
 	struct net *net[CONFIG_MAX_NETS][CONFIG_MAX_PAIRS];
 	int net_user[CONFIG_MAX_NETS];	/* net_join.h: -1: of no network of ours */

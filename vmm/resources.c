@@ -241,6 +241,7 @@ static void close_backends(struct resources *r)
 	memset(r->disk, 0, sizeof(r->disk));
 	memset(r->net, 0, sizeof(r->net));
 	memset(r->dump, 0, sizeof(r->dump));
+	memset(r->unplugged, 0, sizeof(r->unplugged));
 	chardev_leave(r->serial);
 }
 

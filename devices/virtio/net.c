@@ -294,10 +294,10 @@ int virtio_net_new(struct platform *p, const char *name, const struct virtio_net
 	n->rx_limit = o->rx_limit;
 	n->tx_limit = o->tx_limit;
 	n->dump = o->dump;
-	n->link = true;
+	n->link = !o->unplugged;
 	n->v.config = &n->config;
 	memcpy(n->mac, o->mac, sizeof(n->mac));
-	n->config.status = htole16(VIRTIO_NET_S_LINK_UP);
+	net_set_status(n, VIRTIO_NET_S_LINK_UP, n->link);
 	n->config.max_virtqueue_pairs = htole16(o->nr_pairs);
 	n->config.mtu = htole16(o->net[0]->mtu);
 	net_control_reset(n);
@@ -307,6 +307,7 @@ int virtio_net_new(struct platform *p, const char *name, const struct virtio_net
 		net_destroy(&n->v);
 		return err_set(err, rc, "%s: out of memory", name);
 	}
+	net_apply_link(n);
 	*out = &n->v;
 	return 0;
 }

@@ -103,6 +103,7 @@ struct virtio_net_options {
 	unsigned nr_io;			/* 0: the platform's */
 	struct limit *rx_limit, *tx_limit;	/* the caller's; NULL: none */
 	struct pcap *dump;		/* likewise */
+	bool unplugged;			/* see virtio_net_set_link */
 };
 int  virtio_net_new(struct platform *, const char *name, const struct virtio_net_options *,
 		    struct virtio **, struct err *) must_check;

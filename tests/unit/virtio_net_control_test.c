@@ -340,6 +340,13 @@ static void test_announce(void **state)
 
 /* --- the link ------------------------------------------------------------------------------- */
 
+static void let_go(struct vnet *f)
+{
+	device_destroy(f->dev);
+	fake_fini(&f->fake);
+	free(f);
+}
+
 static void set_link(struct vnet *f, bool up)
 {
 	device_quiesce(f->dev);
@@ -376,6 +383,23 @@ static void test_link(void **state)
 	ring_add(&f->d.ring[TX], &p, 1);
 	driver_kick(&f->d, TX);
 	assert_int_equal(f->wire->nr_sent, 1);
+}
+
+/* Pulled before the guest is there, as over a reboot. */
+static void test_link_from_the_start(void **state)
+{
+	struct vnet *f = calloc(1, sizeof(*f));
+
+	(void)state;
+	fake_init(&f->fake, 8 * MIB, -1);
+	vnet_plug(f, (struct virtio_net_options){ .unplugged = true }, 1);
+	assert_false(f->wire->link);
+	start_with_control(f, 0);
+	assert_int_equal(status(f), 0);
+	set_link(f, true);
+	assert_int_equal(status(f), VIRTIO_NET_S_LINK_UP);
+	assert_true(f->wire->link && passes(f, OWN, -1));
+	let_go(f);
 }
 
 static void test_link_lost(void **state)
@@ -537,13 +561,6 @@ static int copy(struct vnet *f, struct vnet *to)
 	return rc;
 }
 
-static void let_go(struct vnet *f)
-{
-	device_destroy(f->dev);
-	fake_fini(&f->fake);
-	free(f);
-}
-
 static void test_copy(void **state)
 {
 	struct vnet *f = *state, *to = calloc(1, sizeof(*to));
@@ -672,7 +689,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_filter_modes), T(test_filter_table), T(test_filter_own_address),
 		T(test_filter_vlan), T(test_control_abuse), T(test_offloads),
-		T(test_offload_combinations), T(test_announce), T(test_link), T(test_link_lost),
+		T(test_offload_combinations), T(test_announce), T(test_link),
+		cmocka_unit_test(test_link_from_the_start), T(test_link_lost),
 		MQ(test_pairs), MQ(test_pairs_not_taken), cmocka_unit_test(test_pairs_on_loops),
 		T(test_copy), T(test_copy_without_link), T(test_copy_of_nonsense),
 		cmocka_unit_test_setup_teardown(test_dump, vnet_setup_dump, vnet_teardown),
