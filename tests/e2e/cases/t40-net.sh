@@ -83,3 +83,33 @@ case_net_card()
 	[[ $(frame_lengths "$T/pcap" | grep -cx 8942) = 12 ]] || fail 'the dump'
 	ip link del vmmtest2
 }
+
+# One that was saved goes on elsewhere, and tells the network so before anybody asks.
+case_net_restored()
+{
+	export VMM_RUNTIME_DIR=$T/run
+	mkdir "$T/run"
+	ip tuntap add dev vmmtest3 mode tap vnet_hdr
+	vm_start "${boot[@]}" --name card --net tap=vmmtest3 --append "$(run '
+		ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up
+		echo up; read go
+		ping -c 3 -W 5 10.9.0.1')"
+	ip addr replace 10.9.0.1/24 dev vmmtest3
+	vm_expect 100 '^up$'
+	ping -c 1 -W 5 -q 10.9.0.2 | grep ' 0% packet loss' || fail 'ping from the host'
+	"$VMM" ctl card save "$T/one" || fail "save: status $?"
+	vm_send go
+	vm_end 100 0
+	ip neigh flush dev vmmtest3
+	vm_start restore "$T/one" --name again --net "tap=vmmtest3,dump=$T/pcap"
+	for ((i = 0; i < 1000; i++)); do # a frame of ARP
+		! frame_lengths "$T/pcap" 2>/dev/null | grep -qx 42 || break
+		sleep 0.1
+	done
+	((i < 1000)) || fail 'it was not announced'
+	ping -c 3 -W 5 -q 10.9.0.2 | grep ' 0% packet loss' || fail 'ping from the host, restored'
+	vm_send go
+	vm_end 100 0
+	says '3 packets received, 0% packet loss'
+	ip link del vmmtest3
+}
