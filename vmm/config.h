@@ -59,6 +59,7 @@ struct net_config {
 	unsigned iothreads;		/* of its own; 0: the common one */
 	char *id;			/* by the API */
 	struct limit_config rx, tx;
+	bool plain;			/* from a snapshot of 0.1: without a control queue */
 	char *dump;			/* its traffic goes to this file; NULL: nowhere */
 };
 

@@ -352,7 +352,7 @@ static int add_net(struct machine *m, unsigned i, struct err *err)
 		.mac = mac, .net = r->net[i], .nr_pairs = MAX(c->queues, 1U),
 		.io = &m->io[m->nr_io], .nr_io = c->iothreads,
 		.rx_limit = &r->rx_limit[i], .tx_limit = &r->tx_limit[i],
-		.dump = r->dump[i], .unplugged = r->unplugged[i],
+		.dump = r->dump[i], .unplugged = r->unplugged[i], .plain = c->plain,
 	};
 	char name[32];
 	int rc = 0;

@@ -173,6 +173,8 @@ static int configure(struct snapshot *s, struct words *w, struct config *c, stru
 		rc = config_parse(c, w->nr_rest, w->rest, &help, &version, err);
 	if (!rc)
 		rc = check_same(c, &saved, err);
+	for (unsigned i = 0; i < c->nr_nets && !rc; i++)
+		c->net[i].plain = saved.net[i].plain;
 	if (!rc && w->name) {
 		c->name = strdup(w->name);
 		rc = c->name ? 0 : err_set(err, -ENOMEM, "out of memory");

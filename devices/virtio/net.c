@@ -110,7 +110,7 @@ static void net_kick(struct virtio *v, struct virtq *q)
 	struct virtio_net *n = to_net(v);
 	struct pair *p;
 
-	if (q == control_queue(n))
+	if (v->nr_queues % 2 && q == control_queue(n))
 		net_control(n, q);
 	if (q->index / 2 >= pairs_in_use(n))
 		return;
@@ -209,6 +209,17 @@ static const struct virtio_ops net_ops = {
 	.destroy = net_destroy,
 };
 
+/* With nothing that was not there always: so that what was saved then can be loaded. */
+static const struct virtio_ops plain_ops = {
+	.kind = "virtio-net", .id = VIRTIO_ID_NET, .queue_size = VIRTQ_MAX,
+	.config_len = sizeof(struct virtio_net_config),
+	.start = net_start,
+	.kick = net_kick,
+	.drain = net_drain,
+	.forget = net_forget,
+	.destroy = net_destroy,
+};
+
 /* --- what the control thread asks ----------------------------------------------------------- */
 
 void net_apply_link(struct virtio_net *n)
@@ -244,13 +255,15 @@ void virtio_net_announce(struct virtio *v)
 static u64 features(const struct virtio_net_options *o)
 {
 	u64 f = o->net[0]->offload | 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_STATUS |
-		1ULL << VIRTIO_NET_F_MRG_RXBUF |
-		1ULL << VIRTIO_NET_F_CTRL_VQ | 1ULL << VIRTIO_NET_F_CTRL_RX |
-		1ULL << VIRTIO_NET_F_CTRL_RX_EXTRA | 1ULL << VIRTIO_NET_F_CTRL_VLAN |
-		1ULL << VIRTIO_NET_F_CTRL_MAC_ADDR | 1ULL << VIRTIO_NET_F_GUEST_ANNOUNCE;
+		1ULL << VIRTIO_NET_F_MRG_RXBUF;
 
 	if (o->net[0]->mtu)
 		f |= 1ULL << VIRTIO_NET_F_MTU;
+	if (o->plain)
+		return f;
+	f |= 1ULL << VIRTIO_NET_F_CTRL_VQ | 1ULL << VIRTIO_NET_F_CTRL_RX |
+	     1ULL << VIRTIO_NET_F_CTRL_RX_EXTRA | 1ULL << VIRTIO_NET_F_CTRL_VLAN |
+	     1ULL << VIRTIO_NET_F_CTRL_MAC_ADDR | 1ULL << VIRTIO_NET_F_GUEST_ANNOUNCE;
 	if (f & NET_GUEST_OFFLOADS)
 		f |= 1ULL << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS;
 	if (o->nr_pairs > 1)
@@ -284,7 +297,8 @@ int virtio_net_new(struct platform *p, const char *name, const struct virtio_net
 	BUG_ON(!o->nr_pairs || o->nr_pairs > VIRTIO_NET_MAX_PAIRS);
 	if (!n)
 		return err_set(err, -ENOMEM, "%s: out of memory", name);
-	rc = virtio_init(&n->v, &net_ops, 2 * o->nr_pairs + 1, p, name, features(o), err);
+	rc = virtio_init(&n->v, o->plain ? &plain_ops : &net_ops, 2 * o->nr_pairs + !o->plain, p,
+			 name, features(o), err);
 	if (rc) {
 		free(n);
 		return rc;

@@ -104,6 +104,7 @@ struct virtio_net_options {
 	struct limit *rx_limit, *tx_limit;	/* the caller's; NULL: none */
 	struct pcap *dump;		/* likewise */
 	bool unplugged;			/* see virtio_net_set_link */
+	bool plain;			/* without a control queue: one pair */
 };
 int  virtio_net_new(struct platform *, const char *name, const struct virtio_net_options *,
 		    struct virtio **, struct err *) must_check;

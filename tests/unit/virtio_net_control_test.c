@@ -681,6 +681,24 @@ static void test_dump(void **state)
 	close(fd);
 }
 
+/* As the first release had it: what that one saved has to find its like. */
+static void test_plain(void **state)
+{
+	struct vnet *f = calloc(1, sizeof(*f));
+
+	(void)state;
+	fake_init(&f->fake, 8 * MIB, -1);
+	vnet_plug(f, (struct virtio_net_options){ .plain = true }, 1);
+	assert_int_equal(driver_offered(&f->d) & (control_features | F(VIRTIO_NET_F_MQ)),
+			 F(VIRTIO_NET_F_STATUS));
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_SEL, 2);
+	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_QUEUE_NUM_MAX), 0);
+	driver_start(&f->d, 0, 2, 64);
+	vnet_offer(f, DATA, 2048);
+	assert_true(passes(f, OTHER, 7));
+	let_go(f);
+}
+
 #define T(name)	cmocka_unit_test_setup_teardown(name, vnet_setup, vnet_teardown)
 #define MQ(name) cmocka_unit_test_setup_teardown(name, vnet_setup_pairs, vnet_teardown)
 
@@ -693,6 +711,7 @@ int main(void)
 		cmocka_unit_test(test_link_from_the_start), T(test_link_lost),
 		MQ(test_pairs), MQ(test_pairs_not_taken), cmocka_unit_test(test_pairs_on_loops),
 		T(test_copy), T(test_copy_without_link), T(test_copy_of_nonsense),
+		cmocka_unit_test(test_plain),
 		cmocka_unit_test_setup_teardown(test_dump, vnet_setup_dump, vnet_teardown),
 	};
 
