@@ -37,11 +37,12 @@ _vmm_net() {
 		taps+=("${path##*/}")
 	done
 	if [[ $cur == *,* ]]; then
-		local options='mac='
+		local options='mac= mtu= iothreads= dump= bw_rx= bw_tx= pps_rx= pps_tx= bw_rx_burst= bw_tx_burst= pps_rx_burst= pps_tx_burst='
 		case $cur in
 		user,*) options+=' hostfwd=tcp:127.0.0.1: restrict=on net= dns=' ;;
 		passt,*) options+=' hostfwd=tcp:127.0.0.1:' ;;
 		bridge=*) options+=' vlan=' ;;
+		tap=*) options+=' queues=' ;;
 		esac
 		COMPREPLY=($(compgen -P "${cur%,*}," -W "$options" -- "${cur##*,}"))
 		compopt -o nospace 2>/dev/null
@@ -195,8 +196,8 @@ _vmm_ctl() { # the word's index
 		_vmm_names
 		if [[ $cur == */* || ! ${COMPREPLY[*]} ]]; then _vmm_files; fi
 		;;
-	3) _vmm_words 'info start pause resume power-button stop disks metrics snapshot save save-diff working-set resize get
-		put patch post delete --json --help' ;;
+	3) _vmm_words 'info start pause resume power-button stop disks metrics snapshot save save-diff working-set link resize
+		get put patch post delete --json --help' ;;
 	*)
 		case ${COMP_WORDS[3]} in
 		info | disks | metrics) _vmm_words --json ;;

@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "vmm/net_state.h"
+#include "devices/net/net.h"
 #include "vmm/gdb.h"
+#include "vmm/net_state.h"
 
 enum { NAME_MAX_LEN = 64 };
 
@@ -363,12 +364,55 @@ const char *config_net_name(const struct net_config *n)
 	return n->tap ?: n->bridge ?: n->host_network;
 }
 
+/* Bytes or frames a second, one way. */
+static const char *const net_rates[] = { "bw_rx", "bw_tx", "pps_rx", "pps_tx" };
+
+static struct limit_rate *nth_rate(struct net_config *n, unsigned i)
+{
+	struct limit_config *way = i % 2 ? &n->tx : &n->rx;
+
+	return i / 2 ? &way->ops : &way->bytes;
+}
+
+/* Of a rate, or of its burst; NULL: there is no such. */
+static struct limit_rate *net_rate(struct net_config *n, const char *key)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(net_rates); i++) {
+		size_t len = strlen(net_rates[i]);
+
+		if (!strncmp(key, net_rates[i], len) && (!key[len] || !strcmp(key + len, "_burst")))
+			return nth_rate(n, i);
+	}
+	return NULL;
+}
+
+static int net_number(struct net_config *n, const char *key, const char *value, struct err *err)
+{
+	unsigned long min = 1, max = CONFIG_MAX_PAIRS, number;
+
+	if (*key == 'm') {
+		min = NET_MTU_LEAST;
+		max = NET_MTU_MOST;
+	}
+	if (parse_number(value, min, max, &number))
+		return err_set(err, -EINVAL, "net: %s '%s' is not a number from %lu to %lu", key, value,
+			       min, max);
+	if (*key == 'm')
+		n->mtu = number;
+	else
+		*(*key == 'q' ? &n->queues : &n->iothreads) = number;
+	return 0;
+}
+
 /* What is for some kinds of network only is remembered: the kind may come last. */
 static int set_net_key(struct net_config *n, const char *key, const char *value,
 		       const char **for_nat, const char **for_user, struct err *err)
 {
-	static const char *const known[] = { "user", "passt", "tap", "fd", "bridge", "nat", "hostonly",
-					     "mac", "vlan", "hostfwd", "restrict", "net", "dns" };
+	static const char *const known[] = {
+		"user", "passt", "tap", "fd", "bridge", "nat", "hostonly", "mac", "vlan", "mtu", "queues",
+		"iothreads", "bw_rx", "bw_rx_burst", "bw_tx", "bw_tx_burst", "pps_rx", "pps_rx_burst",
+		"pps_tx", "pps_tx_burst", "dump", "hostfwd", "restrict", "net", "dns",
+	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(net_kinds); i++)
 		if (!strcmp(key, net_kinds[i]))
@@ -379,6 +423,18 @@ static int set_net_key(struct net_config *n, const char *key, const char *value,
 				       "six bytes like 02:00:00:12:34:56, the first of them even",
 				       value);
 		n->has_mac = true;
+	} else if (!strncmp(key, "bw_", 3) || !strncmp(key, "pps_", 4)) {
+		struct limit_rate *rate = net_rate(n, key);
+
+		if (!rate)
+			return unknown_key("net", key, known, ARRAY_SIZE(known), err);
+		if (config_parse_size(value, 1, strstr(key, "_burst") ? &rate->burst : &rate->rate, err))
+			return err_prefix(err, "net: %s: ", key);
+	} else if (!strcmp(key, "dump")) {
+		return *value ? set_string(&n->dump, value, err) :
+				err_set(err, -EINVAL, "net: dump names no file");
+	} else if (!strcmp(key, "mtu") || !strcmp(key, "queues") || !strcmp(key, "iothreads")) {
+		return net_number(n, key, value, err);
 	} else if (!strcmp(key, "vlan")) {
 		return set_string(&n->vlan, value, err);
 	} else if (!strcmp(key, "hostfwd")) {
@@ -416,7 +472,7 @@ static int check_host_net(const struct net_config *n, struct err *err)
 	return n->vlan && vlans_parse(n->vlan, &vlans, err) ? err_prefix(err, "net: ") : 0;
 }
 
-static int check_net(const struct net_config *n, const char *text, const char *for_nat,
+static int check_net(struct net_config *n, const char *text, const char *for_nat,
 		     const char *for_user, struct err *err)
 {
 	if (!n->mode)
@@ -430,6 +486,14 @@ static int check_net(const struct net_config *n, const char *text, const char *f
 		if (n->forward[i].guest.s_addr)
 			return err_set(err, -EINVAL, "net: hostfwd: passt knows one address of the guest; "
 				       "write only the port after '-:'");
+	if (n->queues > 1 && n->mode != NET_TAP)
+		return err_set(err, -EINVAL, "net: several queues are for tap=NAME only");
+	if (n->iothreads > MAX(n->queues, 1U))
+		return err_set(err, -EINVAL, "net: %u iothreads for %u queues; at most one each",
+			       n->iothreads, MAX(n->queues, 1U));
+	for (unsigned i = 0; i < ARRAY_SIZE(net_rates); i++)
+		if (nth_rate(n, i)->burst && !nth_rate(n, i)->rate)
+			return err_set(err, -EINVAL, "net: a burst without a limit; add %s=", net_rates[i]);
 	return check_host_net(n, err);
 }
 
@@ -730,7 +794,10 @@ const struct option config_options[] = {
 	  "  bridge=NAME     a bridge; vlan=N: in VLAN N; vlan=N+N: in these, tagged\n"
 	  "  tap=NAME        the tap NAME, which is made if need be\n"
 	  "  fd=N            an open tap, or a connected socket\n"
-	  "options: mac=02:00:00:12:34:56; of user and passt also\n"
+	  "options: mac=02:00:00:12:34:56, mtu=N, iothreads=N, bw_rx=BYTES, bw_tx=BYTES,\n"
+	  "pps_rx=N, pps_tx=N, a _burst= for each of these, dump=FILE.pcap;\n"
+	  "of tap also queues=N;\n"
+	  "of user and passt also\n"
 	  "hostfwd=tcp:127.0.0.1:8080-:80 (publish a port; repeatable);\n"
 	  "of user also restrict=on, net=10.0.2.0/24, dns=ADDRESS", true, parse_net },
 	{ "serial", "WHERE", "the console: stdio (default), pty, file:PATH, unix:PATH, none", false,
@@ -1010,6 +1077,7 @@ void config_drop_net(struct net_config *n)
 	free(n->host_network);
 	free(n->forward);
 	free(n->id);
+	free(n->dump);
 	*n = (struct net_config){ 0 };
 }
 
@@ -1122,8 +1190,10 @@ int config_check(const struct config *c, struct err *err)
 			       (unsigned long long)c->mem, c->cpus);
 	for (unsigned i = 0; i < c->nr_disks; i++)
 		threads += c->disk[i].iothreads;
+	for (unsigned i = 0; i < c->nr_nets; i++)
+		threads += c->net[i].iothreads;
 	if (threads > CONFIG_MAX_IOTHREADS)
-		return err_set(err, -EINVAL, "the disks' iothreads are %u in all; at most %d are possible",
+		return err_set(err, -EINVAL, "iothreads are %u in all; at most %d are possible",
 			       threads, CONFIG_MAX_IOTHREADS);
 	if (c->nr_disks + c->nr_nets > most)
 		return err_set(err, -EINVAL, "%u disks and networks are too many: with --transport %s at "
@@ -1153,6 +1223,8 @@ int config_check(const struct config *c, struct err *err)
 
 			if (a->tap && b->tap && !strcmp(a->tap, b->tap))
 				return err_set(err, -EINVAL, "--net: tap '%s' is given twice", a->tap);
+			if (a->dump && b->dump && !strcmp(a->dump, b->dump))
+				return err_set(err, -EINVAL, "--net: dump '%s' is given twice", a->dump);
 			if (a->mode == NET_FD && b->mode == NET_FD && a->fd == b->fd)
 				return err_set(err, -EINVAL, "--net: fd %d is given twice", a->fd);
 		}

@@ -12,7 +12,7 @@ enum { CONFIG_MAX_QUEUES = 16, CONFIG_MAX_IOTHREADS = 64 };	/* of a disk; in all
 #define CONFIG_MEM_MAX_MIB	(1023ULL << 10)
 enum { CONFIG_MEM_MIN_MIB = 16 };
 enum { CONFIG_MAX_HOST_CPUS = 1024 };
-enum { CONFIG_MAX_FORWARDS = 256 };				/* of a network card */
+enum { CONFIG_MAX_FORWARDS = 256, CONFIG_MAX_PAIRS = 8 };	/* of a network card; of its queues */
 enum { CONFIG_MAX_DISKS = 30, CONFIG_MAX_NETS = 30, CONFIG_MAX_CPUS = 64, CONFIG_SERIAL_LEN = 20 };
 
 enum sandbox_mode { SANDBOX_ON, SANDBOX_LOG, SANDBOX_OFF };
@@ -57,9 +57,13 @@ struct net_config {
 	char *host_network;		/* of NET_NAT and NET_HOSTONLY: its name */
 	bool has_mac;
 	u8 mac[6];
-	u16 mtu;			/* 0: the tap's */
+	u16 mtu;			/* 0: what the far end has */
+	unsigned queues;		/* pairs; 0: one */
+	unsigned iothreads;		/* of its own; 0: the common one */
 	char *id;			/* by the API */
 	struct limit_config rx, tx;
+	bool plain;			/* from a snapshot of 0.1: without a control queue */
+	char *dump;			/* its traffic goes to this file; NULL: nowhere */
 };
 
 struct config {

@@ -118,9 +118,20 @@ static void net_state(struct state *s, struct net_config *n)
 	limit_rate_state(s, "rx-ops-limit", &n->rx.ops);
 	limit_rate_state(s, "tx-bytes-limit", &n->tx.bytes);
 	limit_rate_state(s, "tx-ops-limit", &n->tx.ops);
+	if (state_if(s, "control-queue", !n->plain))
+		state_leave(s);
+	else
+		n->plain = true;
+	if (state_if(s, "queues", n->queues || n->iothreads)) {
+		number(s, "nr", &n->queues, CONFIG_MAX_PAIRS);
+		number(s, "threads", &n->iothreads, MAX(n->queues, 1U));
+		state_leave(s);
+	}
 	net_kind_state(s, n);
 	if (state_loading(s) && !state_failed(s) && n->mode == NET_TAP && !n->tap)
 		state_fail(s, "tap is missing");
+	if (n->mode != NET_TAP && n->queues > 1)
+		state_fail(s, "%u queues, and no tap", n->queues);
 }
 
 void config_state(struct config *c, struct state *s)

@@ -319,12 +319,14 @@ static int show_metrics(const struct ctl *c)
 	return status;
 }
 
-static int of_disk(const struct ctl *c, const char *method, const char *what, json_t *body)
+/* what: "disks" or "nets"; of the one that the first word names. */
+static int of_part(const struct ctl *c, const char *method, const char *what, const char *rest,
+		   json_t *body)
 {
 	char *path = NULL, *text = json_dumps(body, 0);
 	int status = EXIT_RUNTIME;
 
-	if (text && asprintf(&path, "/vmm/v1/disks/%s%s", c->word[0], what) >= 0)
+	if (text && asprintf(&path, "/vmm/v1/%s/%s%s", what, c->word[0], rest) >= 0)
 		status = request(c->socket, method, path, text);
 	free(path);
 	free(text);
@@ -334,7 +336,7 @@ static int of_disk(const struct ctl *c, const char *method, const char *what, js
 
 static int take_snapshot(const struct ctl *c)
 {
-	return of_disk(c, "POST", "/snapshots",
+	return of_part(c, "POST", "disks", "/snapshots",
 		       json_pack("{s:s}", "name", c->word[1]));
 }
 
@@ -375,7 +377,12 @@ static int resize(const struct ctl *c)
 
 	if (config_parse_size(c->word[1], 1, &size, &err))
 		return misused("ctl resize", "%s", err.msg);
-	return of_disk(c, "PATCH", "", json_pack("{s:I}", "size", (json_int_t)size));
+	return of_part(c, "PATCH", "disks", "", json_pack("{s:I}", "size", (json_int_t)size));
+}
+
+static int set_link(const struct ctl *c)
+{
+	return of_part(c, "PATCH", "nets", "", json_pack("{s:s}", "link", c->word[1]));
 }
 
 static const struct verb {
@@ -404,6 +411,7 @@ static const struct verb {
 	  .run = save },
 	{ "working-set", "DIR", 1, 1, "have others restored from DIR read at once what it has needed",
 	  .run = save_working_set },
+	{ "link", "NET up|down", 2, 2, "plug a network card's cable in, or pull it", .run = set_link },
 	{ "resize", "DISK SIZE", 2, 2, "make a disk larger", .run = resize },
 	{ "get", "PATH", 1, 1, "any request of the API: print what is there", .method = "GET" },
 	{ "put", "PATH JSON", 1, 2, "the same, with a body", .method = "PUT" },

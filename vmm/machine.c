@@ -9,6 +9,7 @@
 #include "devices/block/blk.h"
 #include "devices/chardev.h"
 #include "devices/legacy.h"
+#include "devices/net/net.h"
 #include "devices/pci/pci.h"
 #include "devices/virtio/virtio.h"
 #include "firmware/boot.h"
@@ -32,7 +33,7 @@ struct machine {
 	struct irqchip *irqchip;
 	struct io_thread io[1 + CONFIG_MAX_IOTHREADS];	/* the first is everybody's */
 	unsigned nr_io;
-	struct virtio *disk[CONFIG_MAX_DISKS];
+	struct virtio *disk[CONFIG_MAX_DISKS], *net[CONFIG_MAX_NETS];
 	struct device *device[MAX_DEVICES];	/* destroyed from the last to the first */
 	unsigned nr_devices;
 	struct pci_bus *pci;			/* NULL: virtio over MMIO */
@@ -209,6 +210,37 @@ int machine_resize_disk(struct machine *m, unsigned disk, u64 size, struct err *
 	return rc;
 }
 
+/* --- networks ---------------------------------------------------------------------------------- */
+
+void machine_limit_net(struct machine *m, unsigned net, const struct limit_config *rx,
+		       const struct limit_config *tx)
+{
+	struct device *dev = &m->net[net]->dev;
+
+	if (!m->paused)
+		device_quiesce(dev);
+	limit_set(&m->resources->rx_limit[net], rx);
+	limit_set(&m->resources->tx_limit[net], tx);
+	if (!m->paused)
+		device_resume(dev);
+}
+
+int machine_set_link(struct machine *m, unsigned net, bool up, struct err *err)
+{
+	struct device *dev = &m->net[net]->dev;
+	int rc;
+
+	if (!m->paused)
+		device_quiesce(dev);
+	rc = virtio_net_set_link(m->net[net], up);
+	if (!m->paused)
+		device_resume(dev);
+	if (!rc)
+		m->resources->unplugged[net] = !up;
+	return rc ? err_set(err, rc, "its %s on the host is gone",
+			    m->resources->net[net][0]->ops->kind) : 0;
+}
+
 void machine_press_power_button(struct machine *m)
 {
 	acpi_event(m->acpi, ACPI_EVENT_POWER_BUTTON);
@@ -249,15 +281,26 @@ static int attach(struct machine *m, struct virtio *v, struct err *err)
 	return add(m, rc, dev);
 }
 
-/* Locally administered, the same for the same VM every time. */
+/* Another one for each VM that has no name: others on its networks may have none either. */
+static u64 nameless(void)
+{
+	static u64 number;
+
+	while (!number)
+		if (getrandom(&number, sizeof(number), 0) != sizeof(number))
+			number = now_ns() ^ (u64)getpid() << 40;
+	return number;
+}
+
+/* Locally administered. */
 void machine_derive_mac(const struct config *c, unsigned i, u8 mac[6])
 {
+	bool alone = c->net[i].mode == NET_USER || c->net[i].mode == NET_PASST;
 	u64 hash = 0xcbf29ce484222325;		/* FNV-1a */
-	char name[16] = "vmm", text[128];
+	char name[24] = "vmm", text[128];
 
-	/* Others are on such a network, and may have no name either. */
-	if (c->net[i].mode >= NET_BRIDGE)
-		snprintf(name, sizeof(name), "/%d", getpid());
+	if (!alone)
+		snprintf(name, sizeof(name), "/%llx", (unsigned long long)nameless());
 	snprintf(text, sizeof(text), "%s/%u", c->name ?: name, i);
 	for (const char *s = text; *s; s++)
 		hash = (hash ^ (u8)*s) * 0x100000001b3;
@@ -266,16 +309,15 @@ void machine_derive_mac(const struct config *c, unsigned i, u8 mac[6])
 		mac[b] = hash >> 8 * b;
 }
 
-static int add_io_thread(struct machine *m, struct err *err)
+static int add_io_thread(struct machine *m, bool for_disks, struct err *err)
 {
-	const struct config *c = m->resources->config;
 	struct io_thread *io = &m->io[m->nr_io];
 	int rc = loop_new(&io->loop, err);
 
 	if (rc)
 		return rc;
 	m->nr_io++;
-	return c->nr_disks ? aio_new(&io->aio, io->loop, c->aio, err) : 0;
+	return for_disks ? aio_new(&io->aio, io->loop, m->resources->config->aio, err) : 0;
 }
 
 static int add_disk(struct machine *m, unsigned i, struct err *err)
@@ -294,11 +336,36 @@ static int add_disk(struct machine *m, unsigned i, struct err *err)
 	int rc = 0;
 
 	for (unsigned n = 0; n < d->iothreads && !rc; n++)
-		rc = add_io_thread(m, err);
+		rc = add_io_thread(m, true, err);
 	snprintf(name, sizeof(name), "disk%u", i);
 	if (!rc)
 		rc = virtio_blk_new(&m->platform, name, m->resources->disk[i], &o, &m->disk[i], err);
 	return rc ? rc : attach(m, m->disk[i], err);
+}
+
+static int add_net(struct machine *m, unsigned i, struct err *err)
+{
+	struct resources *r = m->resources;
+	const struct net_config *c = &r->config->net[i];
+	u8 mac[6];
+	struct virtio_net_options o = {
+		.mac = mac, .net = r->net[i], .nr_pairs = MAX(c->queues, 1U),
+		.io = &m->io[m->nr_io], .nr_io = c->iothreads,
+		.rx_limit = &r->rx_limit[i], .tx_limit = &r->tx_limit[i],
+		.dump = r->dump[i], .unplugged = r->unplugged[i], .plain = c->plain,
+	};
+	char name[32];
+	int rc = 0;
+
+	memcpy(mac, c->mac, sizeof(mac));
+	if (!c->has_mac)
+		machine_derive_mac(r->config, i, mac);
+	for (unsigned n = 0; n < c->iothreads && !rc; n++)
+		rc = add_io_thread(m, false, err);
+	snprintf(name, sizeof(name), "net%u", i);
+	if (!rc)
+		rc = virtio_net_new(&m->platform, name, &o, &m->net[i], err);
+	return rc ? rc : attach(m, m->net[i], err);
 }
 
 static int add_virtio(struct machine *m, struct err *err)
@@ -306,22 +373,12 @@ static int add_virtio(struct machine *m, struct err *err)
 	const struct config *c = m->resources->config;
 	struct platform *p = &m->platform;
 	struct virtio *v;
-	char name[32];
 	int rc = 0;
 
 	for (unsigned i = 0; i < c->nr_disks && !rc; i++)
 		rc = add_disk(m, i, err);
-	for (unsigned i = 0; i < c->nr_nets && !rc; i++) {
-		u8 mac[6];
-
-		memcpy(mac, c->net[i].mac, sizeof(mac));
-		if (!c->net[i].has_mac)
-			machine_derive_mac(c, i, mac);
-		snprintf(name, sizeof(name), "net%u", i);
-		rc = virtio_net_new(p, name, m->resources->net[i], mac, &v, err);
-		if (!rc)
-			rc = attach(m, v, err);
-	}
+	for (unsigned i = 0; i < c->nr_nets && !rc; i++)
+		rc = add_net(m, i, err);
 	if (!rc)
 		rc = virtio_rng_new(p, "rng0", &v, err);
 	if (!rc)
@@ -430,9 +487,12 @@ static int load_state(struct machine *m, struct err *err)
 	memcpy(m->snapshot_id, snapshot_info(m->resources->from).id, sizeof(m->snapshot_id));
 	if (!rc)
 		rc = new_generation(m, err);
-	if (!rc)
-		acpi_event(m->acpi, ACPI_EVENT_GENERATION);
-	return rc;
+	if (rc)
+		return rc;
+	acpi_event(m->acpi, ACPI_EVENT_GENERATION);
+	for (unsigned i = 0; i < m->resources->config->nr_nets; i++)
+		virtio_net_announce(m->net[i]);
+	return 0;
 }
 
 /* The loader knows which of the files is wrong, but not its path. */
@@ -472,7 +532,7 @@ static int build(struct machine *m, struct err *err)
 	if (!rc)
 		rc = irqchip_new(&m->irqchip, &m->kvm, err);
 	if (!rc)
-		rc = add_io_thread(m, err);
+		rc = add_io_thread(m, c->nr_disks, err);
 	if (rc)
 		return rc;
 	kvm_attach_bus(&m->kvm, &m->mmio, true);

@@ -23,7 +23,10 @@ struct resources {
 	char *initrd_path;		/* NULL: none */
 	struct blk *disk[CONFIG_MAX_DISKS];
 	struct limit limit[CONFIG_MAX_DISKS];
-	struct net *net[CONFIG_MAX_NETS];
+	struct pcap *dump[CONFIG_MAX_NETS];	/* NULL: none */
+	bool unplugged[CONFIG_MAX_NETS];
+	struct limit rx_limit[CONFIG_MAX_NETS], tx_limit[CONFIG_MAX_NETS];
+	struct net *net[CONFIG_MAX_NETS][CONFIG_MAX_PAIRS];
 	int net_user[CONFIG_MAX_NETS];	/* net_join.h: -1: of no network of ours */
 	char *cmdline;
 	struct task *debug_stop;	/* run when a vCPU stopped for the debugger */
@@ -74,7 +77,8 @@ struct vcpu_host *machine_vcpus(struct machine *, struct vcpu *const **);
 u8 *machine_snapshot_id(struct machine *);
 /* What the guest wrote to is among mem's dirty pages now. */
 int  machine_fetch_dirty(struct machine *, struct err *) must_check;
-/* What a card has whose address nobody gave: always the same for the same VM. */
+/* What a card has whose address nobody gave: always the same for the same VM; without a
+ * name, if it is alone on its network, else until the program ends. */
 void machine_derive_mac(const struct config *, unsigned net, u8 mac[6]);
 const struct resources *machine_resources(const struct machine *);
 const struct config *machine_config(const struct machine *);
@@ -87,6 +91,12 @@ int  machine_snapshot_disk(struct machine *, unsigned disk, const char *name,
 int  machine_resize_disk(struct machine *, unsigned disk, u64 size, struct err *) must_check;
 /* Another disk in the place of resources->disk[disk], which is closed. */
 void machine_replace_disk(struct machine *, unsigned disk, struct blk *);
+
+/* From now on, also for what waits. */
+void machine_limit_net(struct machine *, unsigned net, const struct limit_config *rx,
+		       const struct limit_config *tx);
+/* The cable of a network card is in, or was pulled.  -ENODEV: its far end is gone. */
+int  machine_set_link(struct machine *, unsigned net, bool up, struct err *) must_check;
 
 void machine_press_power_button(struct machine *);
 void machine_end(struct machine *, enum outcome);	/* first one wins; any thread */

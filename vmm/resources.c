@@ -9,6 +9,7 @@
 #include "devices/block/blk.h"
 #include "devices/chardev.h"
 #include "devices/net/net.h"
+#include "devices/net/pcap.h"
 #include "vmm/control.h"
 #include "vmm/core/log.h"
 #include "vmm/machine.h"
@@ -103,7 +104,7 @@ static int open_net(struct resources *r, unsigned i, struct err *err)
 {
 	const struct config *c = r->config;
 	const struct net_config *n = &c->net[i];
-	struct net **net = &r->net[i];
+	struct net **net = r->net[i];
 	struct net_user_options o = {
 		.forward = n->forward, .nr_forwards = n->nr_forwards, .restricted = n->restricted,
 		.network = n->network, .prefix_len = n->prefix_len, .dns = n->dns,
@@ -122,8 +123,19 @@ static int open_net(struct resources *r, unsigned i, struct err *err)
 	case NET_HOSTONLY:
 		return net_join(c, i, net, &r->net_user[i], err);
 	default:
-		return net_open_tap(net, n->tap, err);
+		return net_open_tap(net, MAX(n->queues, 1U), n->tap, n->mtu, err);
 	}
+}
+
+/* What the guest is told that it may send. */
+static int set_mtu(struct net **net, const struct net_config *n, struct err *err)
+{
+	if (n->mtu && net[0]->mtu && n->mtu > net[0]->mtu)
+		return err_set(err, -EINVAL, "net: mtu %u is more than the %u of %s %s", n->mtu,
+			       net[0]->mtu, config_net_kind(n), config_net_name(n) ?: "");
+	for (unsigned q = 0; n->mtu && q < MAX(n->queues, 1U); q++)
+		net[q]->mtu = n->mtu;
+	return 0;
 }
 
 static int open_backends(struct resources *r, struct err *err)
@@ -136,9 +148,13 @@ static int open_backends(struct resources *r, struct err *err)
 		rc = resources_open_disk(&r->disk[i], &c->disk[i], err);
 	}
 	for (unsigned i = 0; i < c->nr_nets && !rc; i++) {
+		limit_set(&r->rx_limit[i], &c->net[i].rx);
+		limit_set(&r->tx_limit[i], &c->net[i].tx);
 		rc = open_net(r, i, err);
-		if (!rc && c->net[i].mtu)
-			r->net[i]->mtu = c->net[i].mtu;
+		if (!rc)
+			rc = set_mtu(r->net[i], &c->net[i], err);
+		if (!rc && c->net[i].dump && pcap_open(&r->dump[i], c->net[i].dump, err))
+			rc = err_prefix(err, "net: ");
 	}
 	return rc;
 }
@@ -183,8 +199,11 @@ int resources_init(struct resources *r, const struct config *c, struct err *err)
 	*r = (struct resources){ .config = c, .kernel_fd = -1, .initrd_fd = -1 };
 	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
 		limit_init(&r->limit[i], &(struct limit_config){ 0 });
-	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++)
+	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++) {
+		limit_init(&r->rx_limit[i], &(struct limit_config){ 0 });
+		limit_init(&r->tx_limit[i], &(struct limit_config){ 0 });
 		r->net_user[i] = -1;
+	}
 	return loop_new(&r->main_loop, err);
 }
 
@@ -213,11 +232,16 @@ static void close_backends(struct resources *r)
 {
 	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
 		blk_close(r->disk[i]);
-	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++)
-		net_close(r->net[i]);
+	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++) {
+		for (unsigned q = 0; q < CONFIG_MAX_PAIRS; q++)
+			net_close(r->net[i][q]);
+		pcap_close(r->dump[i]);
+	}
 	net_leave(r->net_user, CONFIG_MAX_NETS);
 	memset(r->disk, 0, sizeof(r->disk));
 	memset(r->net, 0, sizeof(r->net));
+	memset(r->dump, 0, sizeof(r->dump));
+	memset(r->unplugged, 0, sizeof(r->unplugged));
 	chardev_leave(r->serial);
 }
 

@@ -178,6 +178,8 @@ static int configure(struct snapshot *s, struct words *w, struct config *c, stru
 	if (!rc && c->chroot)
 		rc = err_set(err, -EINVAL, "restore: not with --chroot: what was saved names files outside of "
 			     "it");
+	for (unsigned i = 0; i < c->nr_nets && !rc; i++)
+		c->net[i].plain = saved.net[i].plain;
 	config_fini(&saved);
 	return rc;
 }

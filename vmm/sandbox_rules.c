@@ -26,7 +26,7 @@ enum { MAX_CALLS = 512 };
 enum { MADV_GUARD = 102, MADV_UNGUARD = 103 };
 
 static const u32 kvm_type[] = { 0xff00, KVM_REQUEST_TYPE << 8 };
-static const u32 tap[] = { TUNSETOFFLOAD };
+static const u32 tap[] = { TUNSETOFFLOAD, TUNSETQUEUE, TUNSETCARRIER };
 static const u32 terminal[] = { TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGPGRP,
 				TCGETS2, TCSETS2, TCSETSW2, TCSETSF2 };	/* newer versions of libc */
 static const u32 terminal_back[] = { TCSETS, TCSETS2 };
@@ -75,7 +75,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	    .value = kvm_vcpu_requests },
 	  "ioctl", V, 0, "runs the guest; what it sets up by its registers" },
 	BITS(ioctl, 1, kvm_type, C, 0, "pause, debugger, a machine made anew when the guest reboots"),
-	ONE_OF(ioctl, 1, tap, C | I, 0, "what a driver takes of checksums and large frames"),
+	ONE_OF(ioctl, 1, tap, C | I, 0, "what a driver takes of checksums and large frames; its queues; the cable"),
 	ONE_OF(ioctl, 1, terminal, C, 0, "the terminal: raw, back, whether we are in front"),
 	ONE_OF(ioctl, 1, terminal_back, V | I | P, 0, "a thread that crashes leaves it usable"),
 	ONE_OF(ioctl, 1, block_device, C | P, 0, "disks that are block devices"),
@@ -99,6 +99,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ANY(epoll_pwait, C | I, "the same, as other versions of libc have it"),
 	ANY(epoll_pwait2, C | I, "the same"),
 	ANY(epoll_ctl, C | I, "the event loop"),
+	ANY(timerfd_settime, C | I, "the event loop's timers"),
 	ANY(poll, C | I, "waits for requests in flight; a console's slow reader"),
 	ANY(ppoll, C | I, "the same, as other versions of libc have it"),
 	ANY(fsync, C | I | P, "images"),
@@ -199,6 +200,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	/* What a machine is made of, when its guest reboots. */
 	ANY(eventfd2, C | V, "interrupts that the guest sets up; doorbells"),
 	ANY(epoll_create1, C, "event loops; libmicrohttpd"),
+	ANY(timerfd_create, C, "event loops"),
 	ANY(io_uring_setup, C, "images"),
 	ANY(io_uring_register, C, "images: a ring's restrictions"),
 	ANY(getpgrp, C, "is the terminal ours?"),
@@ -284,7 +286,7 @@ const char *sandbox_call_name(unsigned nr)
 		OTHER(finit_module), OTHER(kexec_load), OTHER(personality), OTHER(openat2), OTHER(fchmod),
 		OTHER(fchown), OTHER(symlink), OTHER(mknod), OTHER(truncate), OTHER(creat), OTHER(splice),
 		OTHER(pidfd_open), OTHER(pidfd_getfd), OTHER(shmat), OTHER(inotify_add_watch), OTHER(select),
-		OTHER(dup2), OTHER(dup3), OTHER(pipe), OTHER(signalfd4), OTHER(timerfd_create),
+		OTHER(dup2), OTHER(dup3), OTHER(pipe), OTHER(signalfd4),
 	};
 
 	for (unsigned i = 0; i < sandbox_nr_rules; i++)

@@ -345,6 +345,19 @@ static int disk_limit(struct api_vm *a, unsigned i, const struct limit_config *l
 	return 0;
 }
 
+static int net_limit(struct api_vm *a, unsigned i, const struct limit_config *rx,
+		     const struct limit_config *tx, struct err *err)
+{
+	(void)err;
+	machine_limit_net(vm_of(a)->r.machine, i, rx, tx);
+	return 0;
+}
+
+static int net_link(struct api_vm *a, unsigned i, bool up, struct err *err)
+{
+	return machine_set_link(vm_of(a)->r.machine, i, up, err);
+}
+
 static const struct api_vm_ops ops = {
 	.state = state, .uptime_ms = uptime_ms, .metrics = metrics, .check_file = check_file, .check_disk = check_disk,
 	.start = start_asked, .pause = pause_vm, .resume = resume, .stop = stop,
@@ -352,7 +365,7 @@ static const struct api_vm_ops ops = {
 	.save = save, .save_directory = save_directory,
 	.save_working_set = save_working_set, .load = load,
 	.disk_snapshot = disk_snapshot, .disk_resize = disk_resize, .disk_replace = disk_replace,
-	.disk_limit = disk_limit,
+	.disk_limit = disk_limit, .net_limit = net_limit, .net_link = net_link,
 };
 
 /* --- its whole life --------------------------------------------------------------------------- */

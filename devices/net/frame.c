@@ -24,12 +24,25 @@ static u16 checksum(const u8 *p, size_t len)
 	return ~sum;
 }
 
+int frame_sum(const struct virtio_net_hdr_v1 *hdr, u8 *frame, size_t len)
+{
+	size_t start = le16toh(hdr->csum_start), at = start + le16toh(hdr->csum_offset);
+	u16 sum;
+
+	if (!(hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
+		return 0;
+	if (start > len || at + sizeof(sum) > len)
+		return -EPROTO;
+	/* UDP has 0 for "none"; for all others the two zeroes are the same. */
+	sum = checksum(frame + start, len - start) ?: 0xffff;
+	memcpy(frame + at, &sum, sizeof(sum));
+	return 0;
+}
+
 ssize_t frame_take(const struct iovec *iov, int nr, u8 buf[NET_FRAME_MAX])
 {
 	struct virtio_net_hdr_v1 hdr;
-	u8 *frame = buf + NET_HDR_LEN;
-	size_t len = 0, start, at;
-	u16 sum;
+	size_t len = 0;
 
 	for (int i = 0; i < nr; i++) {
 		if (iov[i].iov_len > NET_FRAME_MAX - len)
@@ -43,16 +56,7 @@ ssize_t frame_take(const struct iovec *iov, int nr, u8 buf[NET_FRAME_MAX])
 	if (hdr.gso_type != VIRTIO_NET_HDR_GSO_NONE)
 		return -EPROTO;
 	len -= NET_HDR_LEN;
-	if (!(hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
-		return len;
-	start = le16toh(hdr.csum_start);
-	at = start + le16toh(hdr.csum_offset);
-	if (start > len || at + sizeof(sum) > len)
-		return -EPROTO;
-	/* UDP has 0 for "none"; for all others the two zeroes are the same. */
-	sum = checksum(frame + start, len - start) ?: 0xffff;
-	memcpy(frame + at, &sum, sizeof(sum));
-	return len;
+	return frame_sum(&hdr, buf + NET_HDR_LEN, len) ?: (ssize_t)len;
 }
 
 /* Write at an offset of what iov describes; returns the bytes that had room. */

@@ -8,7 +8,12 @@
 /* Such a far end can still have this: frame_take puts the checksum in. */
 #define FRAME_OFFLOAD	(1ULL << VIRTIO_NET_F_CSUM)
 
+struct virtio_net_hdr_v1;
+
 enum { FRAME_MIN = 14, FRAME_MAX = NET_FRAME_MAX - NET_HDR_LEN };
+
+/* Put in the checksum that the header leaves to others, if any.  -EPROTO: it is outside. */
+int frame_sum(const struct virtio_net_hdr_v1 *, u8 *frame, size_t len) must_check;
 
 /*
  * What net_ops.send got, in one piece: the frame begins at buf + NET_HDR_LEN, its

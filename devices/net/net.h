@@ -13,25 +13,35 @@ struct net_forward;
 enum {
 	NET_HDR_LEN = 12,		/* struct virtio_net_hdr_v1 */
 	NET_FRAME_MAX = 65535 + 14 + 4 + NET_HDR_LEN,	/* with TSO, VLAN tag and header */
+	NET_MTU_LEAST = 68,		/* of IPv4 */
 	NET_MTU_MOST = 65520,		/* where no wire says otherwise */
 };
 
+/* Of virtio 1.3, 5.1.3; older headers of Linux do not have them. */
+enum { NET_F_GUEST_USO4 = 54, NET_F_GUEST_USO6 = 55, NET_F_HOST_USO = 56 };
+
 /*
  * Frames travel with struct virtio_net_hdr_v1 in front, always.  start to stop
- * run on the loop given to start.
+ * run on the loop given to start.  A card with several pairs of queues has such a far
+ * end for each pair.
  */
 struct net_ops {
 	const char *kind;			/* "tap" */
 	/* One frame.  0; -EAGAIN: full, wait for writable; else the frame is lost. */
 	int     (*send)(struct net *, const struct iovec *, int nr);
-	/* One frame into iov: its length, -EAGAIN: none. */
+	/* One frame into iov, which may be guest memory: its length, -EAGAIN: none.  Of one
+	 * that is longer the rest is lost. */
 	ssize_t (*recv)(struct net *, const struct iovec *, int nr);
 	int     (*start)(struct net *, struct loop *);
 	void    (*stop)(struct net *);
 	/* What to call readable and writable for: no buffers, stay quiet. */
 	void    (*want)(struct net *, bool rx, bool tx);
-	/* The GUEST_* features that the driver took. */
+	/* The GUEST_* features that the driver took, in force for all pairs.  Any thread. */
 	int     (*set_offload)(struct net *, u64 features);
+	/* These may be unset.  attach: frames come to this pair, or to others.  set_link: the
+	 * cable is in, or was pulled, at the guest's end.  Any thread. */
+	int     (*attach)(struct net *, bool on);
+	void    (*set_link)(struct net *, bool up);
 	void    (*close)(struct net *);
 };
 
@@ -39,16 +49,21 @@ struct net {
 	const struct net_ops *ops;
 	u64 offload;			/* VIRTIO_NET_F_* it can do */
 	u16 mtu;			/* 0: not known */
-	void (*readable)(struct net *);	/* set by the card before start */
+	bool calls_again;		/* readable, without another frame, while there are any */
+	/* Set by the card before start, called on the loop. */
+	void (*readable)(struct net *);
 	void (*writable)(struct net *);
+	void (*lost)(struct net *);	/* once: it is gone for good */
 	void *card;
 };
 
 /*
  * A tap: the one of that name, or a new one, which then goes away with the
- * program.
+ * program; queue[0..nr) are its queues.  It takes packets of mtu bytes at least;
+ * 0: what it has.
  */
-int  net_open_tap(struct net **, const char *name, struct err *) must_check;
+int  net_open_tap(struct net *queue[], unsigned nr, const char *name, u16 mtu,
+		  struct err *) must_check;
 /*
  * An open descriptor, which becomes the net's unless this fails: a tap, a connected
  * stream socket (each frame behind its length, 4 bytes, big-endian), or a connected

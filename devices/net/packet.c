@@ -124,6 +124,7 @@ int packet_new(struct net **out, int fd, struct err *err)
 	p->fd = fd;
 	p->net.ops = &packet_ops;
 	p->net.offload = FRAME_OFFLOAD;
+	p->net.calls_again = true;
 	*out = &p->net;
 	return 0;
 }

@@ -12,12 +12,19 @@
 #include <unistd.h>
 #include "devices/net/net.h"
 
+/* Of Linux 6.2. */
+#ifndef TUN_F_USO4
+#define TUN_F_USO4	0x20
+#define TUN_F_USO6	0x40
+#endif
+#define TUN_F_USO	(TUN_F_USO4 | TUN_F_USO6)
+
 struct tap {
 	struct net net;
 	int fd;
 	struct watch watch;
-	struct loop *loop;
 	u32 events;
+	bool attached;			/* of several queues: frames come to this one */
 };
 
 static int tap_send(struct net *n, const struct iovec *iov, int nr)
@@ -52,8 +59,10 @@ static void tap_ready(struct watch *w, u32 events)
 	if (events & EPOLLIN && t->watch.loop)
 		t->net.readable(&t->net);
 	/* An error with nothing to read: the interface was deleted under us. */
-	if (events & EPOLLERR && !(events & (EPOLLIN | EPOLLOUT)))
+	if (events & EPOLLERR && !(events & (EPOLLIN | EPOLLOUT))) {
 		watch_stop(w);
+		t->net.lost(&t->net);
+	}
 }
 
 static void tap_want(struct net *n, bool rx, bool tx)
@@ -61,48 +70,64 @@ static void tap_want(struct net *n, bool rx, bool tx)
 	struct tap *t = container_of(n, struct tap, net);
 	u32 events = (rx ? EPOLLIN : 0) | (tx ? EPOLLOUT : 0);
 
-	if (events == t->events)
+	if (events == t->events || !t->watch.loop)
 		return;
 	t->events = events;
-	watch_stop(&t->watch);
-	if (events && watch_start(&t->watch, t->loop, t->fd, events))
-		t->events = 0;
+	watch_change(&t->watch, events);
 }
 
 static int tap_start(struct net *n, struct loop *loop)
 {
 	struct tap *t = container_of(n, struct tap, net);
 
-	t->loop = loop;
 	t->events = 0;
 	t->watch.ready = tap_ready;
-	return 0;
+	return watch_start(&t->watch, loop, t->fd, 0);
 }
 
 static void tap_stop(struct net *n)
 {
-	struct tap *t = container_of(n, struct tap, net);
-
-	watch_stop(&t->watch);
-	t->events = 0;
+	watch_stop(&container_of(n, struct tap, net)->watch);
 }
 
 static int tap_set_offload(struct net *n, u64 features)
 {
+	static const struct { u8 feature; unsigned flag; } map[] = {
+		{ VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM }, { VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4 },
+		{ VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6 }, { VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN },
+		{ VIRTIO_NET_F_GUEST_UFO, TUN_F_UFO }, { NET_F_GUEST_USO4, TUN_F_USO4 },
+		{ NET_F_GUEST_USO6, TUN_F_USO6 },
+	};
 	struct tap *t = container_of(n, struct tap, net);
 	unsigned flags = 0;
 
-	if (features >> VIRTIO_NET_F_GUEST_CSUM & 1)
-		flags |= TUN_F_CSUM;
-	if (features >> VIRTIO_NET_F_GUEST_TSO4 & 1)
-		flags |= TUN_F_TSO4;
-	if (features >> VIRTIO_NET_F_GUEST_TSO6 & 1)
-		flags |= TUN_F_TSO6;
-	if (features >> VIRTIO_NET_F_GUEST_ECN & 1)
-		flags |= TUN_F_TSO_ECN;
-	if (features >> VIRTIO_NET_F_GUEST_UFO & 1)
-		flags |= TUN_F_UFO;
+	for (unsigned i = 0; i < ARRAY_SIZE(map); i++)
+		if (features >> map[i].feature & 1)
+			flags |= map[i].flag;
+	/* Linux has these two together only. */
+	if ((flags & TUN_F_USO) != TUN_F_USO)
+		flags &= ~TUN_F_USO;
 	return ioctl(t->fd, TUNSETOFFLOAD, flags) ? -errno : 0;
+}
+
+static int tap_attach(struct net *n, bool on)
+{
+	struct tap *t = container_of(n, struct tap, net);
+	struct ifreq ifr = { .ifr_flags = on ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE };
+
+	if (on == t->attached)
+		return 0;
+	if (ioctl(t->fd, TUNSETQUEUE, &ifr))
+		return -errno;
+	t->attached = on;
+	return 0;
+}
+
+static void tap_set_link(struct net *n, bool up)
+{
+	int carrier = up;
+
+	(void)!ioctl(container_of(n, struct tap, net)->fd, TUNSETCARRIER, &carrier);
 }
 
 static void tap_close(struct net *n)
@@ -115,60 +140,108 @@ static void tap_close(struct net *n)
 
 static const struct net_ops tap_ops = {
 	.kind = "tap", .send = tap_send, .recv = tap_recv, .start = tap_start, .stop = tap_stop,
-	.want = tap_want, .set_offload = tap_set_offload, .close = tap_close,
+	.want = tap_want, .set_offload = tap_set_offload, .attach = tap_attach,
+	.set_link = tap_set_link, .close = tap_close,
 };
 
-static int open_by_name(const char *name, struct err *err)
+static int refused(int rc, const char *name, unsigned nr, struct err *err)
+{
+	switch (rc) {
+	case -EPERM:
+		return err_set(err, rc, "no permission to use or make it; make it first as root with "
+			       "'ip tuntap add %s mode tap%s user $USER'", name,
+			       nr > 1 ? " multi_queue" : "");
+	case -EBUSY:
+		return err_set(err, rc, "in use by another program");
+	case -EINVAL:
+		return nr > 1 ?
+			err_set(err, rc, "it was made for one queue, or is no tap; make it with 'ip "
+				"tuntap add %s mode tap multi_queue', or leave out queues=", name) :
+			err_set(err, rc, "there is an interface of that name that is not a tap");
+	case -E2BIG:
+		return err_set(err, rc, "another program has all of its queues but fewer than %u", nr);
+	}
+	return err_set(err, rc, "%s", strerror(-rc));
+}
+
+static int open_queue(const char *name, unsigned nr, struct err *err)
 {
 	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
-	int rc, fd;
+	int rc, fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
-	if (!*name || strlen(name) >= sizeof(ifr.ifr_name))
-		return err_set(err, -EINVAL, "a tap's name has 1 to %zu characters",
-			       sizeof(ifr.ifr_name) - 1);
-	fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return err_set(err, -errno, "/dev/net/tun: %s%s", strerror(errno),
 			       errno == EACCES ? "; be root or in its group" :
 						 "; load the module with 'modprobe tun'");
 	memcpy(ifr.ifr_name, name, strlen(name));
+	if (nr > 1)
+		ifr.ifr_flags |= IFF_MULTI_QUEUE;
 	rc = ioctl(fd, TUNSETIFF, &ifr) ? -errno : 0;
-	if (rc == -EINVAL) {	/* made by someone else for several queues */
+	if (rc == -EINVAL && nr == 1) {	/* made by someone else for several queues */
 		ifr.ifr_flags |= IFF_MULTI_QUEUE;
 		rc = ioctl(fd, TUNSETIFF, &ifr) ? -errno : 0;
 	}
 	if (!rc)
 		return fd;
 	close(fd);
-	switch (rc) {
-	case -EPERM:
-		return err_set(err, rc, "no permission to use or make it; make it first as root with "
-			       "'ip tuntap add %s mode tap user $USER'", name);
-	case -EBUSY:
-		return err_set(err, rc, "in use by another program");
-	case -EINVAL:
-		return err_set(err, rc, "there is an interface of that name that is not a tap");
-	}
-	return err_set(err, rc, "%s", strerror(-rc));
+	return refused(rc, name, nr, err);
 }
 
 /* An interface that is down drops everything; one that somebody else set up, or
  * took down on purpose, is left alone when we may not touch it. */
-static void bring_up(const char *name, u16 *mtu)
+static void bring_up(int fd, struct ifreq *ifr)
+{
+	if (!ioctl(fd, SIOCGIFFLAGS, ifr) && !(ifr->ifr_flags & IFF_UP)) {
+		ifr->ifr_flags |= IFF_UP;
+		(void)!ioctl(fd, SIOCSIFFLAGS, ifr);
+	}
+}
+
+/* *mtu: what has to pass at least, and what does then. */
+static int set_up(const char *name, u16 *mtu, struct err *err)
 {
 	struct ifreq ifr = { 0 };
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), rc = 0;
 
 	if (fd < 0)
-		return;
+		return err_set(err, -errno, "socket: %s", strerror(errno));
 	memcpy(ifr.ifr_name, name, strlen(name));
-	if (!ioctl(fd, SIOCGIFMTU, &ifr) && ifr.ifr_mtu >= 68 && ifr.ifr_mtu <= 65535)
-		*mtu = ifr.ifr_mtu;
-	if (!ioctl(fd, SIOCGIFFLAGS, &ifr) && !(ifr.ifr_flags & IFF_UP)) {
-		ifr.ifr_flags |= IFF_UP;
-		(void)!ioctl(fd, SIOCSIFFLAGS, &ifr);
+	if (ioctl(fd, SIOCGIFMTU, &ifr))
+		ifr.ifr_mtu = 1500;
+	if (*mtu > ifr.ifr_mtu) {
+		ifr.ifr_mtu = *mtu;
+		if (ioctl(fd, SIOCSIFMTU, &ifr))
+			rc = err_set(err, -errno, "cannot set its mtu to %u: %s; set it first as root "
+				     "with 'ip link set %s mtu %u'", *mtu, strerror(errno), name, *mtu);
+	} else if (!*mtu) {
+		*mtu = MIN(MAX(ifr.ifr_mtu, NET_MTU_LEAST), NET_MTU_MOST);
 	}
+	if (!rc)
+		bring_up(fd, &ifr);
 	close(fd);
+	return rc;
+}
+
+static u64 find_offload(int fd)
+{
+	enum { TSO = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN };
+	static const unsigned known[] = { TSO | TUN_F_UFO | TUN_F_USO, TSO | TUN_F_UFO, TSO, 0 };
+	unsigned i = 0;
+	u64 f = 1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_HOST_TSO4 |
+		1ULL << VIRTIO_NET_F_HOST_TSO6 | 1ULL << VIRTIO_NET_F_HOST_ECN;
+
+	while (known[i] && ioctl(fd, TUNSETOFFLOAD, known[i]))
+		i++;
+	if (known[i])
+		f |= 1ULL << VIRTIO_NET_F_GUEST_CSUM | 1ULL << VIRTIO_NET_F_GUEST_TSO4 |
+		     1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN;
+	if (known[i] & TUN_F_UFO)
+		f |= 1ULL << VIRTIO_NET_F_HOST_UFO | 1ULL << VIRTIO_NET_F_GUEST_UFO;
+	if (known[i] & TUN_F_USO)
+		f |= 1ULL << NET_F_HOST_USO | 1ULL << NET_F_GUEST_USO4 | 1ULL << NET_F_GUEST_USO6;
+	/* Until a driver says what it takes, frames come whole and summed. */
+	ioctl(fd, TUNSETOFFLOAD, 0);
+	return f;
 }
 
 /* The descriptor is attached, with IFF_VNET_HDR; it becomes the tap's unless this fails:
@@ -182,38 +255,54 @@ static struct tap *tap_new(int fd)
 		return NULL;
 	t->fd = fd;
 	t->net.ops = &tap_ops;
-	t->net.offload = 1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_HOST_TSO4 |
-			 1ULL << VIRTIO_NET_F_HOST_TSO6 | 1ULL << VIRTIO_NET_F_HOST_ECN;
-	if (!ioctl(t->fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN))
-		t->net.offload |= 1ULL << VIRTIO_NET_F_GUEST_CSUM |
-				  1ULL << VIRTIO_NET_F_GUEST_TSO4 |
-				  1ULL << VIRTIO_NET_F_GUEST_TSO6 |
-				  1ULL << VIRTIO_NET_F_GUEST_ECN;
-	if (!ioctl(t->fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_UFO))
-		t->net.offload |= 1ULL << VIRTIO_NET_F_HOST_UFO | 1ULL << VIRTIO_NET_F_GUEST_UFO;
-	/* Until a driver says what it takes, frames come whole and summed. */
-	ioctl(t->fd, TUNSETOFFLOAD, 0);
+	t->net.calls_again = true;
+	t->attached = true;
+	t->net.offload = find_offload(fd);
 	return t;
 }
 
-int net_open_tap(struct net **out, const char *name, struct err *err)
+/* real: the name it got, where name is a pattern. */
+static int new_queue(struct net **out, const char *name, unsigned nr, char real[IFNAMSIZ],
+		     struct err *err)
 {
-	int rc, fd = open_by_name(name, err);
 	struct ifreq ifr = { 0 };
+	int fd = open_queue(name, nr, err), rc;
 	struct tap *t;
 
 	if (fd < 0)
-		return err_prefix(err, "net: tap %s: ", name), fd;
+		return fd;
 	t = ioctl(fd, TUNGETIFF, &ifr) ? NULL : tap_new(fd);
 	if (!t) {
-		rc = err_set(err, -errno, "net: tap %s: %s", name, strerror(errno));
+		rc = err_set(err, -errno, "%s", strerror(errno));
 		close(fd);
 		return rc;
 	}
-	t->net.mtu = 1500;
-	bring_up(ifr.ifr_name, &t->net.mtu);
+	memcpy(real, ifr.ifr_name, IFNAMSIZ);
 	*out = &t->net;
 	return 0;
+}
+
+int net_open_tap(struct net *queue[], unsigned nr, const char *name, u16 mtu, struct err *err)
+{
+	char real[IFNAMSIZ];
+	int rc = 0;
+
+	memset(queue, 0, nr * sizeof(queue[0]));
+	if (!*name || strlen(name) >= IFNAMSIZ)
+		rc = err_set(err, -EINVAL, "a tap's name has 1 to %d characters", IFNAMSIZ - 1);
+	for (unsigned i = 0; i < nr && !rc; i++)
+		rc = new_queue(&queue[i], i ? real : name, nr, real, err);
+	if (!rc)
+		rc = set_up(real, &mtu, err);
+	for (unsigned i = 0; i < nr; i++) {
+		if (!rc) {
+			queue[i]->mtu = mtu;
+			continue;
+		}
+		net_close(queue[i]);
+		queue[i] = NULL;
+	}
+	return rc ? err_prefix(err, "net: tap %s: ", name), rc : 0;
 }
 
 /* It may be of another network namespace: its name here would be somebody else's. */

@@ -74,7 +74,7 @@ static u64 mmio_read(struct device *dev, u64 offset, unsigned size)
 	case VIRTIO_MMIO_SHM_BASE_HIGH:
 		return 0xffffffff;
 	case VIRTIO_MMIO_CONFIG_GENERATION:
-		return v->generation;
+		return load_once(&v->generation);
 	}
 	return 0;
 }

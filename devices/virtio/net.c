@@ -1,240 +1,151 @@
-/* net.c: virtio network card (virtio 1.2, 5.1). */
-#include <endian.h>
+/* net.c: virtio network card (virtio 1.2, 5.1): its queues, and who serves them. */
 #include <errno.h>
 #include <linux/virtio_ids.h>
-#include <linux/virtio_net.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include "devices/net/net.h"
-#include "devices/virtio/virtio.h"
+#include "devices/virtio/net_own.h"
+#include "vmm/core/log.h"
 
-enum { RX, TX, NR_QUEUES };
-enum { RX_BUDGET = 64 };	/* frames, before others on the loop have their turn */
-
-/* Without the virtio header; of a frame that segmentation is left for, once. */
-struct net_counters {
-	u64 rx_frames, rx_bytes, rx_dropped, rx_errors, rx_waits, rx_kicks;
-	u64 tx_frames, tx_bytes, tx_dropped, tx_waits, tx_kicks;
-};
-
-struct virtio_net {
-	struct virtio v;
-	struct net_counters *counters;		/* of the loop */
-	struct metric_set metrics;
-	struct net *net;
-	struct virtio_net_config config;
-	bool want_rx, want_tx;
-	/* A frame taken off the wire, in whole or in part not delivered yet. */
-	size_t pending;
-	u8 frame[NET_FRAME_MAX];
-};
-
-static void update_wants(struct virtio_net *n)
+static struct virtio_net *to_net(struct virtio *v)
 {
-	n->net->ops->want(n->net, n->want_rx, n->want_tx);
+	return container_of(v, struct virtio_net, v);
 }
 
-/* --- to the guest ------------------------------------------------------------------ */
-
-enum { MAX_BUFFERS = 128 };
-
-/*
- * Put the pending frame into as many buffers as it takes (one, unless they may
- * be merged: 5.1.6.4).  False: too few of them now; they were put back.
- */
-static bool deliver(struct virtio_net *n, struct virtq *q)
+/* Its place depends on what was negotiated (5.1.2); so does how many pairs there are. */
+static unsigned pairs_in_use(const struct virtio_net *n)
 {
-	bool merge = virtio_has(&n->v, VIRTIO_NET_F_MRG_RXBUF);
-	struct { u16 head; u32 len; } used[MAX_BUFFERS];
-	struct virtio_net_hdr_v1 *hdr = (void *)n->frame;
-	struct sg first = { 0 };
-	struct iovec first_iov[NET_HDR_LEN];	/* as many as can hold the header */
-	size_t done = 0;
-	u16 nr = 0;
-
-	while (done < n->pending && nr < MAX_BUFFERS) {
-		struct chain c;
-		int rc = virtq_pop(q, &c);
-
-		if (rc < 0)
-			virtio_broken(&n->v, "receive queue: malformed chain");
-		if (rc <= 0)
-			break;
-		if (!nr) {	/* num_buffers is known, and written, last */
-			first.iov = first_iov;
-			first.nr = MIN(c.in.nr, NET_HDR_LEN);
-			for (int i = 0; i < first.nr; i++)
-				first_iov[i] = c.in.iov[i];
-		}
-		used[nr].head = c.head;
-		used[nr].len = sg_write(&c.in, n->frame + done, n->pending - done);
-		done += used[nr++].len;
-		if (!merge)
-			break;
-	}
-	if (done < n->pending) {
-		bool retry = nr < MAX_BUFFERS && merge && !q->broken;
-
-		if (!nr)
-			return false;
-		if (retry) {
-			while (nr--)
-				virtq_unpop(q);
-			return false;
-		}
-		/* The driver's buffer is smaller than the frame it may get: lost. */
-		device_guest_error(&n->v.dev, "no room for a frame of %zu bytes", n->pending);
-		counter_add(&n->counters->rx_dropped, 1);
-		while (nr--)
-			virtq_unpop(q);
-		n->pending = 0;
-		return true;
-	}
-	hdr->num_buffers = htole16(nr);
-	sg_write(&first, n->frame, offsetof(struct virtio_net_hdr_v1, num_buffers) + 2);
-	for (u16 i = 0; i < nr; i++)
-		virtq_push(q, used[i].head, used[i].len);
-	counter_add(&n->counters->rx_frames, 1);
-	counter_add(&n->counters->rx_bytes, n->pending - NET_HDR_LEN);
-	n->pending = 0;
-	return true;
+	return virtio_has(&n->v, VIRTIO_NET_F_MQ) ? n->nr_pairs : 1;
 }
 
-static void receive(struct virtio_net *n)
+static struct virtq *control_queue(struct virtio_net *n)
 {
-	struct virtq *q = &n->v.vq[RX];
-	struct iovec iov = { n->frame, sizeof(n->frame) };
-
-	q->budget = VIRTQ_MAX;
-	n->want_rx = true;
-	for (int i = 0; i < RX_BUDGET && q->budget; i++) {
-		ssize_t len;
-
-		if (!n->pending) {
-			len = n->net->ops->recv(n->net, &iov, 1);
-			if (len < NET_HDR_LEN) {
-				counter_add(&n->counters->rx_errors, len != -EAGAIN);
-				break;
-			}
-			n->pending = len;
-		}
-		if (!deliver(n, q)) {
-			n->want_rx = q->budget == 0;	/* else the driver's kick says when */
-			counter_add(&n->counters->rx_waits, !n->want_rx);
-			break;
-		}
-	}
-	virtq_flush(q);
-	/* A frame of which a part waits, or the rest of the buffers: after others. */
-	if (!q->budget)
-		eventfd_write(n->v.kick[RX].fd, 1);
-	update_wants(n);
+	return &n->v.vq[2 * pairs_in_use(n)];
 }
 
 static void readable(struct net *net)
 {
-	receive(net->card);
-}
-
-/* --- to the wire ---------------------------------------------------------------------- */
-
-/* False: not now. */
-static bool send_one(struct virtio_net *n, const struct chain *c)
-{
-	size_t len = c->out.len;
-	int rc = len <= NET_FRAME_MAX ? n->net->ops->send(n->net, c->out.iov, c->out.nr) : -EMSGSIZE;
-
-	if (rc == -EAGAIN) {
-		counter_add(&n->counters->tx_waits, 1);
-		return false;
-	}
-	if (rc) {
-		counter_add(&n->counters->tx_dropped, 1);
-		return true;
-	}
-	counter_add(&n->counters->tx_frames, 1);
-	counter_add(&n->counters->tx_bytes, len - NET_HDR_LEN);
-	return true;
-}
-
-static void transmit(struct virtio_net *n)
-{
-	struct virtq *q = &n->v.vq[TX];
-	struct chain c;
-	int rc;
-
-	n->want_tx = false;
-	while ((rc = virtq_pop(q, &c)) > 0) {
-		if (c.out.len < NET_HDR_LEN || c.in.len) {
-			rc = -EPROTO;
-			break;
-		}
-		if (!send_one(n, &c)) {
-			virtq_unpop(q);
-			n->want_tx = true;
-			break;
-		}
-		virtq_push(q, c.head, 0);
-	}
-	n->want_tx |= !q->budget;	/* the rest when others had their turn */
-	virtq_flush(q);
-	if (rc < 0)
-		virtio_broken(&n->v, "transmit queue: malformed chain");
-	update_wants(n);
+	net_receive(net->card);
 }
 
 static void writable(struct net *net)
 {
-	struct virtio_net *n = net->card;
-
-	n->v.vq[TX].budget = VIRTQ_MAX;
-	transmit(n);
+	net_transmit_more(net->card);
 }
 
-/* --- the device ------------------------------------------------------------------------- */
-
-static void net_kick(struct virtio *v, struct virtq *q)
+static void change_link(struct virtio_net *n, bool up)
 {
-	struct virtio_net *n = container_of(v, struct virtio_net, v);
+	if (__atomic_exchange_n(&n->link, up, __ATOMIC_SEQ_CST) == up)
+		return;
+	net_set_status(n, VIRTIO_NET_S_LINK_UP, up);
+	virtio_config_changed(&n->v);
+}
 
-	counter_add(q->index == RX ? &n->counters->rx_kicks : &n->counters->tx_kicks, 1);
-	if (q->index == RX)
-		receive(n);
-	else
-		transmit(n);
+static void lost(struct net *net)
+{
+	struct virtio_net *n = ((struct pair *)net->card)->card;
+
+	if (!__atomic_exchange_n(&n->gone, true, __ATOMIC_SEQ_CST))
+		log_warn("%s: its %s is gone; the link is down", n->v.dev.name, net->ops->kind);
+	change_link(n, false);
+}
+
+int net_attach_pairs(struct virtio_net *n)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < n->nr_pairs && n->nr_pairs > 1 && !rc; i++) {
+		struct net *net = n->pair[i]->net;
+
+		rc = net->ops->attach ? net->ops->attach(net, i < n->active) : 0;
+	}
+	return rc;
+}
+
+int net_set_offload(struct virtio_net *n)
+{
+	struct net *net = n->pair[0]->net;
+
+	return net->ops->set_offload(net, n->v.accepted & ~n->offload_off);
+}
+
+/* --- start and stop ------------------------------------------------------------------------- */
+
+struct start {
+	struct pair *pair;
+	int rc;
+};
+
+static void start_pair(void *arg)
+{
+	struct start *s = arg;
+	struct pair *p = s->pair;
+
+	net_frames_init(p);
+	p->net->card = p;
+	p->net->readable = readable;
+	p->net->writable = writable;
+	p->net->lost = lost;
+	s->rc = p->net->ops->start(p->net, p->kick->io.loop);
+	p->running = !s->rc;
 }
 
 static int net_start(struct virtio *v)
 {
-	struct virtio_net *n = container_of(v, struct virtio_net, v);
-	int rc;
+	struct virtio_net *n = to_net(v);
+	int rc = net_set_offload(n);
 
-	n->net->card = n;
-	n->net->readable = readable;
-	n->net->writable = writable;
-	n->pending = 0;
-	n->want_rx = n->want_tx = false;
-	rc = n->net->ops->set_offload(n->net, v->accepted);
-	return rc ? rc : n->net->ops->start(n->net, v->platform->io_loop);
+	if (!rc)
+		rc = net_attach_pairs(n);
+	for (unsigned i = 0; i < pairs_in_use(n) && !rc; i++) {
+		struct start s = { .pair = n->pair[i] };
+
+		loop_call(s.pair->kick->io.loop, start_pair, &s);
+		rc = s.rc;
+	}
+	return rc;
 }
 
-static void net_stop(struct virtio *v)
+static void net_kick(struct virtio *v, struct virtq *q)
 {
-	struct virtio_net *n = container_of(v, struct virtio_net, v);
+	struct virtio_net *n = to_net(v);
+	struct pair *p;
 
-	n->net->ops->stop(n->net);
+	if (v->nr_queues % 2 && q == control_queue(n))
+		net_control(n, q);
+	if (q->index / 2 >= pairs_in_use(n))
+		return;
+	p = n->pair[q->index / 2];
+	counter_add(q == p->rx ? &p->counters->rx_kicks : &p->counters->tx_kicks, 1);
+	if (q == p->rx)
+		net_receive(p);
+	else
+		net_transmit(p);
 }
 
-static void net_destroy(struct virtio *v)
+/* A pair's two queues are drained one after the other, and nothing comes between. */
+static void net_drain(struct virtio *v, struct virtq *q)
 {
-	struct virtio_net *n = container_of(v, struct virtio_net, v);
+	struct virtio_net *n = to_net(v);
+	struct pair *p;
 
-	metrics_remove(&n->metrics);
-	free(n->counters);
-	virtio_fini(v);
-	free(n);
+	if (q->index % 2 == 0)
+		return;
+	p = n->pair[q->index / 2];
+	if (!p->running)
+		return;
+	p->running = false;
+	net_frames_stop(p);
+	p->net->ops->stop(p->net);
 }
+
+static void net_forget(struct virtio *v, struct virtq *q)
+{
+	/* Once, and only in a reset, which takes all queues back. */
+	if (q->index == 0 && !(v->status & VIRTIO_CONFIG_S_DRIVER_OK))
+		net_control_reset(to_net(v));
+}
+
+/* --- what is counted ------------------------------------------------------------------------ */
 
 #define ROW(name, label, field, help) \
 	{ name, label, help, .offset = offsetof(struct net_counters, field) }
@@ -256,41 +167,161 @@ static const struct metric net_metric[] = {
 };
 static const struct metric_table net_table = { "device", net_metric, ARRAY_SIZE(net_metric) };
 
+/* Those of all pairs are told as a sum. */
+static int count(struct pair *p)
+{
+	p->counters = counters_new(sizeof(*p->counters));
+	if (!p->counters)
+		return -ENOMEM;
+	p->metrics = (struct metric_set){ .table = &net_table, .owner = p->card->v.dev.name,
+					  .counters = p->counters };
+	metrics_add(p->card->v.platform->metrics, &p->metrics);
+	return 0;
+}
+
+static void stop_counting(struct pair *p)
+{
+	metrics_remove(&p->metrics);
+	free(p->counters);
+}
+
+static void net_destroy(struct virtio *v)
+{
+	struct virtio_net *n = to_net(v);
+
+	for (unsigned i = 0; i < n->nr_pairs && n->pair[i]; i++) {
+		stop_counting(n->pair[i]);
+		free(n->pair[i]);
+	}
+	pthread_rwlock_destroy(&n->lock);
+	virtio_fini(v);
+	free(n);
+}
+
 static const struct virtio_ops net_ops = {
 	.kind = "virtio-net", .id = VIRTIO_ID_NET, .queue_size = VIRTQ_MAX,
 	.config_len = sizeof(struct virtio_net_config),
 	.start = net_start,
-	.stop = net_stop,
 	.kick = net_kick,
+	.drain = net_drain,
+	.forget = net_forget,
+	.state = net_control_state,
 	.destroy = net_destroy,
 };
 
-int virtio_net_new(struct platform *p, const char *name, struct net *net, const u8 mac[6],
+/* With nothing that was not there always: so that what was saved then can be loaded. */
+static const struct virtio_ops plain_ops = {
+	.kind = "virtio-net", .id = VIRTIO_ID_NET, .queue_size = VIRTQ_MAX,
+	.config_len = sizeof(struct virtio_net_config),
+	.start = net_start,
+	.kick = net_kick,
+	.drain = net_drain,
+	.forget = net_forget,
+	.destroy = net_destroy,
+};
+
+/* --- what the control thread asks ----------------------------------------------------------- */
+
+void net_apply_link(struct virtio_net *n)
+{
+	for (unsigned i = 0; i < n->nr_pairs; i++)
+		if (n->pair[i]->net->ops->set_link)
+			n->pair[i]->net->ops->set_link(n->pair[i]->net, load_once(&n->link));
+}
+
+int virtio_net_set_link(struct virtio *v, bool up)
+{
+	struct virtio_net *n = to_net(v);
+
+	if (up && load_once(&n->gone))
+		return -ENODEV;
+	change_link(n, up);
+	net_apply_link(n);
+	return 0;
+}
+
+void virtio_net_announce(struct virtio *v)
+{
+	struct virtio_net *n = to_net(v);
+
+	if (!virtio_has(v, VIRTIO_NET_F_GUEST_ANNOUNCE))
+		return;
+	net_set_status(n, VIRTIO_NET_S_ANNOUNCE, true);
+	virtio_config_changed(v);
+}
+
+/* --- its making ----------------------------------------------------------------------------- */
+
+static u64 features(const struct virtio_net_options *o)
+{
+	u64 f = o->net[0]->offload | 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_STATUS |
+		1ULL << VIRTIO_NET_F_MRG_RXBUF;
+
+	if (o->net[0]->mtu)
+		f |= 1ULL << VIRTIO_NET_F_MTU;
+	if (o->plain)
+		return f;
+	f |= 1ULL << VIRTIO_NET_F_CTRL_VQ | 1ULL << VIRTIO_NET_F_CTRL_RX |
+	     1ULL << VIRTIO_NET_F_CTRL_RX_EXTRA | 1ULL << VIRTIO_NET_F_CTRL_VLAN |
+	     1ULL << VIRTIO_NET_F_CTRL_MAC_ADDR | 1ULL << VIRTIO_NET_F_GUEST_ANNOUNCE;
+	if (f & NET_GUEST_OFFLOADS)
+		f |= 1ULL << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS;
+	if (o->nr_pairs > 1)
+		f |= 1ULL << VIRTIO_NET_F_MQ;
+	return f;
+}
+
+static int new_pair(struct virtio_net *n, unsigned i, const struct virtio_net_options *o)
+{
+	struct pair *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	n->pair[i] = p;
+	p->card = n;
+	p->net = o->net[i];
+	p->rx = &n->v.vq[2 * i];
+	p->tx = &n->v.vq[2 * i + 1];
+	p->kick = &n->v.kick[2 * i];
+	if (o->nr_io)
+		p->kick[0].io = p->kick[1].io = o->io[i % o->nr_io];
+	return count(p);
+}
+
+int virtio_net_new(struct platform *p, const char *name, const struct virtio_net_options *o,
 		   struct virtio **out, struct err *err)
 {
 	struct virtio_net *n = calloc(1, sizeof(*n));
-	u64 features = net->offload | 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_STATUS |
-		       1ULL << VIRTIO_NET_F_MRG_RXBUF | (net->mtu ? 1ULL << VIRTIO_NET_F_MTU : 0);
-	int rc = n ? virtio_init(&n->v, &net_ops, NR_QUEUES, p, name, features, err) :
-		     err_set(err, -ENOMEM, "%s: out of memory", name);
+	int rc;
 
+	BUG_ON(!o->nr_pairs || o->nr_pairs > VIRTIO_NET_MAX_PAIRS);
+	if (!n)
+		return err_set(err, -ENOMEM, "%s: out of memory", name);
+	rc = virtio_init(&n->v, o->plain ? &plain_ops : &net_ops, 2 * o->nr_pairs + !o->plain, p,
+			 name, features(o), err);
 	if (rc) {
 		free(n);
 		return rc;
 	}
-	n->counters = counters_new(sizeof(*n->counters));
-	if (!n->counters) {
-		net_destroy(&n->v);
-		return err_set(err, -ENOMEM, "%s: out of memory", name);
-	}
-	n->metrics = (struct metric_set){ .table = &net_table, .owner = n->v.dev.name,
-					  .counters = n->counters };
-	metrics_add(p->metrics, &n->metrics);
-	n->net = net;
+	pthread_rwlock_init(&n->lock, NULL);
+	n->nr_pairs = o->nr_pairs;
+	n->rx_limit = o->rx_limit;
+	n->tx_limit = o->tx_limit;
+	n->dump = o->dump;
+	n->link = !o->unplugged;
 	n->v.config = &n->config;
-	memcpy(n->config.mac, mac, sizeof(n->config.mac));
-	n->config.status = htole16(VIRTIO_NET_S_LINK_UP);
-	n->config.mtu = htole16(net->mtu);
+	memcpy(n->mac, o->mac, sizeof(n->mac));
+	net_set_status(n, VIRTIO_NET_S_LINK_UP, n->link);
+	n->config.max_virtqueue_pairs = htole16(o->nr_pairs);
+	n->config.mtu = htole16(o->net[0]->mtu);
+	net_control_reset(n);
+	for (unsigned i = 0; i < o->nr_pairs && !rc; i++)
+		rc = new_pair(n, i, o);
+	if (rc) {
+		net_destroy(&n->v);
+		return err_set(err, rc, "%s: out of memory", name);
+	}
+	net_apply_link(n);
 	*out = &n->v;
 	return 0;
 }

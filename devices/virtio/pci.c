@@ -136,7 +136,7 @@ static u64 common_read(struct vpci *p, u64 offset)
 	case VIRTIO_PCI_COMMON_STATUS:
 		return virtio_status(v);
 	case VIRTIO_PCI_COMMON_CFGGENERATION:
-		return v->generation & 0xff;
+		return load_once(&v->generation) & 0xff;
 	case VIRTIO_PCI_COMMON_Q_SELECT:
 		return p->queue_sel;
 	}

@@ -316,7 +316,7 @@ static void reset(struct virtio *v)
 		halt_queues(v);
 	v->started = false;
 	v->accepted = 0;
-	v->status = 0;
+	store_once(&v->status, 0);
 	for (unsigned i = 0; i < v->nr_queues; i++) {
 		if (v->ops->forget)
 			v->ops->forget(v, &v->vq[i]);
@@ -368,7 +368,7 @@ void virtio_set_status(struct virtio *v, u8 status)
 	if (new & VIRTIO_CONFIG_S_FEATURES_OK &&
 	    ((v->accepted & ~v->offered) || !virtio_has(v, VIRTIO_F_VERSION_1)))
 		new &= ~VIRTIO_CONFIG_S_FEATURES_OK;
-	v->status |= new;
+	store_once(&v->status, v->status | new);
 	if (new & VIRTIO_CONFIG_S_FEATURES_OK && v->ops->negotiated)
 		v->ops->negotiated(v);
 	if (!(new & VIRTIO_CONFIG_S_DRIVER_OK))
@@ -397,8 +397,8 @@ void virtio_config_write(struct virtio *v, u64 offset, unsigned size, u64 value)
 
 void virtio_config_changed(struct virtio *v)
 {
-	v->generation++;
-	if (v->status & VIRTIO_CONFIG_S_DRIVER_OK && v->config_irq)
+	__atomic_add_fetch(&v->generation, 1, __ATOMIC_SEQ_CST);
+	if (load_once(&v->status) & VIRTIO_CONFIG_S_DRIVER_OK && v->config_irq)
 		irq_raise(v->config_irq);
 }
 

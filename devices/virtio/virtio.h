@@ -44,7 +44,7 @@ struct virtio {
 	bool started;			/* the driver is ready... */
 	bool quiet;			/* ...but quiesce says no */
 	bool needs_reset;		/* atomic */
-	u32 generation;			/* of config */
+	u32 generation;			/* of config; atomic */
 	struct irq *config_irq;		/* set by the transport */
 	unsigned nr_queues;
 	struct virtq vq[VIRTIO_MAX_QUEUES];
@@ -66,7 +66,7 @@ int  virtio_init(struct virtio *, const struct virtio_ops *, unsigned nr_queues,
 		 struct platform *, const char *name, u64 features, struct err *) must_check;
 void virtio_fini(struct virtio *);
 bool virtio_has(const struct virtio *, unsigned feature);	/* negotiated */
-/* Under dev.lock: config was changed; tell the driver. */
+/* Any thread: config was changed; tell the driver. */
 void virtio_config_changed(struct virtio *);
 /* Status NEEDS_RESET: the guest broke a rule and must start over.  Any thread. */
 void virtio_broken(struct virtio *, const char *fmt, ...) printf_like(2, 3);
@@ -76,6 +76,7 @@ void virtio_broken(struct virtio *, const char *fmt, ...) printf_like(2, 3);
 struct blk;
 struct limit;
 struct net;
+struct pcap;
 struct virtio_blk_options {
 	const char *serial;
 	unsigned nr_queues;
@@ -93,8 +94,24 @@ int  virtio_blk_new(struct platform *, const char *name, struct blk *,
 void virtio_blk_resized(struct virtio *);
 /* The same, with another disk behind the device; quiesced. */
 void virtio_blk_replaced(struct virtio *, struct blk *);
-int virtio_net_new(struct platform *, const char *name, struct net *, const u8 mac[6],
-		   struct virtio **, struct err *) must_check;
+enum { VIRTIO_NET_MAX_PAIRS = (VIRTIO_MAX_QUEUES - 1) / 2 };
+struct virtio_net_options {
+	const u8 *mac;			/* 6 bytes */
+	struct net *const *net;		/* the far end of each pair; they stay the caller's */
+	unsigned nr_pairs;
+	const struct io_thread *io;	/* threads of its own, taken in turn by the pairs */
+	unsigned nr_io;			/* 0: the platform's */
+	struct limit *rx_limit, *tx_limit;	/* the caller's; NULL: none */
+	struct pcap *dump;		/* likewise */
+	bool unplugged;			/* see virtio_net_set_link */
+	bool plain;			/* without a control queue: one pair */
+};
+int  virtio_net_new(struct platform *, const char *name, const struct virtio_net_options *,
+		    struct virtio **, struct err *) must_check;
+/* Control thread, quiesced: the cable is in, or not.  -ENODEV: its far end is gone. */
+int  virtio_net_set_link(struct virtio *, bool up) must_check;
+/* Control thread: it is somewhere else now; the driver, if it can, tells the network. */
+void virtio_net_announce(struct virtio *);
 int virtio_rng_new(struct platform *, const char *name, struct virtio **, struct err *) must_check;
 
 /* --- for transports, under dev.lock ---------------------------------------------- */

@@ -198,24 +198,38 @@ void virtq_push(struct virtq *q, u16 head, size_t written)
 	e->len = (u32)written;
 }
 
-void virtq_flush(struct virtq *q)
+void virtq_publish(struct virtq *q)
 {
-	u16 old = q->signalled, new = q->next_used;
+	if (!q->used_ring)
+		return;
+	store_release(&q->used_ring->idx, q->next_used);
+	mem_dirty(q->mem, q->used, 6 + 8UL * q->size);
+}
+
+void virtq_signal(struct virtq *q, u16 upto)
+{
+	u16 old = q->signalled;
 	bool wanted;
 
-	if (!q->used_ring || old == new)
+	if (!q->used_ring || old == upto)
 		return;
-	store_release(&q->used_ring->idx, new);
-	mem_dirty(q->mem, q->used, 6 + 8UL * q->size);
 	/* Pairs with the driver's barrier after it asked for an interrupt. */
 	full_barrier();
 	if (q->event_idx)
-		wanted = vring_need_event(load_once(used_event(q)), new, old);
+		wanted = vring_need_event(load_once(used_event(q)), upto, old);
 	else
 		wanted = !(load_once(&q->avail_ring->flags) & VRING_AVAIL_F_NO_INTERRUPT);
-	q->signalled = new;
+	q->signalled = upto;
 	if (wanted)
 		irq_raise(q->irq);
+}
+
+void virtq_flush(struct virtq *q)
+{
+	if (q->signalled == q->next_used)
+		return;
+	virtq_publish(q);
+	virtq_signal(q, q->next_used);
 }
 
 /* Into the buffers, or out of them: then buf is written to. */

@@ -69,6 +69,10 @@ int  virtq_walk(struct virtq *, u16 head, struct chain *) must_check;
 void virtq_push(struct virtq *, u16 head, size_t written);
 /* ...until here: publish everything pushed, interrupt if the driver wants it. */
 void virtq_flush(struct virtq *);
+/* The two apart: publish, and before long interrupt for what was published before used
+ * entry upto (next_used, then), if the driver still wants it. */
+void virtq_publish(struct virtq *);
+void virtq_signal(struct virtq *, u16 upto);
 
 /* Cursors.  Return bytes moved, short at the end of the buffer. */
 size_t sg_read(struct sg *, void *dst, size_t len);

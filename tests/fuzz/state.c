@@ -140,6 +140,7 @@ static const struct net_ops wire_ops = {
 	.stop = wire_stop, .want = wire_want, .set_offload = wire_offload,
 };
 static struct net wire = { .ops = &wire_ops, .mtu = 1500 };
+static struct net *const far_end = &wire;
 
 /* --- a machine -------------------------------------------------------------------------------- */
 
@@ -153,6 +154,7 @@ static void build(void)
 	static const u8 mac[6] = { 2, 0, 0, 1, 2, 3 };
 	struct virtio_blk_options o = { .serial = "s", .nr_queues = 2, .discard = true,
 					.stop_on_error = true };
+	struct virtio_net_options n = { .mac = mac, .net = &far_end, .nr_pairs = 1 };
 	struct platform *p = &h->fake.p;
 	struct pci_bus *bus;
 	struct virtio *v;
@@ -170,7 +172,7 @@ static void build(void)
 	check_ok(virtio_mmio_new(v, RNG_BASE, HOSTILE_GSI + 1, &dev[5], &err), &err);
 	check_ok(virtio_rng_new(p, "rng1", &v, &err), &err);
 	check_ok(virtio_pci_new(v, bus, &dev[6], &err), &err);
-	check_ok(virtio_net_new(p, "net0", &wire, mac, &v, &err), &err);
+	check_ok(virtio_net_new(p, "net0", &n, &v, &err), &err);
 	check_ok(virtio_pci_new(v, bus, &dev[7], &err), &err);
 }
 

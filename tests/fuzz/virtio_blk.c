@@ -431,7 +431,7 @@ static void round_of(struct hostile *h, int what, int queue, u8 how, bool scribb
 		return;
 	}
 	if (h->sound && !h->q[0].broken && !h->q[1].broken)
-		hostile_check_interrupts(h, answers);
+		hostile_check_interrupts(h, answers, false);
 	if (what == KICK && !h->paused)
 		hostile_check_armed(h, queue);
 	if (!d.nr)

@@ -36,7 +36,7 @@ static void round_of(struct hostile *h, bool scribble)
 	}
 	fuzz_check(!hostile_answer(h, 0, &head, &len), "an answer to nothing: %u", head);
 	if (h->sound && !h->q[0].broken)
-		hostile_check_interrupts(h, (u16[HOSTILE_QUEUES]){ nr });
+		hostile_check_interrupts(h, (u16[HOSTILE_QUEUES]){ nr }, false);
 	hostile_check_armed(h, 0);
 }
 

@@ -8,7 +8,7 @@ enum { DRIVER_BASE = 0xe8000000, DRIVER_GSI = 20, DRIVER_RINGS = 0x10000 };
 
 struct driver {
 	struct fake *fake;
-	struct ring ring[8];
+	struct ring ring[VIRTIO_MAX_QUEUES];
 };
 
 u32  driver_get(struct driver *, u32 reg);

@@ -168,6 +168,11 @@ static int disk_limit(struct api_vm *v, unsigned i, const struct limit_config *l
 		    (unsigned long long)l->ops.burst, (unsigned long long)l->ops.extra);
 }
 
+static int net_link(struct api_vm *v, unsigned i, bool up, struct err *err)
+{
+	return done(v, err, "net_link %u %s", i, up ? "up" : "down");
+}
+
 static int net_limit(struct api_vm *v, unsigned i, const struct limit_config *rx,
 		     const struct limit_config *tx, struct err *err)
 {
@@ -189,7 +194,7 @@ void fake_vm_init(struct fake_vm *f)
 			.save_directory = save_directory, .save_working_set = save_working_set,
 			.load = load,
 			.disk_resize = disk_resize, .disk_replace = disk_replace,
-			.disk_limit = disk_limit, .net_limit = net_limit,
+			.disk_limit = disk_limit, .net_limit = net_limit, .net_link = net_link,
 		},
 	};
 	config_init(&f->config);

@@ -892,6 +892,23 @@ static void test_own_disks(void **state)
 		"{\"name\":\"x\"}");
 }
 
+static void test_own_nets(void **state)
+{
+	(void)state;
+	ok("PUT", "/network-interfaces/eth", "{\"iface_id\":\"eth\",\"host_dev_name\":\"t0\"}");
+	f.state = API_RUNNING;
+	ok("PATCH", "/vmm/v1/nets/eth", "{\"link\":\"down\"}");
+	assert_string_equal(f.asked, "net_link 0 down");
+	ok("PATCH", "/vmm/v1/nets/eth", "{\"link\":\"up\"}");
+	assert_string_equal(f.asked, "net_link 0 up");
+	refused(404, "no network interface 'net1'", "PATCH", "/vmm/v1/nets/net1", "{\"link\":\"up\"}");
+	refused(400, "link", "PATCH", "/vmm/v1/nets/eth", "{\"link\":\"sideways\"}");
+	f.fail = -ENODEV;
+	refused(400, "told to fail", "PATCH", "/vmm/v1/nets/eth", "{\"link\":\"up\"}");
+	f.ops.net_link = NULL;
+	refused(400, "cannot change a link", "PATCH", "/vmm/v1/nets/eth", "{\"link\":\"up\"}");
+}
+
 static void test_snapshots(void **state)
 {
 	(void)state;
@@ -1025,7 +1042,8 @@ int main(void)
 		T(test_machine), T(test_boot_source), T(test_drives), T(test_too_many_drives),
 		T(test_drive_limits), T(test_patch_drive), T(test_nets), T(test_no_net_limits),
 		T(test_actions), T(test_pause), T(test_snapshots), T(test_small_ones), T(test_metrics),
-		T(test_logger), T(test_device_metrics), T(test_own_metrics), T(test_own_vm), T(test_own_disks), T(test_own_names), T(test_file),
+		T(test_logger), T(test_device_metrics), T(test_own_metrics), T(test_own_vm), T(test_own_disks),
+		T(test_own_nets), T(test_own_names), T(test_file),
 		T(test_snapshots),
 	};
 

@@ -364,6 +364,14 @@ static void test_net_modes(void **state)
 		{ "net=10.0.0.0/24,passt", "net is an option of user only" },
 		{ "tap=a,dns=1.1.1.1", "dns is an option of user only" },
 		{ "user,restrict=perhaps", "not 'perhaps'" },
+		{ "tap=a,mtu=67", "from 68 to 65520" }, { "tap=a,mtu=65521", "from 68 to 65520" },
+		{ "tap=a,mtu=large", "mtu 'large'" }, { "tap=a,queues=0", "from 1 to 8" },
+		{ "tap=a,queues=9", "queues '9'" }, { "user,queues=2", "for tap=NAME only" },
+		{ "queues=2,nat", "for tap=NAME only" }, { "tap=a,iothreads=9", "iothreads '9'" },
+		{ "iothreads=2,tap=a", "2 iothreads for 1 queues" },
+		{ "tap=a,bw_rx_burst=5", "add bw_rx=" }, { "tap=a,pps_tx_burst=5", "add pps_tx=" },
+		{ "user,dump=", "dump names no file" },
+		{ "tap=a,bw_rx=fast", "net: bw_rx: " }, { "tap=a,bw_up=5", "unknown option 'bw_up'" },
 		{ "user,dns=example.org", "dns 'example.org'" }, { "user,dns=0.0.0.0", "dns '0.0.0.0'" },
 		{ "user,net=10.0.0.0", "net '10.0.0.0'" }, { "user,net=10.0.0.1/24", "10.0.0.1/24" },
 		{ "user,net=10.0.0.0/28", "8 to 27 bits" }, { "user,net=10.0.0.0/7", "8 to 27 bits" },
@@ -394,6 +402,7 @@ static void test_net_modes(void **state)
 	assert_true(c.net[1].has_mac);
 	assert_int_equal(c.net[2].mode, NET_FD);
 	assert_int_equal(c.net[2].fd, 7);
+	bad("dump 'x' is given twice", "--net", "user,dump=x", "--net", "tap=a,dump=x");
 	bad("fd 7 is given twice", "--net", "fd=7", "--net", "tap=a", "--net", "fd=7");
 }
 

@@ -156,6 +156,31 @@ static void test_watch_stopped_in_a_callback(void **state)
 	assert_true(watch_start(&pair.a, loop, -1, EPOLLIN) < 0);
 }
 
+static void count(struct watch *w, u32 events)
+{
+	(void)events;
+	container_of(w, struct pair, a)->fired++;
+}
+
+/* Other events from now on; with none it stays quiet, and is not forgotten. */
+static void test_watch_changed(void **state)
+{
+	struct timer stop = { .fire = stop_timer };
+	int fd = eventfd(1, EFD_CLOEXEC);
+
+	(void)state;
+	pair = (struct pair){ .a.ready = count };
+	assert_int_equal(watch_start(&pair.a, loop, fd, 0), 0);
+	for (int turn = 0; turn < 3; turn++) {
+		watch_change(&pair.a, turn == 1 ? EPOLLIN : 0);
+		timer_start(&stop, loop, 0);
+		loop_run(loop);
+		assert_int_equal(pair.fired, turn > 0);
+	}
+	watch_stop(&pair.a);
+	close(fd);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -163,7 +188,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_tasks_in_order_and_once), T(test_timers_by_time),
 		T(test_call_runs_on_the_owner), T(test_posted_while_it_begins),
-		T(test_watch_stopped_in_a_callback),
+		T(test_watch_stopped_in_a_callback), T(test_watch_changed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

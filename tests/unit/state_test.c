@@ -484,8 +484,8 @@ static void test_config(void **state)
 	static char *argv[] = { "--kernel", "k", "--mem", "64M", "--cpus", "3", "--transport", "mmio",
 		"--append", "a b", "--name", "n",
 		"--disk", "d,readonly,serial=x,queues=3,iothreads=2,bw=5M,iops=7,on_error=stop",
-		"--disk", "e,discard=off,cache=writethrough,direct", "--net", "tap=t0",
-		"--net", "user,restrict=on,net=172.20.0.0/16,dns=9.9.9.9,hostfwd=tcp:127.0.0.1:8080-:80,"
+		"--disk", "e,discard=off,cache=writethrough,direct", "--net",
+		"tap=t0,queues=4,iothreads=2,mtu=9000,bw_rx=5M,bw_rx_burst=9M,pps_tx=70", "--net", "user,restrict=on,net=172.20.0.0/16,dns=9.9.9.9,hostfwd=tcp:127.0.0.1:8080-:80,"
 		"hostfwd=udp::53-172.20.0.7:5353", "--net", "passt", "--net", "fd=7",
 		"--net", "bridge=b,vlan=1+2", "--net", "nat=n", "--net", "hostonly" };
 	struct config c, d;
@@ -517,6 +517,12 @@ static void test_config(void **state)
 	assert_true(d.disk[1].guessed);
 	assert_string_equal(d.net[0].tap, "t0");
 	assert_int_equal(d.net[0].mode, NET_TAP);
+	assert_int_equal(d.net[0].queues, 4);
+	assert_int_equal(d.net[0].iothreads, 2);
+	assert_int_equal(d.net[0].mtu, 9000);
+	assert_int_equal(d.net[0].rx.bytes.rate, 5 * MIB);
+	assert_int_equal(d.net[0].rx.bytes.burst, 9 * MIB);
+	assert_int_equal(d.net[0].tx.ops.rate, 70);
 	assert_int_equal(d.net[1].mode, NET_USER);
 	assert_true(d.net[1].restricted);
 	assert_int_equal(d.net[1].network.s_addr, c.net[1].network.s_addr);

@@ -52,6 +52,8 @@ struct api_vm_ops {
 	int  (*disk_replace)(struct api_vm *, unsigned index, const char *path, struct err *);
 	int  (*disk_limit)(struct api_vm *, unsigned index, const struct limit_config *,
 			   struct err *);
+	/* The cable of a network interface. */
+	int  (*net_link)(struct api_vm *, unsigned index, bool up, struct err *);
 	int  (*net_limit)(struct api_vm *, unsigned index, const struct limit_config *rx,
 			  const struct limit_config *tx, struct err *);
 };

@@ -207,7 +207,7 @@ json_t *api_drives_json(const struct config *c)
 
 /* --- network interfaces ----------------------------------------------------------------------- */
 
-static int find_net(const struct config *c, const char *id)
+int api_find_net(const struct config *c, const char *id)
 {
 	char name[16];
 
@@ -242,7 +242,7 @@ static int make_net(struct net_config *n, const struct api_net *r, struct err *e
 
 static int place_net(struct config *c, struct net_config *n, struct err *err)
 {
-	int at = find_net(c, n->id);
+	int at = api_find_net(c, n->id);
 
 	for (unsigned i = 0; i < c->nr_nets; i++) {
 		const struct net_config *other = &c->net[i];
@@ -296,7 +296,7 @@ int api_patch_net(struct api *a, struct call *call)
 	struct config *c = a->vm->config;
 	struct api_net r = { 0 };
 	struct net_config n;
-	int i = find_net(c, call->id), rc;
+	int i = api_find_net(c, call->id), rc;
 
 	api_take(call, &r);
 	if (i < 0) {

@@ -353,6 +353,12 @@ static const struct field directory_fields[] = { IN(TEXT, directory, MUST) };
 SCHEMA(directory, SnapshotDirectory);
 #undef STRUCT
 
+#define STRUCT api_link_request
+static const char *const links[] = { "down", "up", NULL };
+static const struct field link_fields[] = { IN(WORD, link, MUST, .words = links) };
+SCHEMA(link, NetLink);
+#undef STRUCT
+
 #define STRUCT api_size_request
 static const struct field size_fields[] = { IN(NUMBER, size, MUST, .min = 1) };
 SCHEMA(size, DiskSize);

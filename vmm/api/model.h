@@ -150,6 +150,10 @@ struct api_directory_request {
 	const char *directory;
 };
 
+struct api_link_request {
+	unsigned link;			/* 0: down, 1: up */
+};
+
 struct api_size_request {
 	u64 size;
 };
@@ -168,4 +172,5 @@ extern const struct schema
 	api_instance_schema, api_version_schema, api_full_schema,
 	/* our own */
 	api_vm_info_schema, api_stats_schema, api_disk_info_schema, api_disk_list_schema,
-	api_snapshot_schema, api_save_schema, api_directory_schema, api_size_schema, api_error_schema;
+	api_snapshot_schema, api_save_schema, api_directory_schema, api_size_schema, api_link_schema,
+	api_error_schema;

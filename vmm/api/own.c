@@ -164,3 +164,18 @@ int api_own_resize(struct api *a, struct call *call)
 		a->vm->ops->disk_resize(a->vm, i, r.size, &call->err) :
 		err_set(&call->err, -ENOTSUP, "this VM cannot resize a disk while it runs");
 }
+
+/* --- networks --------------------------------------------------------------------------------- */
+
+int api_own_set_link(struct api *a, struct call *call)
+{
+	struct api_link_request r = { 0 };
+	int i = api_find_net(a->vm->config, call->id);
+
+	api_take(call, &r);
+	if (i < 0)
+		return err_set(&call->err, -ENOENT, "there is no network interface '%s'", call->id);
+	return a->vm->ops->net_link ?
+		a->vm->ops->net_link(a->vm, i, r.link, &call->err) :
+		err_set(&call->err, -ENOTSUP, "this VM cannot change a link");
+}

@@ -100,6 +100,7 @@ int api_own_power_button(struct api *, struct call *);
 int api_own_get_disks(struct api *, struct call *);
 int api_own_snapshot(struct api *, struct call *);
 int api_own_resize(struct api *, struct call *);
+int api_own_set_link(struct api *, struct call *);
 int api_own_save(struct api *, struct call *);
 int api_own_working_set(struct api *, struct call *);
 int api_own_metrics(struct api *, struct call *);
@@ -123,5 +124,6 @@ json_t *api_metrics_json(const struct api *);	/* how it was configured; null */
 struct disk_name { char text[80]; };
 struct disk_name api_disk_name(const struct config *, unsigned index);
 int     api_find_disk(const struct config *, const char *name);
+int     api_find_net(const struct config *, const char *id);
 json_t *api_drives_json(const struct config *);
 json_t *api_nets_json(const struct config *);

@@ -92,6 +92,7 @@ const struct route api_routes[] = {
 	{ "GET", "/vmm/v1/disks", ANY_TIME, .handle = api_own_get_disks,
 	  .answer = &api_disk_list_schema },
 	{ "PATCH", "/vmm/v1/disks/{disk}", AFTER_START, &api_size_schema, .handle = api_own_resize },
+	{ "PATCH", "/vmm/v1/nets/{net}", AFTER_START, &api_link_schema, .handle = api_own_set_link },
 	{ "POST", "/vmm/v1/disks/{disk}/snapshots", AFTER_START, &api_snapshot_schema,
 	  .handle = api_own_snapshot },
 };

@@ -1,4 +1,4 @@
-/* loop.c: epoll, an eventfd to be woken by, and a few lists. */
+/* loop.c: epoll, an eventfd to be woken by, a timerfd, and a few lists. */
 #include "vmm/core/loop.h"
 #include <errno.h>
 #include <pthread.h>
@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 #include "vmm/core/thread.h"
@@ -13,7 +14,7 @@
 enum { BATCH = 32, STACK = 256 * 1024 };
 
 struct loop {
-	int epoll_fd, wake_fd;
+	int epoll_fd, wake_fd, clock_fd;
 	bool stop;
 	pthread_t owner;		/* atomic */
 	bool running, has_thread;
@@ -23,6 +24,8 @@ struct loop {
 	struct task *tasks, **last_task;
 
 	struct timer *timers;		/* soonest first */
+	struct watch clock;		/* the timerfd... */
+	u64 clock_ns;			/* ...and for when it is set; 0: it is not */
 	struct watch *always;		/* fds that epoll does not take: files */
 	struct loop_hook *hooks;
 	struct epoll_event event[BATCH];
@@ -42,6 +45,17 @@ static bool on_owner(struct loop *l)
 	return !load_acquire(&l->running) || pthread_equal(load_once(&l->owner), pthread_self());
 }
 
+static void clock_ready(struct watch *w, u32 events)
+{
+	struct loop *l = container_of(w, struct loop, clock);
+	u64 count;
+	ssize_t rc = read(l->clock_fd, &count, sizeof(count));
+
+	(void)rc;
+	(void)events;
+	l->clock_ns = 0;	/* run_timers follows */
+}
+
 int loop_new(struct loop **out, struct err *err)
 {
 	struct loop *l = calloc(1, sizeof(*l));
@@ -53,8 +67,11 @@ int loop_new(struct loop **out, struct err *err)
 	l->last_task = &l->tasks;
 	l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (l->epoll_fd < 0 || l->wake_fd < 0 ||
-	    epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, l->wake_fd, &e)) {
+	l->clock_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	l->clock.ready = clock_ready;
+	if (l->epoll_fd < 0 || l->wake_fd < 0 || l->clock_fd < 0 ||
+	    epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, l->wake_fd, &e) ||
+	    watch_start(&l->clock, l, l->clock_fd, EPOLLIN)) {
 		int rc = -errno;
 
 		loop_free(l);
@@ -73,6 +90,8 @@ void loop_free(struct loop *l)
 		close(l->epoll_fd);
 	if (l->wake_fd >= 0)
 		close(l->wake_fd);
+	if (l->clock_fd >= 0)
+		close(l->clock_fd);
 	pthread_mutex_destroy(&l->lock);
 	free(l);
 }
@@ -131,17 +150,17 @@ static bool run_hooks(struct loop *l)
 	return again;
 }
 
-static int sleep_ms(struct loop *l)
+/* Set anew only for what is sooner; to wake up once for a timer that was stopped, or put
+ * off, is cheaper than to set it each time. */
+static void set_clock(struct loop *l)
 {
-	u64 now, left;
+	u64 at = l->timers ? MAX(l->timers->at_ns, 1ULL) : 0;
+	struct itimerspec t = { .it_value = { at / 1000000000, at % 1000000000 } };
 
-	if (l->always)
-		return 0;
-	if (!l->timers)
-		return -1;
-	now = now_ns();
-	left = l->timers->at_ns > now ? l->timers->at_ns - now : 0;
-	return (int)MIN((left + 999999) / 1000000, 1000000000ULL);
+	if (!at || (l->clock_ns && l->clock_ns <= at))
+		return;
+	timerfd_settime(l->clock_fd, TFD_TIMER_ABSTIME, &t, NULL);
+	l->clock_ns = at;
 }
 
 static void run_watches(struct loop *l, int timeout_ms)
@@ -183,7 +202,8 @@ void loop_run(struct loop *l)
 	while (!load_acquire(&l->stop)) {
 		bool tasks = run_tasks(l), hooks = run_hooks(l);
 
-		run_watches(l, tasks || hooks ? 0 : sleep_ms(l));
+		set_clock(l);
+		run_watches(l, tasks || hooks || l->always ? 0 : -1);
 		run_timers(l);
 	}
 	run_tasks(l);
@@ -305,6 +325,15 @@ int watch_start(struct watch *w, struct loop *l, int fd, u32 events)
 	}
 	w->loop = l;
 	return 0;
+}
+
+void watch_change(struct watch *w, u32 events)
+{
+	struct epoll_event e = { .events = events, .data.ptr = w };
+
+	BUG_ON(!w->loop || !on_owner(w->loop));
+	/* Fails for what epoll does not take, which is always ready. */
+	epoll_ctl(w->loop->epoll_fd, EPOLL_CTL_MOD, w->fd, &e);
 }
 
 void watch_stop(struct watch *w)

@@ -55,6 +55,8 @@ void loop_stop(struct loop *);
 
 /* Owner thread only, or before the loop runs. */
 int  watch_start(struct watch *, struct loop *, int fd, u32 events) must_check;
+/* Of a started one: other events.  With none it still hears EPOLLERR and EPOLLHUP. */
+void watch_change(struct watch *, u32 events);
 void watch_stop(struct watch *);	/* idempotent; no callback after this returns */
 void timer_start(struct timer *, struct loop *, u64 delay_ns);	/* restarts */
 void timer_stop(struct timer *);	/* idempotent */

@@ -43,3 +43,73 @@ case_net_mmio() # vmm's own
 	network vmmtest1 --transport mmio
 	! ip link show vmmtest1 2>/dev/null || fail 'vmm left its tap behind'
 }
+
+# Of each frame in a pcap file, as the host's processor writes it.
+frame_lengths()
+{
+	od -An -v -tu1 -w1 "$1" | awk '{ b[NR - 1] = $1 }
+		END { for (i = 24; i < NR; i += 16 + n) print n = b[i + 8] + 256 * (b[i + 9] + 256 * b[i + 10]) }'
+}
+
+# A card with all there is to it: two pairs of queues, large packets, a cable that is pulled, a limit, a dump.
+case_net_card()
+{
+	export VMM_RUNTIME_DIR=$T/run
+	mkdir "$T/run"
+	ip tuntap add dev vmmtest2 mode tap vnet_hdr multi_queue
+	vm_start "${boot[@]}" --cpus 2 --name card \
+		--net "tap=vmmtest2,queues=2,mtu=9000,dump=$T/pcap,pps_tx=1000" --append "$(run '
+		c=/sys/class/net/eth0
+		echo pairs $(ls -d $c/queues/tx-* | wc -l) mtu $(cat $c/mtu)
+		ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up
+		for i in 1 2; do taskset $i ping -c 3 -W 5 -s 8900 10.9.0.1; done
+		echo up; until [ $(cat $c/carrier) = 0 ]; do usleep 10000; done
+		ping -c 1 -W 1 10.9.0.1
+		echo down; until [ $(cat $c/carrier) = 1 ]; do usleep 10000; done
+		ping -c 4 -W 5 10.9.0.1')"
+	ip addr replace 10.9.0.1/24 dev vmmtest2
+	vm_expect 100 '^up$'
+	[[ $(cat /sys/class/net/vmmtest2/mtu) = 9000 ]] || fail 'the MTU of the tap'
+	"$VMM" ctl card link net0 down || fail "link down: status $?"
+	vm_expect 100 '^down$'
+	[[ $(cat /sys/class/net/vmmtest2/carrier) = 0 ]] || fail 'the tap has a carrier yet'
+	"$VMM" ctl card link net0 up || fail "link up: status $?"
+	vm_end 100 0
+	says '^pairs 2 mtu 9000$'
+	[[ $(grep -ac '3 packets received, 0% packet loss' "$T/out") = 2 ]] || fail 'large packets'
+	says '1 packets transmitted, 0 packets received'
+	says '4 packets received, 0% packet loss'
+	# 8900 bytes of data with the heads of ICMP, IP and Ethernet, there and back.
+	[[ $(frame_lengths "$T/pcap" | grep -cx 8942) = 12 ]] || fail 'the dump'
+	ip link del vmmtest2
+}
+
+# One that was saved goes on elsewhere, and tells the network so before anybody asks.
+case_net_restored()
+{
+	export VMM_RUNTIME_DIR=$T/run
+	mkdir "$T/run"
+	ip tuntap add dev vmmtest3 mode tap vnet_hdr
+	vm_start "${boot[@]}" --name card --net tap=vmmtest3 --append "$(run '
+		ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up
+		echo up; read go
+		ping -c 3 -W 5 10.9.0.1')"
+	ip addr replace 10.9.0.1/24 dev vmmtest3
+	vm_expect 100 '^up$'
+	ping -c 1 -W 5 -q 10.9.0.2 | grep ' 0% packet loss' || fail 'ping from the host'
+	"$VMM" ctl card save "$T/one" || fail "save: status $?"
+	vm_send go
+	vm_end 100 0
+	ip neigh flush dev vmmtest3
+	vm_start restore "$T/one" --name again --net "tap=vmmtest3,dump=$T/pcap"
+	for ((i = 0; i < 1000; i++)); do # a frame of ARP
+		! frame_lengths "$T/pcap" 2>/dev/null | grep -qx 42 || break
+		sleep 0.1
+	done
+	((i < 1000)) || fail 'it was not announced'
+	ping -c 3 -W 5 -q 10.9.0.2 | grep ' 0% packet loss' || fail 'ping from the host, restored'
+	vm_send go
+	vm_end 100 0
+	says '3 packets received, 0% packet loss'
+	ip link del vmmtest3
+}

@@ -109,7 +109,7 @@ bool hostile_answer(struct hostile *, int queue, u16 *head, u32 *len);
 /* What these pieces of the chain hold now, at most max bytes of them; how many. */
 size_t hostile_gather(struct hostile *, const struct hostile_chain *, bool in, u8 *to, size_t max);
 /* Interrupts since the last call: as the driver asked for them, with so many new
- * answers in each queue?  While no queue is broken. */
-void hostile_check_interrupts(struct hostile *, const u16 answers[HOSTILE_QUEUES]);
+ * answers in each queue?  While no queue is broken.  others: there may be more. */
+void hostile_check_interrupts(struct hostile *, const u16 answers[HOSTILE_QUEUES], bool others);
 /* A queue that ran empty wants to be kicked for the next request. */
 void hostile_check_armed(struct hostile *, int queue);

@@ -1,0 +1,264 @@
+/* net_control.c: a network card's control queue and what it filters (virtio 1.2, 5.1.6.5). */
+#include <endian.h>
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <string.h>
+#include "devices/virtio/net_own.h"
+#include "vmm/core/state.h"
+
+/* Longer than any command. */
+enum { COMMAND_MAX = 64 * 1024 };
+
+/* --- filters -------------------------------------------------------------------------------- */
+
+static bool in_table(const struct filter *f, const u8 *mac)
+{
+	for (unsigned i = 0; i < f->nr_macs; i++)
+		if (!memcmp(f->mac[i], mac, ETH_ALEN))
+			return true;
+	return false;
+}
+
+bool net_wanted(const struct virtio_net *n, const u8 *head, size_t len)
+{
+	static const u8 everybody[ETH_ALEN] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+	const struct filter *f = &n->filter;
+
+	if (f->promisc)
+		return true;
+	if (len < ETH_HLEN)
+		return false;
+	if (len >= ETH_HLEN + 4 && head[12] == ETH_P_8021Q >> 8 && head[13] == (ETH_P_8021Q & 0xff)) {
+		unsigned id = (head[14] & 0xf) << 8 | head[15];
+
+		if (virtio_has(&n->v, VIRTIO_NET_F_CTRL_VLAN) && !(f->vlan[id / 8] >> id % 8 & 1))
+			return false;
+	}
+	if (!memcmp(head, everybody, ETH_ALEN))
+		return !f->no_bcast;
+	if (*head & 1)
+		return !f->no_multi && (f->all_multi || f->too_many_multi || in_table(f, head));
+	return !f->no_uni && (f->all_uni || f->too_many_uni ||
+			      !memcmp(n->config.mac, head, ETH_ALEN) || in_table(f, head));
+}
+
+/* Whoever made it is not to be trusted. */
+void net_control_state(struct virtio *v, struct state *s)
+{
+	struct virtio_net *n = container_of(v, struct virtio_net, v);
+	struct filter *f = &n->filter;
+	bool announce = le16toh(n->config.status) & VIRTIO_NET_S_ANNOUNCE;
+
+	state_bytes(s, "mac", n->config.mac, sizeof(n->config.mac));
+	state_bool(s, "link", &n->link);
+	state_bool(s, "announce", &announce);
+	state_u32(s, "active-pairs", &n->active);
+	state_u64(s, "offload-off", &n->offload_off);
+	state_bool(s, "promiscuous", &f->promisc);
+	state_bool(s, "all-multicast", &f->all_multi);
+	state_bool(s, "all-unicast", &f->all_uni);
+	state_bool(s, "no-multicast", &f->no_multi);
+	state_bool(s, "no-unicast", &f->no_uni);
+	state_bool(s, "no-broadcast", &f->no_bcast);
+	state_bool(s, "too-many-unicast", &f->too_many_uni);
+	state_bool(s, "too-many-multicast", &f->too_many_multi);
+	state_u32(s, "nr-macs", &f->nr_macs);
+	state_bytes(s, "macs", f->mac, sizeof(f->mac));
+	state_bytes(s, "vlans", f->vlan, sizeof(f->vlan));
+	if (!state_loading(s))
+		return;
+	if (n->config.mac[0] & 1 || f->nr_macs > MACS_MAX || !n->active || n->active > n->nr_pairs) {
+		state_fail(s, "address %02x:..., %u addresses, %u pairs of %u", n->config.mac[0],
+			   f->nr_macs, n->active, n->nr_pairs);
+		net_control_reset(n);
+	}
+	net_set_status(n, VIRTIO_NET_S_LINK_UP, n->link);
+	net_set_status(n, VIRTIO_NET_S_ANNOUNCE, announce);
+	net_apply_link(n);
+}
+
+void net_control_reset(struct virtio_net *n)
+{
+	/* Drivers that know of no filters see everything. */
+	n->filter = (struct filter){ .promisc = true };
+	memcpy(n->config.mac, n->mac, sizeof(n->mac));
+	n->offload_off = 0;
+	n->active = 1;
+	net_set_status(n, VIRTIO_NET_S_ANNOUNCE, false);
+}
+
+/* --- commands: true: done ------------------------------------------------------------------- */
+
+static bool get(struct sg *data, void *to, size_t len)
+{
+	return sg_read(data, to, len) == len;
+}
+
+static bool set_rx_mode(struct virtio_net *n, u8 cmd, struct sg *data)
+{
+	bool *const mode[] = {
+		[VIRTIO_NET_CTRL_RX_PROMISC] = &n->filter.promisc,
+		[VIRTIO_NET_CTRL_RX_ALLMULTI] = &n->filter.all_multi,
+		[VIRTIO_NET_CTRL_RX_ALLUNI] = &n->filter.all_uni,
+		[VIRTIO_NET_CTRL_RX_NOMULTI] = &n->filter.no_multi,
+		[VIRTIO_NET_CTRL_RX_NOUNI] = &n->filter.no_uni,
+		[VIRTIO_NET_CTRL_RX_NOBCAST] = &n->filter.no_bcast,
+	};
+	unsigned needs = cmd <= VIRTIO_NET_CTRL_RX_ALLMULTI ? VIRTIO_NET_F_CTRL_RX :
+							      VIRTIO_NET_F_CTRL_RX_EXTRA;
+	u8 on;
+
+	if (cmd >= ARRAY_SIZE(mode) || !virtio_has(&n->v, needs) || !get(data, &on, 1) || data->len)
+		return false;
+	*mode[cmd] = on;
+	return true;
+}
+
+/* One list of the table; what has no room is not an error, but lets all of its kind in. */
+static bool get_macs(struct filter *f, struct sg *data, bool *too_many)
+{
+	u32 nr;
+
+	if (!get(data, &nr, sizeof(nr)))
+		return false;
+	nr = le32toh(nr);
+	if (nr > data->len / ETH_ALEN)
+		return false;
+	*too_many = false;
+	while (nr--) {
+		u8 mac[ETH_ALEN];
+
+		if (!get(data, mac, sizeof(mac)))
+			return false;
+		if (f->nr_macs == MACS_MAX)
+			*too_many = true;
+		else
+			memcpy(f->mac[f->nr_macs++], mac, sizeof(mac));
+	}
+	return true;
+}
+
+static bool set_macs(struct virtio_net *n, struct sg *data)
+{
+	struct filter f = n->filter;
+
+	f.nr_macs = 0;
+	if (!virtio_has(&n->v, VIRTIO_NET_F_CTRL_RX) || !get_macs(&f, data, &f.too_many_uni) ||
+	    !get_macs(&f, data, &f.too_many_multi) || data->len)
+		return false;
+	n->filter = f;
+	return true;
+}
+
+static bool set_own_mac(struct virtio_net *n, struct sg *data)
+{
+	u8 mac[ETH_ALEN];
+
+	if (!virtio_has(&n->v, VIRTIO_NET_F_CTRL_MAC_ADDR) || !get(data, mac, sizeof(mac)) ||
+	    data->len || mac[0] & 1)
+		return false;
+	memcpy(n->config.mac, mac, sizeof(mac));
+	return true;
+}
+
+static bool set_vlan(struct virtio_net *n, bool on, struct sg *data)
+{
+	u16 id;
+
+	if (!virtio_has(&n->v, VIRTIO_NET_F_CTRL_VLAN) || !get(data, &id, sizeof(id)) || data->len)
+		return false;
+	id = le16toh(id);
+	if (id >= VLANS)
+		return false;
+	if (on)
+		n->filter.vlan[id / 8] |= 1 << id % 8;
+	else
+		n->filter.vlan[id / 8] &= ~(1 << id % 8);
+	return true;
+}
+
+static bool set_pairs(struct virtio_net *n, struct sg *data)
+{
+	unsigned old = n->active;
+	u16 nr;
+
+	if (!virtio_has(&n->v, VIRTIO_NET_F_MQ) || !get(data, &nr, sizeof(nr)) || data->len)
+		return false;
+	nr = le16toh(nr);
+	if (!nr || nr > n->nr_pairs)
+		return false;
+	n->active = nr;
+	if (!net_attach_pairs(n))
+		return true;
+	n->active = old;
+	(void)!net_attach_pairs(n);
+	return false;
+}
+
+static bool set_offloads(struct virtio_net *n, struct sg *data)
+{
+	u64 old = n->offload_off, on;
+
+	if (!virtio_has(&n->v, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) || !get(data, &on, sizeof(on)) ||
+	    data->len)
+		return false;
+	on = le64toh(on);
+	if (on & ~(n->v.accepted & NET_GUEST_OFFLOADS))
+		return false;
+	n->offload_off = ~on;
+	if (!net_set_offload(n))
+		return true;
+	n->offload_off = old;
+	return false;
+}
+
+static bool command(struct virtio_net *n, const struct virtio_net_ctrl_hdr *hdr, struct sg *data)
+{
+	switch (hdr->class << 8 | hdr->cmd) {
+	case VIRTIO_NET_CTRL_RX << 8 ... VIRTIO_NET_CTRL_RX << 8 | 0xff:
+		return set_rx_mode(n, hdr->cmd, data);
+	case VIRTIO_NET_CTRL_MAC << 8 | VIRTIO_NET_CTRL_MAC_TABLE_SET:
+		return set_macs(n, data);
+	case VIRTIO_NET_CTRL_MAC << 8 | VIRTIO_NET_CTRL_MAC_ADDR_SET:
+		return set_own_mac(n, data);
+	case VIRTIO_NET_CTRL_VLAN << 8 | VIRTIO_NET_CTRL_VLAN_ADD:
+	case VIRTIO_NET_CTRL_VLAN << 8 | VIRTIO_NET_CTRL_VLAN_DEL:
+		return set_vlan(n, hdr->cmd == VIRTIO_NET_CTRL_VLAN_ADD, data);
+	case VIRTIO_NET_CTRL_ANNOUNCE << 8 | VIRTIO_NET_CTRL_ANNOUNCE_ACK:
+		if (data->len || !virtio_has(&n->v, VIRTIO_NET_F_GUEST_ANNOUNCE))
+			return false;
+		net_set_status(n, VIRTIO_NET_S_ANNOUNCE, false);
+		return true;
+	case VIRTIO_NET_CTRL_MQ << 8 | VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET:
+		return set_pairs(n, data);
+	case VIRTIO_NET_CTRL_GUEST_OFFLOADS << 8 | VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET:
+		return set_offloads(n, data);
+	}
+	return false;
+}
+
+void net_control(struct virtio_net *n, struct virtq *q)
+{
+	struct chain c;
+	int rc;
+
+	while ((rc = virtq_pop(q, &c)) > 0) {
+		struct virtio_net_ctrl_hdr hdr;
+		u8 answer = VIRTIO_NET_ERR;
+
+		if (!c.in.len || !get(&c.out, &hdr, sizeof(hdr))) {
+			rc = -EPROTO;
+			break;
+		}
+		if (c.out.len <= COMMAND_MAX) {
+			pthread_rwlock_wrlock(&n->lock);
+			if (command(n, &hdr, &c.out))
+				answer = VIRTIO_NET_OK;
+			pthread_rwlock_unlock(&n->lock);
+		}
+		virtq_push(q, c.head, sg_write(&c.in, &answer, 1));
+	}
+	virtq_flush(q);
+	if (rc < 0)
+		virtio_broken(&n->v, "control queue: malformed chain");
+}

@@ -1,0 +1,179 @@
+/*
+ * virtio_net_control.c: a hostile driver at a network card's control queue.  Every command
+ * is answered once, by a byte that says done or refused, or the card needs a reset; no
+ * other byte of the guest changes; the card's address stays a station's.
+ */
+#include <errno.h>
+#include <linux/virtio_mmio.h>
+#include <linux/virtio_net.h>
+#include <string.h>
+#include "devices/virtio/net_own.h"
+#include "tests/fuzz/lib/hostile.h"
+
+enum { CONTROL = 2, NR_QUEUES };
+
+static u16 head[VIRTQ_MAX];
+static struct hostile_chain chain[VIRTQ_MAX];
+
+/* --- a wire on which nothing comes and all is lost ------------------------------------- */
+
+static int wire_send(struct net *n, const struct iovec *iov, int nr)
+{
+	(void)n, (void)iov, (void)nr;
+	return -EIO;
+}
+
+static ssize_t wire_recv(struct net *n, const struct iovec *iov, int nr)
+{
+	(void)n, (void)iov, (void)nr;
+	return -EAGAIN;
+}
+
+static int wire_start(struct net *n, struct loop *l)
+{
+	(void)n, (void)l;
+	return 0;
+}
+
+static void wire_stop(struct net *n)
+{
+	(void)n;
+}
+
+static void wire_want(struct net *n, bool rx, bool tx)
+{
+	(void)n, (void)rx, (void)tx;
+}
+
+static int wire_offload(struct net *n, u64 features)
+{
+	fuzz_check(!(features & NET_GUEST_OFFLOADS & ~n->offload), "offloads %#llx",
+		   (unsigned long long)features);
+	return 0;
+}
+
+static const struct net_ops wire_ops = {
+	.kind = "wire", .send = wire_send, .recv = wire_recv, .start = wire_start,
+	.stop = wire_stop, .want = wire_want, .set_offload = wire_offload,
+};
+
+/* --- what must become of the ring -------------------------------------------------------- */
+
+static u16 expect(struct hostile *h)
+{
+	u16 nr = 0;
+
+	while (hostile_next(h, CONTROL, &chain[nr]) > 0) {
+		struct hostile_chain *c = &chain[nr];
+
+		if (!c->in || c->out < sizeof(struct virtio_net_ctrl_hdr)) {
+			h->q[CONTROL].broken = true;
+			break;
+		}
+		hostile_reads(h, c, c->out);
+		hostile_allow(h, c, 1);
+		head[nr++] = c->head;
+	}
+	return nr;
+}
+
+static void round_of(struct hostile *h)
+{
+	u16 nr, got;
+	u32 len;
+	u8 answer;
+
+	hostile_look(h, true);
+	nr = expect(h);
+	hostile_before(h, false);
+	hostile_kick(h, CONTROL);
+	fake_turn(&h->fake);
+	fake_turn(&h->fake);
+	hostile_after(h);
+	fuzz_check(!(hostile_get(h, VIRTIO_MMIO_CONFIG) & 1), "the address of a group");
+	if (h->entangled) {
+		hostile_reset(h);
+		return;
+	}
+	for (u16 i = 0; i < nr; i++) {
+		fuzz_check(hostile_answer(h, CONTROL, &got, &len), "%u answers of %u", i, nr);
+		fuzz_check(got == head[i] && len == 1, "answer %u: %u of %u bytes", i, got, len);
+		hostile_gather(h, &chain[i], true, &answer, 1);
+		fuzz_check(answer == VIRTIO_NET_OK || answer == VIRTIO_NET_ERR, "answer %u", answer);
+	}
+	fuzz_check(!hostile_answer(h, CONTROL, &got, &len), "an answer to nothing: %u", got);
+	if (!h->q[CONTROL].broken)
+		hostile_check_armed(h, CONTROL);
+}
+
+/* The other queues stay empty. */
+static void start(struct hostile *h, u64 features)
+{
+	hostile_start(h, features, NR_QUEUES, true);
+	round_of(h);
+}
+
+/* A command as a driver writes it, for the most part. */
+static void command(struct hostile *h, struct fuzz *f)
+{
+	static const u8 lens[] = { 0, 1, 2, 3, 4, 6, 8, 14, 20, 60 };
+	struct hostile_piece p[] = { { HOSTILE_DATA, 2, false }, { HOSTILE_DATA + 2, 0, false },
+				     { HOSTILE_DATA + 0x1000, 1, true } };
+
+	h->ram[HOSTILE_DATA] = fuzz_u8(f) % 8;
+	h->ram[HOSTILE_DATA + 1] = fuzz_u8(f) % 8;
+	p[1].len = lens[fuzz_u8(f) % ARRAY_SIZE(lens)];
+	for (u32 i = 0; i < p[1].len; i++)
+		h->ram[HOSTILE_DATA + 2 + i] = fuzz_u8(f);
+	hostile_chain(h, CONTROL, p, ARRAY_SIZE(p));
+}
+
+static void works(struct hostile *h)
+{
+	static const u8 off[] = { VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, 0 };
+	struct hostile_piece p[] = { { HOSTILE_DATA, sizeof(off), false },
+				     { HOSTILE_DATA + 16, 1, true } };
+
+	start(h, 1ULL << VIRTIO_NET_F_CTRL_VQ | 1ULL << VIRTIO_NET_F_CTRL_RX);
+	memcpy(h->ram + HOSTILE_DATA, off, sizeof(off));
+	h->ram[HOSTILE_DATA + 16] = 0xee;
+	hostile_chain(h, CONTROL, p, ARRAY_SIZE(p));
+	round_of(h);
+	fuzz_check(h->ram[HOSTILE_DATA + 16] == VIRTIO_NET_OK, "a plain command was refused");
+}
+
+void fuzz_one(struct fuzz *f)
+{
+	static struct net net = { .ops = &wire_ops, .mtu = 1500, .offload = 0x7f83 };
+	static struct net *const far_end = &net;
+	static const u8 mac[6] = { 2, 0, 0, 1, 2, 3 };
+	struct hostile *h = hostile_begin(f);
+	struct device *dev;
+	struct virtio *v;
+
+	fuzz_check(!virtio_net_new(&h->fake.p, "net0", &(struct virtio_net_options){
+		   .mac = mac, .net = &far_end, .nr_pairs = 1 }, &v, NULL), "virtio_net_new");
+	dev = hostile_plug(v);
+	start(h, ~0ULL);
+	while (f->left) {
+		switch (fuzz_u8(f) % 8) {
+		case 0:
+			start(h, fuzz_u64(f));
+			break;
+		case 1:
+			hostile_poke(h, CONTROL);
+			break;
+		case 2:
+			hostile_offer(h, CONTROL);
+			break;
+		case 3: case 4: case 5:
+			if (h->running && h->q[CONTROL].ready)
+				command(h, f);
+			break;
+		default:
+			round_of(h);
+		}
+	}
+	works(h);
+	hostile_end(h, dev);
+}
