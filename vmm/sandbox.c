@@ -28,6 +28,8 @@ static struct {
 	bool entered;
 	u64 caps[THREAD_KINDS];		/* what each kind keeps of its capabilities */
 	bool has_caps;
+	void (*failed)(void *arg);
+	void *arg;
 	int files;			/* the threads' Landlock rules, -1: none */
 	struct sock_filter code[THREAD_KINDS][MAX_LEN];
 	int len[THREAD_KINDS];
@@ -233,7 +235,7 @@ static void enter_thread(enum thread_kind kind)
 		rc = filter(kind);
 	if (rc) {
 		log_err("sandbox: a new thread cannot enter it: %s", strerror(-rc));
-		_exit(EXIT_RUNTIME);
+		sandbox.failed(sandbox.arg);
 	}
 }
 
@@ -248,7 +250,8 @@ static unsigned needs_of(const struct config *c, bool has_api)
 	return needs;
 }
 
-int sandbox_enter(const struct config *c, bool has_api, struct err *err)
+int sandbox_enter(const struct config *c, bool has_api, void (*failed)(void *arg), void *arg,
+		  struct err *err)
 {
 	struct sigaction sa = { .sa_sigaction = forbidden, .sa_flags = SA_SIGINFO };
 	unsigned needs = needs_of(c, has_api);
@@ -272,8 +275,10 @@ int sandbox_enter(const struct config *c, bool has_api, struct err *err)
 	if (!rc)
 		rc = filter(THREAD_CONTROL);
 	if (rc)
-		return err_set(err, rc, "sandbox: %s: a host without filters of system calls; --sandbox off "
+		return err_set(err, rc, "sandbox: this host refuses it: %s; --sandbox off "
 			       "goes without", strerror(-rc));
+	sandbox.failed = failed;
+	sandbox.arg = arg;
 	thread_set_sandbox(enter_thread);
 	sandbox.entered = true;
 	return 0;

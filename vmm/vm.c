@@ -42,12 +42,19 @@ static struct vm *vm_of(struct api_vm *v)
 
 /* --- starting --------------------------------------------------------------------------------- */
 
+static void end_at_once(void *arg)
+{
+	struct vm *v = arg;
+
+	machine_end(v->r.machine, OUTCOME_FATAL);
+}
+
 /* From here on nothing of the guest's meets a process that could do more than it must. */
 static int shut_in(struct vm *v, struct err *err)
 {
 	for (unsigned i = 0; i < v->config->nr_disks && v->config->sandbox != SANDBOX_OFF; i++)
 		blk_load_libraries(v->r.disk[i]);
-	return sandbox_enter(v->config, v->api, err);
+	return sandbox_enter(v->config, v->api, end_at_once, v, err);
 }
 
 static int boot(struct vm *v, struct err *err)

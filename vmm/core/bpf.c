@@ -6,6 +6,8 @@
 
 /* Its bit in the number of a call of the x32 ABI, whose other numbers are ours. */
 #define X32_BIT	0x40000000
+/* What a tracer has put in the place of a call that is not to be made. */
+#define NO_CALL	0xffffffff
 
 enum { FEW = 4 };	/* rows that are looked at in turn */
 
@@ -102,6 +104,8 @@ int bpf_compile(const struct bpf_rule *rule, unsigned nr, u16 first, u32 rest, s
 	equal(&p, AUDIT_ARCH_X86_64, 1, 0);
 	act(&p, SECCOMP_RET_KILL_PROCESS);
 	load(&p, offsetof(struct seccomp_data, nr));
+	equal(&p, NO_CALL, 0, 1);
+	act(&p, SECCOMP_RET_ALLOW);
 	emit(&p, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
 	act(&p, SECCOMP_RET_KILL_PROCESS);
 	for (unsigned i = 0; i < nr; i++)
