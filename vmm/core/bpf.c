@@ -42,7 +42,7 @@ static void act(struct program *p, u32 action)
 static void row(struct program *p, const struct bpf_rule *r)
 {
 	u32 action = r->refuse ? SECCOMP_RET_ERRNO | r->refuse : SECCOMP_RET_ALLOW;
-	u32 arg = offsetof(struct seccomp_data, args) + 8 * r->arg, number = offsetof(struct seccomp_data, nr);
+	u32 arg = offsetof(struct seccomp_data, args) + 8ul * r->arg, number = offsetof(struct seccomp_data, nr);
 
 	switch (r->check) {
 	case BPF_ALWAYS:
