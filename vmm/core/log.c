@@ -145,7 +145,7 @@ static int put_quoted(char *to, const char *text)
 		else
 			*to++ = '?';
 	}
-	return to - start;
+	return (int)(to - start);
 }
 
 static int put_json(char *line, int room, enum log_level level, const char *thread,
