@@ -681,7 +681,7 @@ static int set_cpu_quota(struct config *c, const char *v, struct err *err)
 {
 	unsigned long n;
 
-	if (parse_number(v, 1, 100 * CONFIG_MAX_HOST_CPUS, &n))
+	if (parse_number(v, 1, 100UL * CONFIG_MAX_HOST_CPUS, &n))
 		return err_set(err, -EINVAL, "cpu-quota: '%s' is not a number of percent of one processor, like "
 			       "150", v);
 	c->cpu_quota = n;

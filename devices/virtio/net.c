@@ -19,7 +19,7 @@ static unsigned pairs_in_use(const struct virtio_net *n)
 
 static struct virtq *control_queue(struct virtio_net *n)
 {
-	return &n->v.vq[2 * pairs_in_use(n)];
+	return &n->v.vq[2UL * pairs_in_use(n)];
 }
 
 static void readable(struct net *net)
@@ -280,9 +280,9 @@ static int new_pair(struct virtio_net *n, unsigned i, const struct virtio_net_op
 	n->pair[i] = p;
 	p->card = n;
 	p->net = o->net[i];
-	p->rx = &n->v.vq[2 * i];
+	p->rx = &n->v.vq[2UL * i];
 	p->tx = &n->v.vq[2 * i + 1];
-	p->kick = &n->v.kick[2 * i];
+	p->kick = &n->v.kick[2UL * i];
 	if (o->nr_io)
 		p->kick[0].io = p->kick[1].io = o->io[i % o->nr_io];
 	return count(p);

@@ -42,7 +42,8 @@ static void act(struct program *p, u32 action)
 static void row(struct program *p, const struct bpf_rule *r)
 {
 	u32 action = r->refuse ? SECCOMP_RET_ERRNO | r->refuse : SECCOMP_RET_ALLOW;
-	u32 arg = offsetof(struct seccomp_data, args) + 8ul * r->arg, number = offsetof(struct seccomp_data, nr);
+	u32 arg = (u32)(offsetof(struct seccomp_data, args) + 8UL * r->arg);
+	u32 number = offsetof(struct seccomp_data, nr);
 
 	switch (r->check) {
 	case BPF_ALWAYS:
@@ -53,7 +54,7 @@ static void row(struct program *p, const struct bpf_rule *r)
 		equal(p, r->nr, 0, r->nr_values + 3);
 		load(p, arg);
 		for (unsigned i = 0; i < r->nr_values; i++) {
-			unsigned to_action = r->nr_values - 1 - i;
+			u8 to_action = (u8)(r->nr_values - 1 - i);
 
 			equal(p, r->value[i], to_action, to_action ? 0 : 1);
 		}
