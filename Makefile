@@ -21,7 +21,7 @@ BASE := -std=gnu11 -D_GNU_SOURCE -I. -MMD -MP $(WARN)
 LIBS := -Wl,-Bstatic -luring -ljansson -lfdt -Wl,-Bdynamic -lpthread
 
 CORE := $(wildcard vmm/core/*.c vmm/api/*.c devices/*.c devices/*/*.c firmware/*.c) \
-	$(addprefix vmm/,config.c config_state.c net_services.c net_state.c net_subnet.c program.c runtime.c \
+	$(wildcard vmm/config*.c) $(addprefix vmm/,net_services.c net_state.c net_subnet.c program.c runtime.c \
 	sandbox.c sandbox_rules.c landlock.c kvm/allow.c) \
 	$(wildcard vmm/gdb*.c)
 SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
