@@ -55,7 +55,8 @@ static void load_queues(struct virtio *v, struct state *s)
 {
 	struct err err;
 
-	if (v->accepted & ~v->offered)
+	/* Before FEATURES_OK a driver may have written anything. */
+	if (v->status & VIRTIO_CONFIG_S_FEATURES_OK && v->accepted & ~v->offered)
 		state_fail(s, "features %#llx, of which this machine has not %#llx",
 			   (unsigned long long)v->accepted,
 			   (unsigned long long)(v->accepted & ~v->offered));

@@ -351,6 +351,9 @@ static void check_answers(struct hostile *h, int queue)
 
 		fuzz_check(hostile_answer(h, queue, &head, &len), "queue %d: %u answers of %u",
 			   queue, i, nr_used[queue]);
+		/* Heads offered twice: more answers at once than the ring holds. */
+		if (nr_used[queue] - i > h->q[queue].size)
+			continue;
 		fuzz_check(head == u->chain.head && len == u->len,
 			   "queue %d: answer %u: %u of %u bytes, not %u of %u", queue, i, head, len,
 			   u->chain.head, u->len);

@@ -395,6 +395,9 @@ static void use(struct machine *m)
 	/* MSI-X of rng0, slot 1: an address, and enabled. */
 	bus_write(mmio, 0xc0004000, 4, 0xfee00000);
 	bus_write(mmio, 0xc0004008, 4, 0x41);
+	/* Its driver begins, and writes features that nobody offered. */
+	bus_write(mmio, 0xc0000008, 4, 0);
+	bus_write(mmio, 0xc000000c, 4, ~0U);
 	driver_start(&m->d, 1ULL << VIRTIO_BLK_F_FLUSH, 2, 16);
 }
 
