@@ -98,7 +98,7 @@ static void send_pending(void)
 static void place_bar(void)
 {
 	u64 bar = (u64)get(PCI_BASE_ADDRESS_1, 4) << 32 | (get(PCI_BASE_ADDRESS_0, 4) & ~15U);
-	bool asked = (u32)bar == (u32)-BAR_LEN, last = bar > ~0ULL - 2 * BAR_LEN;
+	bool asked = (u32)bar == (u32)-BAR_LEN, last = bar > ~0ULL - BAR_LEN;
 	u32 ports = get(PCI_BASE_ADDRESS_2, 4) & ~3U;
 
 	pci.bar = get(PCI_COMMAND, 2) & PCI_COMMAND_MEMORY && !asked && !last &&
