@@ -32,6 +32,7 @@ struct request {
 	u8 status;			/* that is due */
 	u32 written;			/* with status OK */
 	bool taken, tainted;		/* tainted: its data may be anything */
+	bool hopeless;			/* it came after a sync that failed */
 	u8 data[SECTORS * BLK_SECTOR];	/* to be written */
 	u32 version[SECTORS];		/* read: of the sectors, when it was taken */
 };
@@ -43,6 +44,7 @@ static struct {
 	struct fuzz_file file;
 	bool read_only, guessed, zeroes;	/* zeroes: it can be told to write them */
 	bool faults, stops;		/* some I/O failed, whose is unknown; then the VM waits */
+	bool lost;			/* a sync failed: no flush succeeds any more */
 	struct request request[MOST];
 	int nr, nr_of[NR_QUEUES];	/* taken and not answered */
 	struct {
@@ -101,6 +103,7 @@ static int perform(struct aio_req *r, u8 how)
 		int rc = r->op == AIO_FALLOCATE && how & 4 ? -EOPNOTSUPP : error[how % 4];
 
 		d.faults |= rc == -EIO || rc == -ENOSPC;
+		d.lost |= r->op == AIO_DATASYNC && (rc == -EIO || rc == -ENOSPC);
 		return rc;
 	}
 	switch (r->op) {
@@ -276,9 +279,12 @@ static void end(struct request *r, u32 len)
 {
 	u8 status = r->tainted ? (len == r->written ? r->status : IOERR) : status_byte(r);
 
-	fuzz_check(status == r->status || (!r->status && status == IOERR && d.faults && !d.stops),
+	fuzz_check(status == r->status || (!r->status && status == IOERR &&
+					   ((d.faults && !d.stops) || d.lost)),
 		   "request %u of sector %llu: status %u, not %u", r->type,
 		   (unsigned long long)r->sector, status, r->status);
+	fuzz_check(!r->hopeless || r->tainted || r->type != VIRTIO_BLK_T_FLUSH || status,
+		   "a flush after what was lost has succeeded");
 	fuzz_check(len == (status ? 1 : r->written), "request %u: %u bytes written, not %u", r->type,
 		   len, r->written);
 	if (!r->status && is_writer(r))
@@ -319,6 +325,7 @@ static void take_all(struct hostile *h, int queue)
 			return;
 		}
 		r->taken = true;
+		r->hopeless = d.lost && !d.read_only;
 		r->queue = queue;
 		d.nr++;
 		d.nr_of[queue]++;
@@ -594,7 +601,7 @@ void fuzz_one(struct fuzz *f)
 	struct hostile *h = hostile_begin(f);
 
 	d.h = h;
-	d.faults = false;
+	d.faults = d.lost = false;
 	open_disk(fuzz_u8(f));
 	d.dev = plug_disk(h, fuzz_u8(f));
 	hostile_start(h, ~0ULL, NR_QUEUES, true);

@@ -331,11 +331,17 @@ static void set_port(struct hostile *h, u64 at, unsigned size, u64 value)
 	probe_kick(&m, at / 4);
 }
 
+/* What is behind the BAR answers to nobody, unless that is the ECAM. */
+static bool is_ours(u64 at)
+{
+	return pci.bar && (at < BAR_LEN || pci.bar + BAR_LEN != ECAM);
+}
+
 static void check_bar(struct hostile *h, u64 at, unsigned size)
 {
 	u64 got, want = ~0ULL >> (64 - 8 * size);
 
-	if (!pci.bar)
+	if (!is_ours(at))
 		return;
 	if (at + size <= BAR_LEN)
 		want = read_bar(at, size);
@@ -346,7 +352,7 @@ static void check_bar(struct hostile *h, u64 at, unsigned size)
 
 static void set_bar(struct hostile *h, u64 at, unsigned size, u64 value)
 {
-	if (!pci.bar)
+	if (!is_ours(at))
 		return;
 	bus_write(&h->fake.mmio, pci.bar + at, size, value);
 	if (at + size <= BAR_LEN)
