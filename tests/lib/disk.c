@@ -1,5 +1,6 @@
 /* disk.c: see disk.h. */
 #include "tests/lib/disk.h"
+#include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <linux/magic.h>
@@ -432,6 +433,18 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 void disk_rmdir(const char *dir)
 {
 	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+void disk_empty_dir(const char *dir)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			unlinkat(dirfd(d), e->d_name, 0);
+	if (d)
+		closedir(d);
 }
 
 void disk_free(struct disk *d)

@@ -85,6 +85,7 @@ void disk_check(struct disk *, struct image *, bool no_leaks);
 /* An empty directory, where a sync costs nothing. */
 void disk_mkdir(char dir[DISK_DIR_LEN]);
 void disk_rmdir(const char *dir);		/* with all that is in it */
+void disk_empty_dir(const char *dir);		/* of files; it stays */
 /* One where files can be read and written past the page cache, if there is any. */
 bool disk_mkdir_direct(char dir[DISK_DIR_LEN]);
 /* A name in its directory; good until the next call. */

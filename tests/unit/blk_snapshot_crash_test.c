@@ -4,10 +4,10 @@
  *
  *   CRASH_SEED, CRASH_CUTS (at each operation of taking a snapshot), CRASH_SHAPE (one only)
  */
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
 #include "devices/block/chain.h"
+#include "tests/lib/disk.h"
 #include "tests/lib/recorder.h"
 #include "tests/lib/test.h"
 #include "tests/lib/vblk.h"
@@ -235,27 +235,13 @@ static void judge(const char *dir, u32 mark, u64 cut)
 			judge_snapshot(dir, n, mark, cut);
 }
 
-static void empty_dir(const char *dir, bool remove_it)
-{
-	DIR *d = opendir(dir);
-	struct dirent *e;
-
-	while (d && (e = readdir(d)))
-		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-			unlinkat(dirfd(d), e->d_name, 0);
-	if (d)
-		closedir(d);
-	if (remove_it)
-		rmdir(dir);
-}
-
 static char left[DISK_DIR_LEN];
 
 static void cut_after(u32 mark)
 {
 	u64 cut = draw(&seed);
 
-	empty_dir(left, false);
+	disk_empty_dir(left);
 	recorder_crash(mark, cut, left);
 	judge(left, mark, cut);
 }
@@ -296,7 +282,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	recorder_stop();
-	empty_dir(left, true);
+	disk_rmdir(left);
 	vblk_free(&vblk);
 	return 0;
 }

@@ -6,7 +6,6 @@
  *
  *   CRASH_SEED, CRASH_CUTS (after each operation), CRASH_CASE (one only)
  */
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include "devices/block/blk.h"
@@ -335,20 +334,6 @@ static void judge(const struct command *c, bool done)
 	}
 }
 
-static void empty_dir(const char *path, bool remove_it)
-{
-	DIR *d = opendir(path);
-	struct dirent *e;
-
-	while (d && (e = readdir(d)))
-		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-			unlinkat(dirfd(d), e->d_name, 0);
-	if (d)
-		closedir(d);
-	if (remove_it)
-		rmdir(path);
-}
-
 static void test_command(void **state)
 {
 	const struct command *c = *state;
@@ -368,7 +353,7 @@ static void test_command(void **state)
 
 			snprintf(where, sizeof(where), "%s, cut after %u of %u, %#llx", c->name, mark, marks,
 				 (unsigned long long)cut);
-			empty_dir(left, false);
+			disk_empty_dir(left);
 			recorder_crash(mark, cut, left);
 			judge(c, mark == marks);
 		}
@@ -381,8 +366,8 @@ static int teardown(void **state)
 {
 	(void)state;
 	recorder_stop();
-	empty_dir(left, true);
-	empty_dir(dir, true);
+	disk_rmdir(left);
+	disk_rmdir(dir);
 	return 0;
 }
 

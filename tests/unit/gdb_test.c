@@ -539,6 +539,12 @@ static void test_conversation(void **state)
 	close(fd);
 }
 
+/* On the thread that plants it. */
+static void see_planted(void *arg)
+{
+	*(u8 *)arg = byte_at(0x10);
+}
+
 static void is_gone(void *arg)
 {
 	*(bool *)arg = !gdb_attached(gdb);
@@ -548,12 +554,14 @@ static void test_client_dies(void **state)
 {
 	static const char cut[] = "$Z0,ffffffff81000010,1#cd$mffff";
 	bool gone = false;
+	u8 planted = 0;
 	int fd = dial();
 
 	(void)state;
 	put(fd, cut);
 	expect(fd, "+$OK#9a");
-	assert_int_equal(byte_at(0x10), 0xcc);
+	loop_call(loop, see_planted, &planted);
+	assert_int_equal(planted, 0xcc);
 	close(fd);
 	while (!gone)
 		loop_call(loop, is_gone, &gone);

@@ -286,16 +286,26 @@ static void test_read_only(void **state)
 	assert_int_equal(range_request(f, VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 0, 16), UNSUPP);
 }
 
+/* Five at once, each into a page of its own. */
+static void offer_reads(struct fixture *f)
+{
+	struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_IN };
+
+	assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(HDR), &hdr), 0);
+	for (u64 i = 0; i < 5; i++) {
+		struct piece p[] = { { HDR, 16, false }, { DATA + i * 4096, 4096, true },
+				     { STATUS, 1, true } };
+
+		ring_add(&f->d.ring[0], p, 3);
+	}
+}
+
 /* A reset waits for what is in flight, and nothing is left of it. */
 static void test_reset_with_requests(void **state)
 {
 	struct fixture *f = *state;
-	struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_IN };
-	struct piece p[] = { { HDR, 16, false }, { DATA, 4096, true }, { STATUS, 1, true } };
 
-	assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(HDR), &hdr), 0);
-	for (int i = 0; i < 5; i++)
-		ring_add(&f->d.ring[0], p, 3);
+	offer_reads(f);
 	driver_set(&f->d, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
 	fake_turn(&f->fake);
 	driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
@@ -308,13 +318,10 @@ static void test_reset_with_requests(void **state)
 static void test_disable_with_requests(void **state)
 {
 	struct fixture *f = *state;
-	struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_IN };
 	struct piece p[] = { { HDR, 16, false }, { DATA, 4096, true }, { STATUS, 1, true } };
-	u8 got[4096];
+	u8 got[5 * 4096];
 
-	assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(HDR), &hdr), 0);
-	for (int i = 0; i < 5; i++)
-		ring_add(&f->d.ring[0], p, 3);
+	offer_reads(f);
 	driver_set(&f->d, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
 	fake_turn(&f->fake);
 	driver_set(&f->d, VIRTIO_MMIO_QUEUE_READY, 0);
