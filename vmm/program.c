@@ -2,14 +2,13 @@
 #include "vmm/program.h"
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "vmm/core/spawn.h"
 
 bool program_find(const char *name, char *path, size_t room)
 {
@@ -26,31 +25,6 @@ bool program_find(const char *name, char *path, size_t room)
 			s += len;
 		}
 	return false;
-}
-
-/* Neither our signals nor our files: a daemon that it starts keeps both. */
-static int start(const char *path, const char *const argv[], int in, int out, pid_t *pid)
-{
-	static char *const env[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL };
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-	int rc;
-
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	posix_spawn_file_actions_init(&files);
-	posix_spawn_file_actions_adddup2(&files, in, STDIN_FILENO);
-	posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
-	posix_spawn_file_actions_adddup2(&files, out, STDERR_FILENO);
-	rc = posix_spawn(pid, path, &files, &attr, (char *const *)(uintptr_t)argv, env);
-	posix_spawn_file_actions_destroy(&files);
-	posix_spawnattr_destroy(&attr);
-	return -rc;
 }
 
 static int report(const char *name, int status, const char *output, struct err *err)
@@ -70,6 +44,7 @@ static int report(const char *name, int status, const char *output, struct err *
 int program_run(const char *const argv[], const char *package, const char *input, char *output,
 		size_t room, struct err *err)
 {
+	static const char *const env[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL };
 	char path[PATH_MAX];
 	int in, out, status, rc;
 	ssize_t n;
@@ -84,7 +59,9 @@ int program_run(const char *const argv[], const char *package, const char *input
 		rc = err_set(err, -errno, "%s: %s", argv[0], strerror(errno));
 		goto out;
 	}
-	rc = start(path, argv, in, out, &pid);
+	/* Not our own files: a daemon that it starts keeps them. */
+	rc = spawn(&pid, path, argv, env, (struct spawn_file[]){
+		{ in, STDIN_FILENO }, { out, STDOUT_FILENO }, { out, STDERR_FILENO } }, 3);
 	if (rc) {
 		err_set(err, rc, "%s: %s", path, strerror(-rc));
 		goto out;

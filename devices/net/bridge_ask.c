@@ -1,8 +1,6 @@
 /* bridge_ask.c: has vmm-bridge-helper, which has the capability, make a tap. */
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "devices/net/bridge.h"
+#include "vmm/core/spawn.h"
 
 enum { HELPER_FD = 3 };
 
@@ -37,11 +36,9 @@ static int find_helper(char path[PATH_MAX], struct err *err)
 static int start_helper(const char *path, const char *bridge, const char *vlans, int socket,
 			pid_t *pid)
 {
-	char *argv[] = { "vmm-bridge-helper", NULL, NULL, NULL }, *env[] = { NULL };
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attr;
+	static const char *const env[] = { NULL };
+	const char *argv[] = { "vmm-bridge-helper", NULL, NULL, NULL };
 	char bridge_arg[64], *vlan_arg = NULL;
-	sigset_t none, all;
 	int rc;
 
 	snprintf(bridge_arg, sizeof(bridge_arg), "--bridge=%s", bridge);
@@ -49,20 +46,9 @@ static int start_helper(const char *path, const char *bridge, const char *vlans,
 	if (vlans && asprintf(&vlan_arg, "--vlan=%s", vlans) < 0)
 		return -ENOMEM;
 	argv[2] = vlan_arg;
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	posix_spawn_file_actions_init(&files);
-	/* To itself, where it has that number already: it loses close-on-exec. */
-	posix_spawn_file_actions_adddup2(&files, socket, HELPER_FD);
-	rc = posix_spawn(pid, path, &files, &attr, argv, env);
-	posix_spawn_file_actions_destroy(&files);
-	posix_spawnattr_destroy(&attr);
+	rc = spawn(pid, path, argv, env, &(struct spawn_file){ socket, HELPER_FD }, 1);
 	free(vlan_arg);
-	return -rc;
+	return rc;
 }
 
 /* The tap and its name, or a message without one. */
