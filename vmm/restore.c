@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "devices/block/file.h"
 #include "devices/block/image.h"
 #include "vmm/commands.h"
 #include "vmm/core/log.h"
@@ -406,9 +407,8 @@ static int copy_file(const char *from, const char *to, struct err *err)
 
 	if (in >= 0)
 		out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	while (out >= 0 && !rc && (n = read(in, buf, sizeof(buf))) > 0)
-		if (write(out, buf, n) != n)
-			rc = -EIO;
+	for (u64 at = 0; out >= 0 && !rc && (n = read(in, buf, sizeof(buf))) > 0; at += n)
+		rc = file_write(out, at, buf, n);
 	if (in < 0 || out < 0 || n < 0 || (!rc && fsync(out)))
 		rc = -errno;
 	if (rc)

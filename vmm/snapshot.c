@@ -504,12 +504,13 @@ static int copy_range(int from, int to, u64 at, u64 len, u8 *buf)
 {
 	while (len) {
 		ssize_t n = pread(from, buf, MIN(len, (u64)COPY), at);
-		ssize_t w = n > 0 ? pwrite(to, buf, n, at) : 0;
+		int rc;
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0 || w != n)
-			return n < 0 || w < 0 ? -errno : -EIO;
+		rc = n > 0 ? file_write(to, at, buf, n) : n ? -errno : -EIO;
+		if (rc)
+			return rc;
 		at += n;
 		len -= n;
 	}
@@ -582,8 +583,8 @@ int snapshot_merge_memory(const char *base, const char *diff, const char *out, s
 		rc = copy_base(base_fd, f.fd, size, buf);
 		if (!rc)
 			rc = copy_diff(diff_fd, f.fd, size, buf);
-		if (!rc && pwrite(f.fd, &t, sizeof(t), size) != sizeof(t))
-			rc = -errno;
+		if (!rc)
+			rc = file_write(f.fd, size, &t, sizeof(t));
 		rc = rc ? err_set(err, rc, "snapshot %s: %s", out, strerror(-rc)) :
 			  keep_file(&f, err);
 	}
