@@ -179,3 +179,33 @@ int cgroup_limit(const struct config *c, struct err *err)
 		rc = cleaner_start(&cleaner, "vmm-cgroup", remove_group, path, err);
 	return rc ? rc : cgroup_enter(2, group, setting, nr, err);
 }
+
+bool cgroup_usable(char *why, size_t room)
+{
+	char path[PATH_MAX], file[PATH_MAX + 32], word[256] = "";
+	bool cpu = false, memory = false;
+	struct err err;
+	FILE *f;
+
+	if (find_mount(2, "", path, &err)) {
+		snprintf(why, room, "no hierarchy of version 2 is mounted");
+		return false;
+	}
+	snprintf(file, sizeof(file), "%s/cgroup.controllers", path);
+	f = fopen(file, "re");
+	while (f && fscanf(f, "%255s", word) == 1) {
+		cpu |= !strcmp(word, "cpu");
+		memory |= !strcmp(word, "memory");
+	}
+	if (f)
+		fclose(f);
+	snprintf(file, sizeof(file), "%s/cgroup.procs", path);
+	if (!cpu || !memory)
+		snprintf(why, room, "%s has no controller for %s", path,
+			 cpu ? "memory" : memory ? "processors" : "processors and none for memory");
+	else if (access(file, W_OK))
+		snprintf(why, room, "%s: %s", file, strerror(errno));
+	else
+		snprintf(why, room, "version 2 at %s, for --cpu-quota and --mem-limit", path);
+	return cpu && memory && !access(file, W_OK);
+}

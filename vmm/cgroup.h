@@ -15,3 +15,5 @@ int cgroup_enter(unsigned version, const char *group, const char *const *setting
  * nothing.  The group is gone when the process is, unless others are in it.
  */
 int cgroup_limit(const struct config *, struct err *) must_check;
+/* Whether the options above can be had here: where, or what is in the way (for `vmm check`). */
+bool cgroup_usable(char *why, size_t room);

@@ -13,6 +13,7 @@
 #include "devices/legacy.h"
 #include "firmware/boot.h"
 #include "firmware/layout.h"
+#include "vmm/cgroup.h"
 #include "vmm/commands.h"
 #include "vmm/core/aio.h"
 #include "vmm/core/log.h"
@@ -286,9 +287,12 @@ static void check_sandbox(void)
 
 static void check_limits(void)
 {
+	char text[PATH_MAX];
 	struct rlimit files;
-	char text[96];
+	bool ok;
 
+	ok = cgroup_usable(text, sizeof(text));
+	report("cgroups", ok, text, "boot the host with systemd.unified_cgroup_hierarchy=1, and be root or owner");
 	getrlimit(RLIMIT_NOFILE, &files);
 	snprintf(text, sizeof(text), "%llu open files", (unsigned long long)files.rlim_cur);
 	report("limits", files.rlim_cur >= 256, text, "ulimit -n 1024");
