@@ -165,7 +165,7 @@ static bool raw_step(struct blk_req *r)
 		return move_data(r, b->image, r->offset, r->len);
 	case BLK_FLUSH:
 		r->io.op = AIO_DATASYNC;
-		return !load_once(&b->image->lost);
+		return !b->image->read_only && !load_once(&b->image->lost);
 	case BLK_DISCARD:
 		r->io.op = AIO_FALLOCATE;
 		r->io.mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;

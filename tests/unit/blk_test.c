@@ -305,6 +305,29 @@ static void move(struct fixture *f, enum blk_op op, u64 offset, u8 *buf, u64 len
 	assert_int_equal(r->res, 0);
 }
 
+/* Nothing was written, so a host that cannot sync has lost nothing. */
+static void test_flush_read_only(void **state)
+{
+	struct fixture *f = *state;
+	struct blk_options o = { .read_only = true };
+	struct fault fault = { .ops = FILE_SYNC, .error = EIO, .lasting = true };
+	u64 syncs;
+
+	blk_close(f->blk);
+	open_disk(f, &o, 0);
+	syncs = recorder_count(FILE_SYNC);
+	recorder_fail(&fault);
+	move(f, BLK_FLUSH, 0, NULL, 0);
+	move(f, BLK_READ, 0, f->r[0].buf, 512);
+	move(f, BLK_FLUSH, 0, NULL, 0);
+	for (struct image *i = f->blk->image; i; i = i->backing)
+		assert_false(i->lost);
+	blk_close(f->blk);
+	f->blk = NULL;
+	recorder_fail(NULL);
+	assert_int_equal(recorder_count(FILE_SYNC), syncs);
+}
+
 static u64 moved_directly(struct fixture *f, enum blk_op op, u64 offset, u8 *buf, u64 len)
 {
 	u64 before = recorder_direct();
@@ -435,7 +458,7 @@ int main(void)
 		{ AIO_THREADS, "raw", 0, false, 512 }, { AIO_URING, "raw", 0, false, 4096 },
 		{ AIO_THREADS, "qcow2", 65536, true, 4096 }, { AIO_URING, "qcow2", 4096, true, 512 },
 	};
-	struct CMUnitTest tests[2 * ARRAY_SIZE(shapes) + 4];
+	struct CMUnitTest tests[2 * ARRAY_SIZE(shapes) + 6];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(shapes); i++) {
 		tests[2 * i] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(test_many,
@@ -451,5 +474,9 @@ int main(void)
 		test_direct_chain, setup, teardown, &shapes[10]);
 	tests[2 * ARRAY_SIZE(shapes) + 3] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
 		test_direct_refused, setup, teardown, &shapes[6]);
+	tests[2 * ARRAY_SIZE(shapes) + 4] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
+		test_flush_read_only, setup, teardown, &shapes[0]);
+	tests[2 * ARRAY_SIZE(shapes) + 5] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
+		test_flush_read_only, setup, teardown, &shapes[4]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
