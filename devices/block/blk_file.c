@@ -70,6 +70,8 @@ int blk_open(struct blk **out, const char *path, const struct blk_options *o, st
 	if (!rc) {
 		b->raw = b->image->ops == &raw_image;
 		rc = get_info(b, err);
+		if (!rc && !o->read_only)
+			rc = chain_refuse_snapshot(b->image, err);
 		if (rc)
 			err_prefix(err, "disk %s: ", path);
 	}

@@ -125,6 +125,21 @@ bool chain_snapshot_name(const char *path, const struct chain_file *file,
 	return is;
 }
 
+bool chain_backing_snapshot(const char *path, const char *backing, char name[CHAIN_NAME_MAX + 1])
+{
+	struct chain_file below = { .path = chain_seen_from(path, backing) };
+	struct stat st;
+	bool is = false;
+
+	if (below.path && !stat(below.path, &st)) {
+		below.dev = st.st_dev;
+		below.ino = st.st_ino;
+		is = chain_snapshot_name(path, &below, name);
+	}
+	free(below.path);
+	return is;
+}
+
 /* --- the family ---------------------------------------------------------------------------- */
 
 static void file_free(struct chain_file *f)
@@ -221,6 +236,55 @@ static int add_chain(struct chain_family *f, struct err *err)
 	free(below);
 	if (!rc)
 		f->file[f->nr - 2].parent = f->nr - 1;
+	return rc;
+}
+
+/* By way of its own snapshots alone: no other name that the files have in them is opened. */
+static bool is_based_on(const char *disk, const struct stat *st)
+{
+	struct chain_family f = { 0 };
+	char name[CHAIN_NAME_MAX + 1];
+	bool found = false, more = !add_file(&f, disk, NULL, NULL);
+
+	while (more) {
+		const struct chain_file *last = &f.file[f.nr - 1];
+
+		found = is_same(last, st);
+		more = !found && last->backing && chain_backing_snapshot(disk, last->backing, name) &&
+		       !add_chain(&f, NULL);
+	}
+	chain_family_free(&f);
+	return found;
+}
+
+/* DISK.EXT of DISK@NAME.EXT; a name may have dots, too.  NULL: there is none. */
+static char *snapshot_of(const char *path, bool extended)
+{
+	const char *base = chain_last_part(path), *at = strrchr(base, '@');
+	const char *extension = at && extended ? strrchr(at, '.') : "";
+	char *out;
+
+	if (!at || at == base || !extension)
+		return NULL;
+	return asprintf(&out, "%.*s%s", (int)(at - path), path, extension) < 0 ? NULL : out;
+}
+
+int chain_refuse_snapshot(const struct image *i, struct err *err)
+{
+	char *path = chain_resolve(i->path);
+	struct stat st;
+	int rc = 0;
+
+	for (int extended = 0; path && !rc && extended < 2; extended++) {
+		char *disk = snapshot_of(path, extended);
+
+		if (disk && !fstat(i->fd, &st) && is_based_on(disk, &st))
+			rc = err_set(err, -EBUSY, "it is a snapshot of %s, which is based on it and would "
+				     "no longer be right; add ',readonly', or make a delta of it with "
+				     "'vmm disk create --backing'", disk);
+		free(disk);
+	}
+	free(path);
 	return rc;
 }
 

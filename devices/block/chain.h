@@ -86,6 +86,10 @@ char *chain_snapshot_path(const char *path, const char *name);
 /* Whether file is a snapshot of the disk, and its name. */
 bool chain_snapshot_name(const char *path, const struct chain_file *file,
 			 char name[CHAIN_NAME_MAX + 1]);
+/* The same of what an image at path calls its backing file. */
+bool chain_backing_snapshot(const char *path, const char *backing, char name[CHAIN_NAME_MAX + 1]);
+/* For who is to write to it.  -EBUSY: it is a snapshot that its disk, beside it, is based on. */
+int  chain_refuse_snapshot(const struct image *, struct err *) must_check;
 const char *chain_last_part(const char *path);	/* in path: behind its last slash */
 /* The file that an image at path calls name; what an image at path is to call file. */
 char *chain_seen_from(const char *path, const char *name);

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "devices/block/blk.h"
 #include "devices/block/chain.h"
 #include "devices/block/file.h"
@@ -44,19 +43,12 @@ int image_refuse_delta(const struct image *i, struct err *err)
 {
 	char backing[NAME_LEN + 1], snapshot[CHAIN_NAME_MAX + 1];
 	char *path = read_backing(i, backing) ? chain_resolve(i->path) : NULL;
-	struct chain_file below = { .path = path ? chain_seen_from(path, backing) : NULL };
-	struct stat st;
 	int rc = 0;
 
-	if (below.path && !stat(below.path, &st)) {
-		below.dev = st.st_dev;
-		below.ino = st.st_ino;
-		if (chain_snapshot_name(path, &below, snapshot))
-			rc = err_set(err, -EINVAL, "not raw: it is a delta, in qcow2, of its snapshot %s, "
-				     "%s; give format=qcow2 or none (to the API: a name that ends in "
-				     ".qcow2)", snapshot, backing);
-	}
-	free(below.path);
+	if (path && chain_backing_snapshot(path, backing, snapshot))
+		rc = err_set(err, -EINVAL, "not raw: it is a delta, in qcow2, of its snapshot %s, %s; give "
+			     "format=qcow2 or none (to the API: a name that ends in .qcow2)", snapshot,
+			     backing);
 	free(path);
 	return rc;
 }

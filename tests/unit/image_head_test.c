@@ -1,4 +1,4 @@
-/* image_head_test.c: the first bytes of a raw file are its guest's, and do not decide what it is. */
+/* image_head_test.c: what a file is: its first bytes are a guest's, and do not decide; nor is a snapshot a disk. */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include "devices/block/blk.h"
@@ -222,6 +222,66 @@ static void what_a_guest_wrote(void **state)
 	forge(DISK, 12, "disk@one.raw");
 }
 
+/* --- a snapshot as a disk ------------------------------------------------------------------ */
+
+static bool can_be_written(const char *name)
+{
+	struct blk_options o = { 0 };
+	struct err err = { 0 };
+	struct blk *b;
+	int rc;
+
+	o.read_only = true;
+	check(blk_open(&b, in(name), &o, &err), &err);
+	blk_close(b);
+	o.read_only = false;
+	rc = blk_open(&b, in(name), &o, &err);
+	if (!rc) {
+		blk_close(b);
+		return true;
+	}
+	assert_int_equal(rc, -EBUSY);
+	assert_says(err.msg, "is based on it");
+	assert_says(err.msg, "readonly");
+	return false;
+}
+
+static void snapshots_are_kept(const char *disk, const char *one, const char *two)
+{
+	struct err err;
+
+	create(disk, "raw", NULL);
+	create(one, "raw", NULL);		/* by its name alone it is none */
+	assert_true(can_be_written(one));
+	assert_int_equal(unlink(in(one)), 0);
+	snapshot(disk, &any, "1.0");
+	assert_false(can_be_written(one));
+	assert_int_equal(symlink(one, in("link")), 0);
+	assert_false(can_be_written("link"));
+	snapshot(disk, &any, "2.0");
+	assert_false(can_be_written(one));
+	assert_false(can_be_written(two));
+	assert_true(can_be_written(disk));
+	create("delta", "qcow2", "link");	/* the way to go on from it */
+	assert_true(can_be_written("delta"));
+	assert_int_equal(unlink(in("delta")), 0);
+	check(chain_commit(in(disk), &any, NULL, &err), &err);
+	assert_false(can_be_written(one));
+	assert_int_equal(unlink(in(disk)), 0);
+	assert_true(can_be_written(one));
+	assert_int_equal(unlink(in(one)), 0);
+	assert_int_equal(unlink(in("link")), 0);
+}
+
+static void what_a_disk_needs(void **state)
+{
+	(void)state;
+	snapshots_are_kept("disk.raw", "disk@1.0.raw", "disk@2.0.raw");
+	snapshots_are_kept("disk", "disk@1.0", "disk@2.0");
+	snapshots_are_kept("a@b.c", "a@b@1.0.c", "a@b@2.0.c");
+	snapshots_are_kept(".disk", ".disk@1.0", ".disk@2.0");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -230,6 +290,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(commit_to_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_a_snapshot_left, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_a_guest_wrote, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_a_disk_needs, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
