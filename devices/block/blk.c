@@ -226,44 +226,81 @@ static int move_slowly(struct blk_req *r)
 	return rc;
 }
 
+void blk_lock(struct blk *b)
+{
+	pthread_mutex_lock(&b->lock);
+	store_once(&b->slow, true);
+}
+
+void blk_unlock(struct blk *b)
+{
+	store_once(&b->slow, false);
+	pthread_mutex_unlock(&b->lock);
+}
+
+int blk_flush_image(struct blk *b, struct image *i)
+{
+	unsigned step = 0;
+	int rc;
+
+	for (blk_lock(b); (rc = image_flush_step(i, &step)) > 0; blk_lock(b)) {
+		blk_unlock(b);
+		rc = image_sync(i);
+		if (rc)
+			return rc;
+	}
+	blk_unlock(b);
+	return rc;
+}
+
 static int flush_slowly(struct blk *b)
 {
-	int rc = image_flush(b->image);
+	int rc = blk_flush_image(b, b->image);
 
+	if (rc)
+		return rc;
+	blk_lock(b);
 	/* All that began in the generation before are done: what was freed then is
 	 * nobody's, and a new generation begins. */
-	if (!rc && !load_acquire(&b->straight[b->generation ^ 1])) {
+	if (!load_acquire(&b->straight[b->generation ^ 1])) {
 		image_reclaim(b->image);
 		b->generation ^= 1;
 	}
-	return rc;
+	blk_unlock(b);
+	return 0;
+}
+
+static int move_or_zero(struct blk_req *r)
+{
+	struct image *i = r->blk->image;
+
+	switch (r->op) {
+	case BLK_DISCARD:
+		return image_discard(i, r->offset, r->len);
+	case BLK_ZERO:
+		return image_zero(i, r->offset, r->len, r->unmap);
+	default:
+		return move_slowly(r);
+	}
 }
 
 static int slow_step(struct aio_req *io)
 {
 	struct blk_req *r = container_of(io, struct blk_req, io);
 	struct blk *b = r->blk;
-	int rc = 0;
+	int rc;
 
-	pthread_mutex_lock(&b->lock);
-	store_once(&b->slow, true);
-	switch (r->op) {
-	case BLK_READ:
-	case BLK_WRITE:
-		rc = move_slowly(r);
-		break;
-	case BLK_FLUSH:
+	if (r->op != BLK_READ)
+		pthread_mutex_lock(&b->change);
+	if (r->op == BLK_FLUSH) {
 		rc = flush_slowly(b);
-		break;
-	case BLK_DISCARD:
-		rc = image_discard(b->image, r->offset, r->len);
-		break;
-	case BLK_ZERO:
-		rc = image_zero(b->image, r->offset, r->len, r->unmap);
-		break;
+	} else {
+		blk_lock(b);
+		rc = move_or_zero(r);
+		blk_unlock(b);
 	}
-	store_once(&b->slow, false);
-	pthread_mutex_unlock(&b->lock);
+	if (r->op != BLK_READ)
+		pthread_mutex_unlock(&b->change);
 	return rc;
 }
 

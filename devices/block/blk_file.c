@@ -64,6 +64,7 @@ int blk_open(struct blk **out, const char *path, const struct blk_options *o, st
 
 	if (!b)
 		return err_set(err, -ENOMEM, "out of memory");
+	pthread_mutex_init(&b->change, NULL);
 	pthread_mutex_init(&b->lock, NULL);
 	b->info.read_only = o->read_only;
 	rc = image_open(&b->image, path, &io, err);
@@ -98,6 +99,7 @@ void blk_close(struct blk *b)
 	image_close(b->next);
 	image_close(b->image);
 	pthread_mutex_destroy(&b->lock);
+	pthread_mutex_destroy(&b->change);
 	free(b);
 }
 
@@ -163,8 +165,8 @@ int blk_resize(struct blk *b, u64 size, struct err *err)
 
 	if (b->info.read_only)
 		return err_set(err, -EROFS, "disk %s: opened read-only", b->image->path);
-	pthread_mutex_lock(&b->lock);
-	store_once(&b->slow, true);
+	pthread_mutex_lock(&b->change);
+	blk_lock(b);
 	if (b->raw)
 		rc = size_of_raw(b, &size, err);
 	else if (!size)
@@ -178,8 +180,8 @@ int blk_resize(struct blk *b, u64 size, struct err *err)
 		err_prefix(err, "disk %s: ", b->image->path);
 	else
 		store_release(&b->info.size, ALIGN_DOWN(size, BLK_SECTOR));
-	store_once(&b->slow, false);
-	pthread_mutex_unlock(&b->lock);
+	blk_unlock(b);
+	pthread_mutex_unlock(&b->change);
 	return rc;
 }
 
@@ -225,11 +227,9 @@ static int begin_delta(struct blk *b, const char *path, const char *below, const
 /* Most of the work while the guest goes on. */
 static void flush_ahead(struct blk *b)
 {
-	pthread_mutex_lock(&b->lock);
-	store_once(&b->slow, true);
-	(void)!image_flush(b->image);
-	store_once(&b->slow, false);
-	pthread_mutex_unlock(&b->lock);
+	pthread_mutex_lock(&b->change);
+	(void)!blk_flush_image(b, b->image);
+	pthread_mutex_unlock(&b->change);
 }
 
 /* Who has the lock may be about to say it. */

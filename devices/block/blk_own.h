@@ -9,7 +9,12 @@ struct blk {
 	struct blk_info info;			/* size: atomic */
 	bool raw;
 	bool no_zero_range, no_punch_hole;	/* atomic: the host's file system said so */
-	pthread_mutex_t lock;			/* of image and generation */
+	/*
+	 * Who changes what an image has where holds change; lock is of image, of its
+	 * tables in memory and of generation.  Both: change first.  A flush lets go of
+	 * lock while it syncs, so that reads, and writes in place, need not wait for it.
+	 */
+	pthread_mutex_t change, lock;
 	bool slow;				/* atomic: who has the lock may wait for the disk */
 	/*
 	 * Requests that go straight to the file, by when they began.  What a
@@ -17,3 +22,9 @@ struct blk {
 	 */
 	unsigned generation, straight[2];	/* straight: atomic, raised under lock */
 };
+
+/* lock, of who may wait for the disk with it. */
+void blk_lock(struct blk *);
+void blk_unlock(struct blk *);
+/* image_flush, under change. */
+int  blk_flush_image(struct blk *, struct image *) must_check;

@@ -197,6 +197,7 @@ static int open_one(struct image **out, const char *path, const struct image_opt
 	}
 	i->fd = i->direct_fd = -1;
 	i->read_only = o->read_only;
+	pthread_mutex_init(&i->syncing, NULL);
 	rc = open_file(i, o, err);
 	if (!rc && o->direct)
 		rc = open_direct(i, err);
@@ -326,6 +327,7 @@ void image_close(struct image *i)
 		free(i->backing_format);
 		free(i->bounce);
 		free(i->direct_buf);
+		pthread_mutex_destroy(&i->syncing);
 		free(i);
 		i = below;
 	}
@@ -636,18 +638,38 @@ void image_lost(struct image *i, int why)
 
 int image_sync(struct image *i)
 {
-	int rc = load_once(&i->lost) ? -ENOTRECOVERABLE : file_sync(i->fd);
+	int rc;
 
+	pthread_mutex_lock(&i->syncing);
+	rc = load_once(&i->lost) ? -ENOTRECOVERABLE : file_sync(i->fd);
 	if (rc && rc != -ENOTRECOVERABLE)
 		image_lost(i, rc);
+	pthread_mutex_unlock(&i->syncing);
 	return rc;
+}
+
+int image_flush_step(struct image *i, unsigned *step)
+{
+	if (i->read_only)
+		return 0;
+	/* Another sync, in between, may have been told of what this one's was to write. */
+	if (load_once(&i->lost))
+		return -ENOTRECOVERABLE;
+	return i->ops->flush ? i->ops->flush(i, step) : !(*step)++;
 }
 
 int image_flush(struct image *i)
 {
-	if (i->read_only)
-		return 0;
-	return i->ops->flush ? i->ops->flush(i) : image_sync(i);
+	unsigned step = 0;
+	int rc;
+
+	do {
+		rc = image_flush_step(i, &step);
+		if (rc <= 0)
+			return rc;
+		rc = image_sync(i);
+	} while (!rc);
+	return rc;
 }
 
 void image_reclaim(struct image *i)

@@ -1,5 +1,6 @@
 /* image.h: disk images: a chain of files, and where in them the disk's bytes are. */
 #pragma once
+#include <pthread.h>
 #include "vmm/core/base.h"
 #include "vmm/core/err.h"
 
@@ -51,8 +52,8 @@ struct image_ops {
 	int  (*write_packed)(struct image *, u64 start, const void *cluster);
 	/* Whole clusters, or up to the disk's end, as zeroes from now on. */
 	int  (*zero)(struct image *, u64 start, u64 len, bool unmap);
-	/* Everything published is on the disk for good. */
-	int  (*flush)(struct image *);
+	/* A part of image_flush_step. */
+	int  (*flush)(struct image *, unsigned *step);
 	/* What was freed before the previous call is reused from now on.  Call it
 	 * after flush, and when no I/O from before that call is under way. */
 	void (*reclaim)(struct image *);
@@ -74,6 +75,7 @@ struct image {
 	bool read_only;
 	bool guessed;			/* its format, as the user named none */
 	bool lost;			/* atomic: see image_lost */
+	pthread_mutex_t syncing;	/* the kernel tells of a failure once, to one of those who ask */
 	char *path;
 	u64 size;			/* of the disk */
 	u32 cluster;			/* bytes; what alloc and zero go by */
@@ -113,7 +115,14 @@ int image_write(struct image *, u64 offset, const void *buf, size_t len) must_ch
 int image_write_packed(struct image *, u64 offset, const void *buf, size_t len) must_check;
 int image_zero(struct image *, u64 offset, u64 len, bool unmap) must_check;
 int image_discard(struct image *, u64 offset, u64 len) must_check;	/* advice: whole clusters */
+/* Everything written and published is on the disk for good. */
 int image_flush(struct image *) must_check;
+/*
+ * The same in steps, counted from 0.  1: image_sync, and where that went well the next;
+ * 0: that was all.  Between them the image may be read, and written in place, but what
+ * it has where may not change.
+ */
+int image_flush_step(struct image *, unsigned *step) must_check;
 void image_reclaim(struct image *);
 /*
  * A sync failed.  What it was to write the kernel has dropped, and its next sync would
@@ -121,7 +130,7 @@ void image_reclaim(struct image *);
  * that nothing is written that builds on what is not there.  Any thread.
  */
 void image_lost(struct image *, int why);
-int  image_sync(struct image *) must_check;	/* for formats: of the file, as far as written */
+int  image_sync(struct image *) must_check;	/* of the file, as far as written; any thread */
 int image_resize(struct image *, u64 size, struct err *) must_check;
 /* Record another backing file (NULL: none) and its format; what is open stays as
  * it is.  The caller sees to it that the disk's bytes stay the same. */

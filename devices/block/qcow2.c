@@ -338,7 +338,7 @@ static int grow_l1(struct qcow2 *q, u32 len, struct err *err)
 		q->virgin = MAX(q->virgin, first + clusters);
 		rc = file_write(q->image->fd, first << q->cluster_bits, disk, clusters << q->cluster_bits);
 		if (!rc)
-			rc = qcow2_flush(q->image);
+			rc = image_flush(q->image);
 		if (rc)
 			clusters_free_now(q, first, clusters);
 	}
@@ -466,7 +466,7 @@ int qcow2_set_backing(struct image *i, const char *path, const char *format, str
 	int rc = old && new && (!path || (name && named)) ? 0 : -ENOMEM;
 
 	if (!rc)
-		rc = qcow2_flush(i);
+		rc = image_flush(i);
 	if (!rc)
 		rc = file_read(i->fd, 0, old, len);
 	if (!rc) {
@@ -596,7 +596,8 @@ static int write_tables(int fd, const struct layout *l, unsigned order)
 /* All data clusters, where the disk's bytes will be one after the other. */
 static int preallocate(int fd, enum preallocation how, struct err *err)
 {
-	struct image i = { .ops = &qcow2_image, .fd = fd, .direct_fd = -1, .path = (char[]){ "" } };
+	struct image i = { .ops = &qcow2_image, .fd = fd, .direct_fd = -1, .path = (char[]){ "" },
+			   .syncing = PTHREAD_MUTEX_INITIALIZER };
 	u64 size;
 	int rc = file_size(fd, &i.size);
 
@@ -617,7 +618,7 @@ static int preallocate(int fd, enum preallocation how, struct err *err)
 		at += e.len;
 	}
 	if (!rc)
-		rc = qcow2_flush(&i);
+		rc = image_flush(&i);
 	if (!rc)
 		rc = file_size(fd, &size);
 	if (!rc && how != PREALLOC_METADATA)

@@ -120,7 +120,7 @@ int  cache_get(struct qcow2 *, u64 offset, bool counts, bool nowait, struct slic
 void cache_dirty(struct qcow2 *, struct slice *, unsigned byte);	/* the 512 bytes around it */
 void cache_forget(struct qcow2 *, u64 offset, u64 len);			/* what was there is void */
 void cache_free(struct qcow2 *);
-int  qcow2_flush(struct image *) must_check;
+int  qcow2_flush(struct image *, unsigned *step) must_check;
 
 /* qcow2_refcount.c.  Clusters are counted from the file's beginning. */
 int  refcount_get(struct qcow2 *, u64 cluster, u64 *) must_check;

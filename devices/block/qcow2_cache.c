@@ -27,7 +27,7 @@ static int evict(struct qcow2 *q)
 	struct slice **oldest = NULL;
 
 	if (q->nr_dirty_l2 + q->nr_dirty_counts == q->nr_slices) {
-		int rc = qcow2_flush(q->image);
+		int rc = image_flush(q->image);
 
 		if (rc)
 			return rc;
@@ -165,13 +165,11 @@ static int write_l1(struct qcow2 *q)
 	return 0;
 }
 
-int qcow2_flush(struct image *i)
+/* New counts, and with them the data. */
+static int write_counts(struct qcow2 *q)
 {
-	struct qcow2 *q = i->own;
 	int rc = 0;
 
-	if (q->damaged)
-		return -EIO;
 	if (q->reftable_dirty) {
 		rc = qcow2_write_reftable(q);
 		q->reftable_dirty = rc;
@@ -180,28 +178,40 @@ int qcow2_flush(struct image *i)
 		rc = qcow2_write_header(q);
 		q->header_dirty = rc;
 	}
-	/* Where nothing changed this is but a sync of the data. */
-	if (!rc && q->nr_dirty_counts)
-		rc = write_slices(q, true);
-	if (!rc)
-		rc = image_sync(i);
-	if (rc)
-		return rc;
-	if (q->nr_dirty_counts)
-		slices_clean(q, true);
-	if (!q->nr_dirty_l2 && !q->any_l1_dirty)
+	return !rc && q->nr_dirty_counts ? write_slices(q, true) : rc;
+}
+
+/* A new L2 table's empty self is on the disk already, so L1 may go with it. */
+static int write_map(struct qcow2 *q)
+{
+	int rc = write_slices(q, false);
+
+	return !rc && q->any_l1_dirty ? write_l1(q) : rc;
+}
+
+int qcow2_flush(struct image *i, unsigned *step)
+{
+	struct qcow2 *q = i->own;
+	int rc;
+
+	if (q->damaged)
+		return -EIO;
+	switch ((*step)++) {
+	case 0:		/* where nothing changed this is but a sync of the data */
+		rc = write_counts(q);
+		return rc ? rc : 1;
+	case 1:
+		if (q->nr_dirty_counts)
+			slices_clean(q, true);
+		if (!q->nr_dirty_l2 && !q->any_l1_dirty)
+			return 0;
+		rc = write_map(q);
+		return rc ? rc : 1;
+	default:
+		slices_clean(q, false);
+		if (q->any_l1_dirty)
+			memset(q->l1_dirty, 0, (q->l1_len + 63) / 64);
+		q->any_l1_dirty = false;
 		return 0;
-	/* A new L2 table's empty self is on the disk already, so L1 may go with it. */
-	rc = write_slices(q, false);
-	if (!rc && q->any_l1_dirty)
-		rc = write_l1(q);
-	if (!rc)
-		rc = image_sync(i);
-	if (rc)
-		return rc;
-	slices_clean(q, false);
-	if (q->any_l1_dirty)
-		memset(q->l1_dirty, 0, (q->l1_len + 63) / 64);
-	q->any_l1_dirty = false;
-	return 0;
+	}
 }

@@ -272,7 +272,7 @@ static int begin(struct checker *k, struct err *err)
 	struct qcow2 *q = k->q;
 	u64 size;
 	/* The walk reads the file, so that is where everything must be. */
-	int rc = q->image->read_only ? 0 : qcow2_flush(q->image);
+	int rc = image_flush(q->image);
 
 	if (!rc)
 		rc = file_size(q->image->fd, &size);
@@ -297,7 +297,7 @@ int qcow2_recount(struct qcow2 *q, const u64 *l1, u32 len, u64 l1_offset, struct
 	run(&k, true);
 	free(k.seen);
 	if (!k.rc)
-		k.rc = qcow2_flush(q->image);
+		k.rc = image_flush(q->image);
 	q->hint = 0;
 	q->pack_at = 0;
 	return k.rc ? err_set(err, k.rc, "%s", strerror(-k.rc)) : 0;
@@ -317,7 +317,7 @@ int qcow2_check(struct image *i, bool repair, struct image_check *c, struct err 
 	run(&k, repair);
 	q->damaged = was_damaged;
 	if (!k.rc && repair) {
-		k.rc = qcow2_flush(i);
+		k.rc = image_flush(i);
 		/* What the first pass mended may have hidden something. */
 		if (!k.rc && c->corruptions) {
 			u64 fixed = c->fixed;

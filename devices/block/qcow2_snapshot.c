@@ -197,7 +197,7 @@ static int remove_entry(struct qcow2 *q, const struct table *t, const struct sna
 		rc = file_write(q->image->fd, first << q->cluster_bits, t->bytes, len);
 	}
 	if (!rc)
-		rc = qcow2_flush(q->image);
+		rc = image_flush(q->image);
 	if (!rc) {
 		q->nr_snapshots--;
 		q->snapshots_offset = first << q->cluster_bits;

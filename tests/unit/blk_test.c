@@ -1,5 +1,6 @@
 /* blk_test.c: a disk's requests, many in flight, by both engines, over raw and qcow2 chains, against a plain array. */
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -328,6 +329,52 @@ static void test_flush_read_only(void **state)
 	assert_int_equal(recorder_count(FILE_SYNC), syncs);
 }
 
+/* While the host syncs, what the tables need not change for goes on. */
+static void test_flush_meanwhile(void **state)
+{
+	static const enum blk_op ops[] = { BLK_FLUSH, BLK_READ, BLK_WRITE, BLK_WRITE, BLK_FLUSH };
+	struct fixture *f = *state;
+	unsigned left[ARRAY_SIZE(ops)], syncs = 0;
+
+	for (int n = 0; n < 3; n++) {
+		u64 before = recorder_count(FILE_SYNC);
+
+		memset(f->r[0].buf, n + 1, SLOT);
+		move(f, BLK_WRITE, 0, f->r[0].buf, SLOT);
+		move(f, BLK_WRITE, (u64)(n + 1) * SLOT, f->r[0].buf, SLOT);
+		recorder_hold(FILE_SYNC);
+		for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+			struct request *r = &f->r[1 + i];
+
+			left[i] = 1;
+			r->left = &left[i];
+			r->iov[0] = (struct iovec){ r->buf, 512 };
+			/* The second write is the first to its cluster. */
+			r->blk = (struct blk_req){ .op = ops[i], .offset = i == 3 ? (u64)(n + 20) * SLOT : 512,
+						   .len = 512, .iov = r->iov, .nr_iov = 1, .done = done };
+			memset(r->buf, 0xe5, 512);
+			assert_int_equal(blk_submit(f->blk, f->aio, &r->blk), 0);
+			while (!i && !recorder_held())
+				sched_yield();
+			assert_int_equal(r->blk.io.op == AIO_CALL, i != 1 && i != 2);
+		}
+		aio_drain(f->aio, &left[1]);
+		aio_drain(f->aio, &left[2]);
+		assert_int_equal(recorder_held(), 1);
+		assert_true(left[0] && left[3] && left[4]);
+		assert_int_equal(recorder_count(FILE_SYNC), before);
+		recorder_hold(0);
+		for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+			aio_drain(f->aio, &left[i]);
+			assert_int_equal(f->r[1 + i].res, 0);
+		}
+		syncs += recorder_count(FILE_SYNC) - before;
+		move(f, BLK_READ, 512, f->r[0].buf, 512);
+		assert_memory_equal(f->r[0].buf, f->r[3].buf, 512);
+	}
+	assert_true(syncs >= 6);
+}
+
 static u64 moved_directly(struct fixture *f, enum blk_op op, u64 offset, u8 *buf, u64 len)
 {
 	u64 before = recorder_direct();
@@ -458,7 +505,7 @@ int main(void)
 		{ AIO_THREADS, "raw", 0, false, 512 }, { AIO_URING, "raw", 0, false, 4096 },
 		{ AIO_THREADS, "qcow2", 65536, true, 4096 }, { AIO_URING, "qcow2", 4096, true, 512 },
 	};
-	struct CMUnitTest tests[2 * ARRAY_SIZE(shapes) + 6];
+	struct CMUnitTest tests[2 * ARRAY_SIZE(shapes) + 8];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(shapes); i++) {
 		tests[2 * i] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(test_many,
@@ -478,5 +525,9 @@ int main(void)
 		test_flush_read_only, setup, teardown, &shapes[0]);
 	tests[2 * ARRAY_SIZE(shapes) + 5] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
 		test_flush_read_only, setup, teardown, &shapes[4]);
+	tests[2 * ARRAY_SIZE(shapes) + 6] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
+		test_flush_meanwhile, setup, teardown, &shapes[2]);
+	tests[2 * ARRAY_SIZE(shapes) + 7] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
+		test_flush_meanwhile, setup, teardown, &shapes[5]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
