@@ -106,7 +106,7 @@ static int new_file(struct new_file *f, const char *path, struct err *err)
 /* What has been written, under its name. */
 static int keep_file(struct new_file *f, struct err *err)
 {
-	int rc = fsync(f->fd) || rename(f->temp, f->path) ? -errno : 0;
+	int rc = rename(f->temp, f->path) ? -errno : 0;
 
 	if (rc)
 		return err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc));
@@ -116,13 +116,20 @@ static int keep_file(struct new_file *f, struct err *err)
 	return rc ? err_prefix(err, "snapshot %s: ", f->path) : 0;
 }
 
-static void drop_file(struct new_file *f)
+static int sync_file(const struct new_file *f, struct err *err)
 {
-	if (f->temp)
-		unlink(f->temp);
+	return fsync(f->fd) ? err_set(err, -errno, "snapshot %s: %s", f->path, strerror(errno)) : 0;
+}
+
+/* failed: neither under its name nor under the other is anything left. */
+static void drop_file(struct new_file *f, bool failed)
+{
+	if (f->fd < 0)
+		return;
+	if (failed)
+		unlink(f->temp ?: f->path);
 	free(f->temp);
-	if (f->fd >= 0)
-		close(f->fd);
+	close(f->fd);
 }
 
 static int save_memory(struct machine *m, struct new_file *f, const struct trailer *t, bool diff,
@@ -164,7 +171,7 @@ static int portable_config(struct machine *m, bool bases, struct config *c,
 			c->disk[i].is_base = true;
 		}
 		c->disk[i].format = (char *)(uintptr_t)format;
-		c->disk[i].guessed = blk_is_guessed(r->disk[i]);
+		c->disk[i].guessed = !c->disk[i].is_base && blk_is_guessed(r->disk[i]);
 		path[i] = realpath(file, NULL);
 		if (!path[i])
 			return err_set(err, -errno, "snapshot: disk %s: %s", file, strerror(errno));
@@ -197,6 +204,7 @@ static int save_state(struct machine *m, bool bases, struct new_file *f, struct 
 	rc = state_finish_save(s, &tree, &len, err);
 	if (rc) {
 		err_prefix(err, "snapshot: ");
+		rc = -EIO;		/* the kernel did not tell all */
 	} else {
 		t->crc = htole32(checksum(tree, len, t));
 		rc = file_write(f->fd, 0, tree, len);
@@ -254,6 +262,10 @@ int snapshot_save(struct machine *m, const char *state_path, const char *memory_
 	if (!rc)
 		rc = save_memory(m, &memory, &t, diff, err);
 	if (!rc)
+		rc = sync_file(&memory, err);
+	if (!rc)
+		rc = sync_file(&state, err);
+	if (!rc)
 		rc = keep_file(&memory, err);
 	if (!rc)
 		rc = keep_file(&state, err);
@@ -262,8 +274,8 @@ int snapshot_save(struct machine *m, const char *state_path, const char *memory_
 		if (mem_tracks_dirty(machine_mem(m)))
 			mem_forget_dirty(machine_mem(m));
 	}
-	drop_file(&memory);
-	drop_file(&state);
+	drop_file(&memory, rc);
+	drop_file(&state, rc);
 	return rc;
 }
 
@@ -586,9 +598,11 @@ int snapshot_merge_memory(const char *base, const char *diff, const char *out, s
 		if (!rc)
 			rc = file_write(f.fd, size, &t, sizeof(t));
 		rc = rc ? err_set(err, rc, "snapshot %s: %s", out, strerror(-rc)) :
-			  keep_file(&f, err);
+			  sync_file(&f, err);
 	}
-	drop_file(&f);
+	if (!rc)
+		rc = keep_file(&f, err);
+	drop_file(&f, rc);
 	if (base_fd >= 0)
 		close(base_fd);
 	if (diff_fd >= 0)
@@ -620,8 +634,10 @@ static int write_working_set(struct machine *m, const char *memory, struct err *
 		if (!rc)
 			rc = file_write(f.fd, sizeof(h), pages, mem_dirty_len(mem));
 		rc = rc ? err_set(err, rc, "snapshot %s: %s", path, strerror(-rc)) :
-			  keep_file(&f, err);
-		drop_file(&f);
+			  sync_file(&f, err);
+		if (!rc)
+			rc = keep_file(&f, err);
+		drop_file(&f, rc);
 	}
 	free(path);
 	free(pages);
@@ -651,9 +667,35 @@ int snapshot_save_working_set(struct machine *m, const char *dir, struct err *er
 
 /* --- a directory -------------------------------------------------------------------------------------- */
 
-int snapshot_save_directory(struct machine *m, const char *dir, bool diff, struct err *err)
+static void end_disks(struct machine *m, unsigned nr, bool failed)
+{
+	const struct resources *r = machine_resources(m);
+
+	for (unsigned i = 0; i < nr; i++)
+		if (!machine_config(m)->disk[i].read_only)
+			(failed ? blk_snapshot_cancel : blk_snapshot_finish)(r->disk[i]);
+}
+
+/* Each has a snapshot that can be cancelled, or none has. */
+static int begin_disks(struct machine *m, const char *name, struct err *err)
 {
 	const struct config *c = machine_config(m);
+	unsigned begun = 0;
+	int rc = 0;
+
+	for (; begun < c->nr_disks && !rc; begun += !rc)
+		if (!c->disk[begun].read_only)
+			rc = blk_snapshot_prepare(machine_resources(m)->disk[begun], name, err);
+	for (unsigned i = 0; i < c->nr_disks && !rc; i++)
+		if (!c->disk[i].read_only)
+			rc = blk_snapshot_settle(machine_resources(m)->disk[i], err);
+	if (rc)
+		end_disks(m, begun, true);
+	return rc;
+}
+
+int snapshot_save_directory(struct machine *m, const char *dir, bool diff, struct err *err)
+{
 	char *state = NULL, *memory = NULL;
 	int rc = may_save(m, diff, err);
 
@@ -664,11 +706,12 @@ int snapshot_save_directory(struct machine *m, const char *dir, bool diff, struc
 	if (!rc && !access(state, F_OK))
 		rc = err_set(err, -EEXIST, "snapshot %s: there is one already; choose another directory",
 			     dir);
-	for (unsigned i = 0; i < c->nr_disks && !rc; i++)
-		if (!c->disk[i].read_only)
-			rc = machine_snapshot_disk(m, i, chain_last_part(dir), err);
 	if (!rc)
+		rc = begin_disks(m, chain_last_part(dir), err);
+	if (!rc) {
 		rc = snapshot_save(m, state, memory, diff, true, err);
+		end_disks(m, machine_config(m)->nr_disks, rc);
+	}
 	/* Only an empty one goes. */
 	if (rc)
 		rmdir(dir);

@@ -62,6 +62,7 @@ int  blk_open(struct blk **, const char *path, const struct blk_options *, struc
 const char *blk_path(const struct blk *);
 const char *blk_format(const struct blk *);
 bool blk_is_guessed(const struct blk *);	/* nobody named the format */
+/* While a snapshot is being taken: what will be below. */
 const char *blk_base_path(const struct blk *, const char **format);
 /* What its data may need of libraries is loaded: later nothing may be. */
 void blk_load_libraries(struct blk *);
@@ -82,6 +83,14 @@ int  blk_resize(struct blk *, u64 size, struct err *) must_check;
  */
 int  blk_snapshot_prepare(struct blk *, const char *name, struct err *) must_check;
 int  blk_snapshot_take(struct blk *, struct err *) must_check;
+/*
+ * take as three, for one who has more to do that can fail.  After settle the snapshot
+ * has all that was written, and no request may come until finish, or until cancel:
+ * the disk is as before prepare.  cancel is also for a settle that fails.
+ */
+int  blk_snapshot_settle(struct blk *, struct err *) must_check;
+void blk_snapshot_finish(struct blk *);
+void blk_snapshot_cancel(struct blk *);
 
 /* On the loop of aio.  The range is checked here: -EINVAL outside the disk,
  * -EROFS for writing to a read-only one; then done is not called. */

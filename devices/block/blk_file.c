@@ -132,7 +132,7 @@ void blk_load_libraries(struct blk *b)
 
 const char *blk_base_path(const struct blk *b, const char **format)
 {
-	const struct image *i = b->image->backing;
+	const struct image *i = b->next ? b->image : b->image->backing;
 
 	*format = i ? i->ops->format : NULL;
 	return i ? i->path : NULL;
@@ -279,25 +279,29 @@ int blk_snapshot_prepare(struct blk *b, const char *name, struct err *err)
 	return rc;
 }
 
-int blk_snapshot_take(struct blk *b, struct err *err)
+int blk_snapshot_settle(struct blk *b, struct err *err)
+{
+	int rc = chain_settle(b->image);
+
+	return rc ? err_set(err, rc, "disk %s: %s", b->next->path, strerror(-rc)) : 0;
+}
+
+void blk_snapshot_cancel(struct blk *b)
+{
+	char *path = strdup(b->next->path);
+
+	undo_take(b->next->path, b->image->path);
+	image_close(b->next);
+	b->next = NULL;
+	if (path)
+		free(set_path(b, path));
+}
+
+void blk_snapshot_finish(struct blk *b)
 {
 	struct image *i = b->image;
 	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
-	int rc = chain_settle(i);
 
-	if (rc) {
-		char *path = strdup(b->next->path);
-
-		err_set(err, rc, "disk %s: %s", b->next->path, strerror(-rc));
-		undo_take(b->next->path, i->path);
-		image_close(b->next);
-		b->next = NULL;
-		if (path) {
-			free(i->path);
-			i->path = path;
-		}
-		return rc;
-	}
 	i->read_only = true;
 	/* Others may base disks on it from now on. */
 	(void)fcntl(i->fd, F_OFD_SETLK, &lock);
@@ -307,5 +311,15 @@ int blk_snapshot_take(struct blk *b, struct err *err)
 	b->raw = false;
 	b->generation = 0;
 	b->info.discard_granularity = MAX(b->info.physical_block, b->image->cluster);
-	return 0;
+}
+
+int blk_snapshot_take(struct blk *b, struct err *err)
+{
+	int rc = blk_snapshot_settle(b, err);
+
+	if (rc)
+		blk_snapshot_cancel(b);
+	else
+		blk_snapshot_finish(b);
+	return rc;
 }
