@@ -87,7 +87,7 @@ static int read_answer(const char *socket, const char *text, json_t **answer, st
 {
 	const char *body = strstr(text, "\r\n\r\n"), *fault;
 	json_error_t why;
-	int status;
+	int status, rc;
 
 	if (sscanf(text, "HTTP/1.1 %3d", &status) != 1 || !body)
 		return err_set(err, -EPROTO, "%s: what answers there is not a VM's API", socket);
@@ -99,10 +99,11 @@ static int read_answer(const char *socket, const char *text, json_t **answer, st
 	if (status < 300)
 		return 0;
 	fault = json_string_value(json_object_get(*answer, "fault_message"));
-	err_set(err, -EREMOTEIO, "%s", fault ?: "refused, without saying why");
+	rc = err_set(err, status < 500 ? -EREMOTEIO : -EIO, "%s",
+		     fault ?: "refused, without saying why");
 	json_decref(*answer);
 	*answer = NULL;
-	return -EREMOTEIO;
+	return rc;
 }
 
 int client_call(const char *socket, const char *method, const char *path, const char *body,

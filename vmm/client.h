@@ -8,8 +8,8 @@ enum { CLIENT_PATIENCE_S = 60 };	/* a snapshot may take its time */
 /*
  * body: JSON, NULL: none.  *answer: JSON that is the caller's, NULL: there was none; a
  * string: it was plain text.
- * -EREMOTEIO: the VM refused, and says why in err; others: it was not reached, or is
- * no such API.
+ * -EREMOTEIO: the VM refused, -EIO: its host failed it, and it says why in err; others: it
+ * was not reached, or is no such API.
  */
 int client_call(const char *socket, const char *method, const char *path, const char *body,
 		unsigned patience_s, json_t **answer, struct err *) must_check;

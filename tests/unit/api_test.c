@@ -884,7 +884,7 @@ static void test_own_disks(void **state)
 	refused(404, "no disk 'c'", "PATCH", "/vmm/v1/disks/c", "{\"size\":4194304}");
 	refused(404, "no disk 'c'", "POST", "/vmm/v1/disks/c/snapshots", "{\"name\":\"x\"}");
 	f.fail = -ENOSPC;
-	refused(400, "told to fail", "PATCH", "/vmm/v1/disks/a", "{\"size\":4194304}");
+	refused(500, "told to fail", "PATCH", "/vmm/v1/disks/a", "{\"size\":4194304}");
 	f.ops.disk_resize = NULL;
 	f.ops.disk_snapshot = NULL;
 	refused(400, "cannot resize", "PATCH", "/vmm/v1/disks/a", "{\"size\":4194304}");

@@ -8,7 +8,7 @@
 #include "vmm/api/route.h"
 #include "vmm/core/log.h"
 
-enum { OK = 200, NO_CONTENT = 204, BAD_REQUEST = 400, NOT_FOUND = 404 };
+enum { OK = 200, NO_CONTENT = 204, BAD_REQUEST = 400, NOT_FOUND = 404, HOST_FAILED = 500 };
 
 /* --- which one it is -------------------------------------------------------------------------- */
 
@@ -132,12 +132,22 @@ static int perform(struct api *a, struct call *call)
 	return r->handle(a, call);
 }
 
+/* Others' clients know one status of all that fails. */
 static int status_of(const struct call *call, int rc)
 {
 	if (!rc)
 		return call->answer ? OK : NO_CONTENT;
-	return rc == -ENOENT && call->route && !strncmp(call->route->path, "/vmm/", 5) ? NOT_FOUND :
-	       BAD_REQUEST;
+	if (!call->route || strncmp(call->route->path, "/vmm/", 5))
+		return BAD_REQUEST;
+	switch (-rc) {
+	case ENOENT:
+		return NOT_FOUND;
+	case ENOSPC: case EDQUOT: case EFBIG: case EIO: case ENOTRECOVERABLE:
+	case ENOMEM: case EMFILE: case ENFILE:
+		return HOST_FAILED;
+	default:
+		return BAD_REQUEST;
+	}
 }
 
 /* Everything but the JSON around it. */
