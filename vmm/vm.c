@@ -509,11 +509,16 @@ int vm_run(struct config *c, const struct vm_options *o, struct err *err)
 		.api_vm = { .ops = &ops, .config = c }, .config = c, .control.fd = -1,
 		.registry.fd = -1, .pidfile = -1,
 	};
-	int status;
+	int rc, status;
 
 	control_block_signals();
-	/* What the user named is not there, or not usable: EXIT_USAGE. */
-	status = take_processors(c, err) || open_all(&v, o, err) ? EXIT_USAGE : live(&v, o->ready, err);
+	rc = take_processors(c, err);
+	if (!rc)
+		rc = open_all(&v, o, err);
+	if (!rc)
+		status = live(&v, o->ready, err);
+	else	/* what the user named is not there, or not usable, unless the host is to blame */
+		status = err_of_host(rc) ? EXIT_RUNTIME : EXIT_USAGE;
 	snapshot_close(v.r.from);
 	close_all(&v);
 	return status;

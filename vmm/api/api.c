@@ -139,15 +139,7 @@ static int status_of(const struct call *call, int rc)
 		return call->answer ? OK : NO_CONTENT;
 	if (!call->route || strncmp(call->route->path, "/vmm/", 5))
 		return BAD_REQUEST;
-	switch (-rc) {
-	case ENOENT:
-		return NOT_FOUND;
-	case ENOSPC: case EDQUOT: case EFBIG: case EIO: case ENOTRECOVERABLE:
-	case ENOMEM: case EMFILE: case ENFILE:
-		return HOST_FAILED;
-	default:
-		return BAD_REQUEST;
-	}
+	return rc == -ENOENT ? NOT_FOUND : err_of_host(rc) ? HOST_FAILED : BAD_REQUEST;
 }
 
 /* Everything but the JSON around it. */

@@ -36,3 +36,14 @@ int err_prefix(struct err *e, const char *fmt, ...)
 			 (int)(sizeof(e->msg) - n - 1), tail);
 	return e->code;
 }
+
+bool err_of_host(int code)
+{
+	switch (-code) {
+	case ENOSPC: case EDQUOT: case EFBIG: case EIO: case ENOTRECOVERABLE:
+	case ENOMEM: case EMFILE: case ENFILE:
+		return true;
+	default:
+		return false;
+	}
+}

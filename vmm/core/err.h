@@ -16,3 +16,7 @@ struct err {
 int err_set(struct err *, int code, const char *fmt, ...) printf_like(3, 4);
 /* Put "disk0: " in front as the error travels up. */
 int err_prefix(struct err *, const char *fmt, ...) printf_like(2, 3);
+
+/* Whether such a code tells of the host, which ran out of something or failed, and not of
+ * what was asked for: EXIT_RUNTIME, not EXIT_USAGE. */
+bool err_of_host(int code);
