@@ -87,8 +87,8 @@ lost_to_lateness()
 	[[ ${LAB:-} = lab ]] || return 0
 	ticks() { awk '$1 == "LOC:" { print $2, $3 }' /proc/interrupts; }
 	ticks=$(ticks)
-	timeout -s KILL 30 "$VMM" --kernel "${VMM%/*}/guest/timer.elf" --mem 16M </dev/null >"$log" 2>&1 || status=$?
-	((status != 137)) || lost "a payload waited 30 s for eight timers of L1's KVM; ticks of L1's processors" \
+	timeout -s KILL 15 "$VMM" --kernel "${VMM%/*}/guest/timer.elf" --mem 16M </dev/null >"$log" 2>&1 || status=$?
+	((status != 137)) || lost "a payload waited 15 s for eight timers of L1's KVM; ticks of L1's processors" \
 		"before: $ticks, after: $(ticks), its clock: $(cat /sys/devices/system/clocksource/*/current_clocksource)"
 	((!status)) || { echo "the payload that waits for timers: status $status"; cat "$log"; return 1; }
 	echo "the payload that waits for timers took $(((${EPOCHREALTIME/./} - began) / 1000)) ms"
@@ -142,7 +142,8 @@ look_at_vm()
 		done
 		for dir in /sys/kernel/debug/kvm/"$vm_pid"-*; do
 			[[ ! -d $dir ]] || echo "kvm: $(cd "$dir" && grep -H . exits halt_exits halt_wakeup irq_injections \
-				irq_window_exits nmi_injections io_exits mmio_exits request_irq_exits tlb_flush | tr '\n' ' ')"
+				irq_window_exits nmi_injections io_exits mmio_exits request_irq_exits tlb_flush vcpu*/tsc-offset |
+				tr '\n' ' ') L1 up $(cut -d ' ' -f 1 /proc/uptime) s"
 		done
 		((n == 2)) || sleep 2
 	done
