@@ -179,10 +179,10 @@ int machine_snapshot_disk(struct machine *m, unsigned disk, const char *name, st
 		return rc;
 	if (!m->paused)
 		device_quiesce(dev);
-	rc = blk_snapshot_take(blk, err);
+	blk_snapshot_take(blk);
 	if (!m->paused)
 		device_resume(dev);
-	return rc;
+	return blk_snapshot_settle(blk, err);
 }
 
 void machine_replace_disk(struct machine *m, unsigned disk, struct blk *blk)

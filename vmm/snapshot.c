@@ -669,11 +669,22 @@ int snapshot_save_working_set(struct machine *m, const char *dir, struct err *er
 
 static void end_disks(struct machine *m, unsigned nr, bool failed)
 {
-	const struct resources *r = machine_resources(m);
+	struct err err;
 
-	for (unsigned i = 0; i < nr; i++)
-		if (!machine_config(m)->disk[i].read_only)
-			(failed ? blk_snapshot_cancel : blk_snapshot_finish)(r->disk[i]);
+	for (unsigned i = 0; i < nr; i++) {
+		struct blk *disk = machine_resources(m)->disk[i];
+
+		if (machine_config(m)->disk[i].read_only)
+			continue;
+		if (failed) {
+			blk_snapshot_cancel(disk);
+			continue;
+		}
+		/* All of it is on the disk since prepare: the VM is paused. */
+		blk_snapshot_take(disk);
+		if (blk_snapshot_settle(disk, &err))
+			log_warn("%s", err.msg);
+	}
 }
 
 /* Each has a snapshot that can be cancelled, or none has. */
@@ -686,9 +697,6 @@ static int begin_disks(struct machine *m, const char *name, struct err *err)
 	for (; begun < c->nr_disks && !rc; begun += !rc)
 		if (!c->disk[begun].read_only)
 			rc = blk_snapshot_prepare(machine_resources(m)->disk[begun], name, err);
-	for (unsigned i = 0; i < c->nr_disks && !rc; i++)
-		if (!c->disk[i].read_only)
-			rc = blk_snapshot_settle(machine_resources(m)->disk[i], err);
 	if (rc)
 		end_disks(m, begun, true);
 	return rc;

@@ -255,19 +255,22 @@ int blk_flush_image(struct blk *b, struct image *i)
 
 static int flush_slowly(struct blk *b)
 {
-	int rc = blk_flush_image(b, b->image);
+	int rc = blk_settle(b);
 
 	if (rc)
 		return rc;
+	pthread_mutex_lock(&b->change);
+	rc = blk_flush_image(b, b->image);
 	blk_lock(b);
 	/* All that began in the generation before are done: what was freed then is
 	 * nobody's, and a new generation begins. */
-	if (!load_acquire(&b->straight[b->generation ^ 1])) {
+	if (!rc && !load_acquire(&b->straight[b->generation ^ 1])) {
 		image_reclaim(b->image);
 		b->generation ^= 1;
 	}
 	blk_unlock(b);
-	return 0;
+	pthread_mutex_unlock(&b->change);
+	return rc;
 }
 
 static int move_or_zero(struct blk_req *r)
@@ -290,15 +293,13 @@ static int slow_step(struct aio_req *io)
 	struct blk *b = r->blk;
 	int rc;
 
+	if (r->op == BLK_FLUSH)
+		return flush_slowly(b);
 	if (r->op != BLK_READ)
 		pthread_mutex_lock(&b->change);
-	if (r->op == BLK_FLUSH) {
-		rc = flush_slowly(b);
-	} else {
-		blk_lock(b);
-		rc = move_or_zero(r);
-		blk_unlock(b);
-	}
+	blk_lock(b);
+	rc = move_or_zero(r);
+	blk_unlock(b);
 	if (r->op != BLK_READ)
 		pthread_mutex_unlock(&b->change);
 	return rc;

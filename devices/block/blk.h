@@ -75,22 +75,18 @@ struct blk_info blk_info(const struct blk *);
  */
 int  blk_resize(struct blk *, u64 size, struct err *) must_check;
 /*
- * A snapshot while the disk is in use, in two steps, on the control thread.
+ * A snapshot while the disk is in use, in three steps, on the control thread.
  * prepare: files are made, requests go on; the disk's file is an empty delta of
- * the snapshot, DIR/BASE@NAME.EXT, which is still being written to.  take: with no
- * request in flight: what comes goes to the delta.  A crash anywhere loses
- * nothing; when take fails, the disk is as before prepare.
+ * the snapshot, DIR/BASE@NAME.EXT, which is still being written to; when it fails
+ * the disk is as before.  take, with no request in flight: what comes goes to the
+ * delta.  settle, requests go on: the snapshot is on the disk, and others may read
+ * it; until then each flush does that first, also should settle fail.  A crash
+ * anywhere loses nothing that was flushed.
  */
 int  blk_snapshot_prepare(struct blk *, const char *name, struct err *) must_check;
-int  blk_snapshot_take(struct blk *, struct err *) must_check;
-/*
- * take as three, for one who has more to do that can fail.  After settle the snapshot
- * has all that was written, and no request may come until finish, or until cancel:
- * the disk is as before prepare.  cancel is also for a settle that fails.
- */
+void blk_snapshot_cancel(struct blk *);	/* instead of take, with no request since prepare: as before it */
+void blk_snapshot_take(struct blk *);
 int  blk_snapshot_settle(struct blk *, struct err *) must_check;
-void blk_snapshot_finish(struct blk *);
-void blk_snapshot_cancel(struct blk *);
 
 /* On the loop of aio.  The range is checked here: -EINVAL outside the disk,
  * -EROFS for writing to a read-only one; then done is not called. */

@@ -64,6 +64,7 @@ int blk_open(struct blk **out, const char *path, const struct blk_options *o, st
 
 	if (!b)
 		return err_set(err, -ENOMEM, "out of memory");
+	pthread_mutex_init(&b->settling, NULL);
 	pthread_mutex_init(&b->change, NULL);
 	pthread_mutex_init(&b->lock, NULL);
 	b->info.read_only = o->read_only;
@@ -91,7 +92,9 @@ void blk_close(struct blk *b)
 	if (!b)
 		return;
 	if (b->image && !b->raw) {
-		rc = chain_settle(b->image);
+		rc = blk_settle(b);
+		if (!rc)
+			rc = chain_settle(b->image);
 		if (rc)
 			log_err("disk %s: what was written last may be lost: %s", b->image->path,
 				strerror(-rc));
@@ -100,6 +103,7 @@ void blk_close(struct blk *b)
 	image_close(b->image);
 	pthread_mutex_destroy(&b->lock);
 	pthread_mutex_destroy(&b->change);
+	pthread_mutex_destroy(&b->settling);
 	free(b);
 }
 
@@ -224,12 +228,59 @@ static int begin_delta(struct blk *b, const char *path, const char *below, const
 	return rc;
 }
 
-/* Most of the work while the guest goes on. */
-static void flush_ahead(struct blk *b)
+/*
+ * Most of the work while the guest goes on: of the data first, without change, so that
+ * all requests do; then of the tables, and of what was written meanwhile.
+ */
+static int flush_ahead(struct blk *b, const char *path, struct err *err)
 {
-	pthread_mutex_lock(&b->change);
-	(void)!blk_flush_image(b, b->image);
-	pthread_mutex_unlock(&b->change);
+	int rc = image_sync(b->image);
+
+	if (!rc) {
+		pthread_mutex_lock(&b->change);
+		rc = blk_flush_image(b, b->image);
+		pthread_mutex_unlock(&b->change);
+	}
+	return rc ? err_set(err, rc, "disk %s: %s", path, strerror(-rc)) : 0;
+}
+
+/* As chain_settle; what was freed before it was taken nobody reads any more. */
+static int settle_snapshot(struct blk *b, struct image *i)
+{
+	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+	int rc = 0;
+
+	for (int n = 0; n < 2 && !rc; n++) {
+		rc = blk_flush_image(b, i);
+		blk_lock(b);
+		if (!rc)
+			image_reclaim(i);
+		blk_unlock(b);
+	}
+	if (!rc)
+		rc = blk_flush_image(b, i);
+	if (rc)
+		return rc;
+	blk_lock(b);
+	i->read_only = true;
+	blk_unlock(b);
+	/* Others may base disks on it from now on. */
+	(void)fcntl(i->fd, F_OFD_SETLK, &lock);
+	return 0;
+}
+
+int blk_settle(struct blk *b)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&b->settling);
+	if (b->unsettled) {
+		rc = settle_snapshot(b, b->unsettled);
+		if (!rc)
+			b->unsettled = NULL;
+	}
+	pthread_mutex_unlock(&b->settling);
+	return rc;
 }
 
 /* Who has the lock may be about to say it. */
@@ -260,30 +311,39 @@ static int can_be_taken(const struct blk *b, const char *name, struct err *err)
 	return chain_still_there(i, err);
 }
 
+static int prepare(struct blk *b, const char *path, const char *below, const char *name,
+		   struct err *err)
+{
+	int rc = begin_delta(b, path, below, name, err);
+
+	if (rc)
+		return rc;
+	rc = flush_ahead(b, path, err);
+	if (rc) {
+		undo_take(path, below);
+		image_close(b->next);
+		b->next = NULL;
+	}
+	return rc;
+}
+
 int blk_snapshot_prepare(struct blk *b, const char *name, struct err *err)
 {
 	char *path, *below;
 	int rc = can_be_taken(b, name, err);
 
+	if (!rc)
+		rc = blk_snapshot_settle(b, err);	/* the one before it, if that failed then */
 	if (rc)
 		return rc;
 	path = chain_resolve(b->image->path);
 	below = path ? chain_snapshot_path(path, name) : NULL;
-	rc = below ? begin_delta(b, path, below, name, err) : err_set(err, -ENOMEM, "out of memory");
-	if (!rc) {
+	rc = below ? prepare(b, path, below, name, err) : err_set(err, -ENOMEM, "out of memory");
+	if (!rc)
 		below = set_path(b, below);
-		flush_ahead(b);
-	}
 	free(path);
 	free(below);
 	return rc;
-}
-
-int blk_snapshot_settle(struct blk *b, struct err *err)
-{
-	int rc = chain_settle(b->image);
-
-	return rc ? err_set(err, rc, "disk %s: %s", b->next->path, strerror(-rc)) : 0;
 }
 
 void blk_snapshot_cancel(struct blk *b)
@@ -297,15 +357,10 @@ void blk_snapshot_cancel(struct blk *b)
 		free(set_path(b, path));
 }
 
-void blk_snapshot_finish(struct blk *b)
+void blk_snapshot_take(struct blk *b)
 {
-	struct image *i = b->image;
-	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
-
-	i->read_only = true;
-	/* Others may base disks on it from now on. */
-	(void)fcntl(i->fd, F_OFD_SETLK, &lock);
-	b->next->backing = i;
+	b->unsettled = b->image;
+	b->next->backing = b->image;
 	b->image = b->next;
 	b->next = NULL;
 	b->raw = false;
@@ -313,13 +368,10 @@ void blk_snapshot_finish(struct blk *b)
 	b->info.discard_granularity = MAX(b->info.physical_block, b->image->cluster);
 }
 
-int blk_snapshot_take(struct blk *b, struct err *err)
+int blk_snapshot_settle(struct blk *b, struct err *err)
 {
-	int rc = blk_snapshot_settle(b, err);
+	int rc = blk_settle(b);
 
-	if (rc)
-		blk_snapshot_cancel(b);
-	else
-		blk_snapshot_finish(b);
-	return rc;
+	return rc ? err_set(err, rc, "disk %s: its snapshot %s is not all on the disk: %s; each flush tries "
+			    "again", b->image->path, b->image->backing->path, strerror(-rc)) : 0;
 }

@@ -158,10 +158,11 @@ static void pause_for_snapshots(int nr)
 			die(err.msg);
 		began = now_ns();
 		loop_call(loop, halt, NULL);
-		if (blk_snapshot_take(blk, &err))
-			die(err.msg);
+		blk_snapshot_take(blk);
 		loop_call(loop, go, NULL);
 		ms[i] = (now_ns() - began) / 1e6;
+		if (blk_snapshot_settle(blk, &err))
+			die(err.msg);
 	}
 	loop_call(loop, halt, NULL);
 	loop_stop_thread(loop);

@@ -71,9 +71,9 @@ static int snapshot(const char *name, struct err *err)
 		return rc;
 	vblk->format = "qcow2";
 	device_quiesce(vblk->dev);
-	rc = blk_snapshot_take(vblk->blk, err);
+	blk_snapshot_take(vblk->blk);
 	device_resume(vblk->dev);
-	return rc;
+	return blk_snapshot_settle(vblk->blk, err);
 }
 
 /* --- in traffic ---------------------------------------------------------------------------- */
@@ -132,6 +132,7 @@ static void test_traffic(void **state)
 	for (unsigned n = 0; n < depth; n++) {
 		struct err err = { 0 };
 		char name[16];
+		u64 asked;
 
 		for (u64 some = draw(&traffic.seed) % 4; some; some--) {
 			traffic_wait_for_room(&traffic);
@@ -147,12 +148,19 @@ static void test_traffic(void **state)
 		traffic_offer(&traffic, draw(&traffic.seed) % 20);
 		device_quiesce(vblk->dev);
 		traffic_reap(&traffic);
-		if (blk_snapshot_take(vblk->blk, &err))
-			fail_msg("%s", err.msg);
+		asked = recorder_count((1 << FILE_OPS) - 1);
+		blk_snapshot_take(vblk->blk);
+		/* The guest waits for no file. */
+		assert_int_equal(recorder_count((1 << FILE_OPS) - 1), asked);
 		then[n] = remember();
 		device_resume(vblk->dev);
 		if (draw(&traffic.seed) & 1)
 			traffic_offer(&traffic, 10);
+		/* The next does it, if nobody does before. */
+		if (draw(&traffic.seed) % 4 == 0)
+			continue;
+		if (blk_snapshot_settle(vblk->blk, &err))
+			fail_msg("%s", err.msg);
 		/* Others may read it, or base disks on it. */
 		compare(&then[n], snapshot_file(n), n ? "qcow2" : format());
 		is_locked(snapshot_file(n), n ? "qcow2" : format());
@@ -389,7 +397,7 @@ static void test_failures(void **state)
 {
 	enum { OPS = FILE_DATA_OPS | FILE_CREATE | FILE_LINK | FILE_RENAME | FILE_DIR_SYNC };
 	static const int errors[] = { EIO, ENOSPC };
-	unsigned failures = 0, prepared = 0, files = 1;
+	unsigned failures = 0, prepared = 0, unsettled = 0, files = 1;
 
 	for (unsigned e = 0; e < ARRAY_SIZE(errors); e++) {
 		bool hit = true;
@@ -398,6 +406,7 @@ static void test_failures(void **state)
 			struct fault fault = { .ops = OPS, .nth = nth, .error = errors[e] };
 			struct err err = { 0 };
 			char *before, *after, name[16];
+			bool taken = true;
 			unsigned failed;
 			int rc;
 
@@ -414,21 +423,29 @@ static void test_failures(void **state)
 				/* What the disk is asked for meanwhile it does. */
 				recorder_hold(0);
 				device_quiesce(vblk->dev);
-				rc = blk_snapshot_take(vblk->blk, &err);
+				blk_snapshot_take(vblk->blk);
 				device_resume(vblk->dev);
+				taken = !blk_snapshot_settle(vblk->blk, &err);
+				unsettled += !taken;
 			}
 			failed = recorder_failed();
 			hit = failed;
 			recorder_fail(NULL);
 			after = listing(vblk->dir);
-			if (rc) {
+			if (rc || !taken) {
 				failures++;
 				if (!hit)
 					fail_msg("%s", err.msg);
-				assert_int_equal(rc, err.code);
-				assert_true(rc == -errors[e] || rc == -EIO || rc == -ENOTRECOVERABLE);
+				assert_true(err.code == -errors[e] || err.code == -EIO || err.code == -ENOTRECOVERABLE);
 				assert_true(strlen(err.msg) > 5);
+			}
+			if (rc) {
+				assert_int_equal(rc, err.code);
 				assert_string_equal(before, after);
+			} else if (!taken) {
+				assert_says(err.msg, "flush tries again");
+				assert_int_equal(vblk_do(vblk, FLUSH, 0, 0),
+						 failed & FILE_SYNC ? VIRTIO_BLK_S_IOERR : OK);
 			}
 			free(before);
 			free(after);
@@ -454,6 +471,53 @@ static void test_failures(void **state)
 	}
 	assert_true(failures > 10);
 	assert_true(prepared > 2);
+	assert_true(unsettled);
+}
+
+/* Until the snapshot is on the disk no flush is done, and nobody else may have it. */
+static void test_settle(void **state)
+{
+	struct fault fault = { .ops = FILE_SYNC, .error = EIO };
+	struct err err = { 0 };
+	struct moment then;
+
+	(void)state;
+	for (unsigned n = 0; n < 3; n++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "s%u", n);
+		traffic_offer(&traffic, 60);
+		traffic_wait(&traffic);
+		assert_int_equal(blk_snapshot_prepare(vblk->blk, name, &err), 0);
+		traffic_offer(&traffic, 60);
+		traffic_wait(&traffic);
+		device_quiesce(vblk->dev);
+		blk_snapshot_take(vblk->blk);
+		then = remember();
+		device_resume(vblk->dev);
+		if (n < 2) {
+			traffic_offer(&traffic, 60);
+			traffic_wait(&traffic);
+			/* By a flush of the guest's, too. */
+			assert_int_equal(vblk_do(vblk, FLUSH, 0, 0), OK);
+			compare(&then, snapshot_file(n), n ? "qcow2" : format());
+			assert_int_equal(blk_snapshot_settle(vblk->blk, &err), 0);
+		} else {
+			recorder_fail(&fault);
+			assert_int_equal(blk_snapshot_settle(vblk->blk, &err), -EIO);
+		}
+		free(then.bytes);
+		free(then.unsure);
+	}
+	recorder_fail(NULL);
+	is_locked(snapshot_file(2), "qcow2");
+	assert_int_equal(vblk_do(vblk, FLUSH, 0, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(blk_snapshot_settle(vblk->blk, &err), -ENOTRECOVERABLE);
+	assert_says(err.msg, "disk@s2");
+	/* What was lost is; the rest is sound. */
+	vblk->format = "qcow2";
+	vblk_reopen(vblk);
+	assert_int_equal(vblk_do(vblk, FLUSH, 0, 0), OK);
 }
 
 /* A chain of so many, each an empty delta of the one before: copies but for a name. */
@@ -519,7 +583,8 @@ int main(void)
 	static const struct { const char *name; CMUnitTestFunction fn; unsigned shapes; } kinds[] = {
 		{ "traffic", test_traffic, 5 }, { "family", test_family, 5 }, { "grows", test_grows, 5 },
 		{ "names", test_names, 1 }, { "read-only", test_read_only, 1 }, { "links", test_links, 3 },
-		{ "failures", test_failures, 5 }, { "too deep", test_too_deep, 1 },
+		{ "failures", test_failures, 5 }, { "settle", test_settle, 5 },
+		{ "too deep", test_too_deep, 1 },
 	};
 	static char name[ARRAY_SIZE(kinds) * ARRAY_SIZE(shapes)][64];
 	struct CMUnitTest test[ARRAY_SIZE(kinds) * ARRAY_SIZE(shapes)];
