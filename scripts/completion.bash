@@ -170,7 +170,7 @@ _vmm_disk_command() { # the word's index
 	elif _vmm_disk_value "$prev"; then
 		return
 	elif [[ $cur != -* ]]; then
-		if [[ ${COMP_WORDS[2]} == revert && -e $prev ]]; then _vmm_snapshots; else _vmm_files; fi
+		if [[ ${COMP_WORDS[2]} == @(revert|delete) && -e $prev ]]; then _vmm_snapshots; else _vmm_files; fi
 	else
 		case ${COMP_WORDS[2]} in
 		create) _vmm_words "$made --help" ;;
@@ -182,7 +182,7 @@ _vmm_disk_command() { # the word's index
 		snapshot) _vmm_words '--format --help' ;;
 		rebase) _vmm_words '--backing --format --unsafe --backing-anywhere --help' ;;
 		compact) _vmm_words '--format --backing-anywhere --help' ;;
-		commit) _vmm_words '--backing-anywhere --help' ;;
+		commit | delete) _vmm_words '--backing-anywhere --help' ;;
 		*) _vmm_words --help ;;
 		esac
 	fi

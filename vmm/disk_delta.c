@@ -72,10 +72,21 @@ int disk_revert(const struct subcommand_args *a)
 
 int disk_delete(const struct subcommand_args *a)
 {
-	struct err err;
+	struct image_options o = disk_options(a);
+	struct err err, why;
 	bool found;
 
-	return inside(a, true, &found, &err) ? disk_failed(&err) : EXIT_OK;
+	if (!chain_delete(a->word[0], a->word[1], &o, disk_job(), &err))
+		return EXIT_OK;
+	if (err.code == -ENOENT) {
+		if (!inside(a, true, &found, &why)) {
+			printf("the snapshot %s inside %s: removed\n", a->word[1], a->word[0]);
+			return EXIT_OK;
+		}
+		if (found || why.code == -EBUSY)
+			err = why;
+	}
+	return disk_failed(&err);
 }
 
 int disk_commit(const struct subcommand_args *a)

@@ -27,6 +27,13 @@ int chain_take(struct image *, const char *path, const char *name, struct chain_
 /* Drops what is above the snapshot, but for files that something else uses. */
 int chain_revert(const char *path, const char *name, const struct image_options *,
 		 struct chain_job *, struct err *) must_check;
+/*
+ * The disk, and each other snapshot, reads as before.  The newest becomes the disk, as by
+ * commit; what is based on another one has then all that it had from there.  -ENOENT:
+ * the disk has no snapshot of that name, and nothing was locked.
+ */
+int chain_delete(const char *path, const char *name, const struct image_options *,
+		 struct chain_job *, struct err *) must_check;
 /* Into the file below.  If that is a snapshot of this disk it becomes PATH. */
 int chain_commit(const char *path, const struct image_options *, struct chain_job *,
 		 struct err *) must_check;
@@ -124,4 +131,9 @@ int   chain_open(struct image **, const char *path, const struct image_options *
 int   chain_still_there(const struct image *, struct err *) must_check;
 /* Symbolic links are not what is renamed, nor where names begin. */
 char *chain_resolve(const char *path);
+/* Its place in the family; -ENOENT. */
+int   chain_find_snapshot(const struct chain_family *, const char *path, const char *name,
+			  struct err *) must_check;
+/* Remove file n, a snapshot that nobody uses; else say why it stays: false. */
+bool  chain_drop(const struct chain_family *, const char *path, unsigned n, struct chain_job *);
 int   chain_settle(struct image *) must_check;	/* all is on the disk, what was freed is free */

@@ -1,4 +1,4 @@
-/* chain_change.c: folding a delta into what is below it, another backing file, less space. */
+/* chain_change.c: folding a delta into what is below it, another backing file, no snapshot, less space. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,6 +126,35 @@ static int refuse_disguise(const struct commit *c, struct err *err)
 			       c->own ? c->path : c->below) : 0;
 }
 
+/* What c.path and its family are is known. */
+static int fold_top(struct commit *c, const struct image_options *o, struct chain_job *job,
+		    struct err *err)
+{
+	int rc = refuse_internal(c->top, err);
+
+	if (!rc && c->family.depth < 2)
+		rc = err_set(err, c->family.broken.code, "%s", c->family.broken.msg);
+	if (!rc) {
+		c->below = c->family.file[1].path;
+		rc = open_base(c, o, err);
+	}
+	if (!rc)
+		rc = refuse_disguise(c, err);
+	if (!rc)
+		rc = fold(c, job, err);
+	if (!rc)
+		rc = finish(c, job, err);
+	return rc;
+}
+
+static void commit_fini(struct commit *c)
+{
+	image_close(c->base);
+	image_close(c->top);
+	chain_family_free(&c->family);
+	free(c->path);
+}
+
 int chain_commit(const char *given, const struct image_options *o, struct chain_job *job,
 		 struct err *err)
 {
@@ -138,23 +167,8 @@ int chain_commit(const char *given, const struct image_options *o, struct chain_
 	if (!rc && !c.top->backing_path)
 		rc = err_set(err, -EINVAL, "disk %s: it has no backing file to commit to", c.path);
 	if (!rc)
-		rc = refuse_internal(c.top, err);
-	if (!rc && c.family.depth < 2)
-		rc = err_set(err, c.family.broken.code, "%s", c.family.broken.msg);
-	if (!rc) {
-		c.below = c.family.file[1].path;
-		rc = open_base(&c, o, err);
-	}
-	if (!rc)
-		rc = refuse_disguise(&c, err);
-	if (!rc)
-		rc = fold(&c, job, err);
-	if (!rc)
-		rc = finish(&c, job, err);
-	image_close(c.base);
-	image_close(c.top);
-	chain_family_free(&c.family);
-	free(c.path);
+		rc = fold_top(&c, o, job, err);
+	commit_fini(&c);
 	return rc;
 }
 
@@ -241,6 +255,80 @@ int chain_rebase(const char *given, const struct chain_rebase *r, const struct i
 		rc = rebase(top, r, copy, o, job, err);
 	image_close(top);
 	free(path);
+	return rc;
+}
+
+/* --- delete a snapshot ------------------------------------------------------------------------ */
+
+/* Before anything is done for it. */
+static int may_go(const struct commit *c, unsigned n, const char *name, struct err *err)
+{
+	const struct chain_file *file = &c->family.file[n], *user = chain_user(&c->family, n);
+	struct image_options o = { .format = file->format, .no_backing = true };
+	struct image *i;
+	int rc;
+
+	if (user)
+		return err_set(err, -EBUSY, "disk %s: %s is based on its snapshot %s, too; 'vmm disk rebase "
+			       "--backing none' makes that one whole", c->path, user->path, name);
+	rc = image_open(&i, file->path, &o, err);
+	if (rc)
+		return rc;
+	rc = refuse_internal(i, err);
+	image_close(i);
+	return rc;
+}
+
+/* What is based on it has a copy of what it reads from there, and is based on what is below. */
+static int leave_out(const struct commit *c, unsigned n, const struct image_options *o,
+		     struct chain_job *job, struct err *err)
+{
+	const struct chain_file *file = &c->family.file[n];
+	char *below = file->backing ? chain_seen_from(file->path, file->backing) : strdup("");
+	struct chain_rebase r = { .backing = below, .format = file->backing_format };
+	int rc = below ? chain_rebase(file[-1].path, &r, o, job, err) :
+		 err_set(err, -ENOMEM, "out of memory");
+
+	if (!rc)
+		chain_drop(&c->family, c->path, n, job);
+	free(below);
+	return rc;
+}
+
+static int has_snapshot(const char *path, const char *name, struct err *err)
+{
+	struct chain_family f;
+	int rc = chain_family(&f, path, NULL, err);
+
+	if (!rc)
+		rc = chain_find_snapshot(&f, path, name, err);
+	chain_family_free(&f);
+	return MIN(rc, 0);
+}
+
+int chain_delete(const char *given, const char *name, const struct image_options *o,
+		 struct chain_job *job, struct err *err)
+{
+	struct commit c = { .path = chain_resolve(given) };
+	int rc, n = 0;
+
+	if (!c.path)
+		return err_set(err, -errno, "disk %s: %s", given, strerror(errno));
+	rc = has_snapshot(c.path, name, err);
+	if (!rc)
+		rc = chain_open(&c.top, c.path, o, &c.family, err);
+	if (!rc) {
+		n = chain_find_snapshot(&c.family, c.path, name, err);
+		rc = MIN(n, 0);
+	}
+	if (!rc && n == 1) {
+		rc = fold_top(&c, o, job, err);
+	} else if (!rc) {
+		rc = may_go(&c, n, name, err);
+		if (!rc)
+			rc = leave_out(&c, n, o, job, err);
+	}
+	commit_fini(&c);
 	return rc;
 }
 

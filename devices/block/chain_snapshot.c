@@ -107,8 +107,8 @@ int chain_snapshot(const char *given, const char *name, const struct image_optio
 
 /* --- revert --------------------------------------------------------------------------------- */
 
-static int find_snapshot(const struct chain_family *f, const char *path, const char *wanted,
-			 struct err *err)
+int chain_find_snapshot(const struct chain_family *f, const char *path, const char *wanted,
+			struct err *err)
 {
 	char name[CHAIN_NAME_MAX + 1], known[300] = "";
 
@@ -158,25 +158,22 @@ static bool drop_one(const struct chain_family *f, const char *path, unsigned n,
 	return false;
 }
 
-/* From the top: where one stays, what is below it is in use. */
-static void drop(const struct chain_family *f, const char *path, unsigned until,
-		 struct chain_job *job)
+bool chain_drop(const struct chain_family *f, const char *path, unsigned n, struct chain_job *job)
 {
 	struct err why;
+	bool gone = drop_one(f, path, n, &why);
 
-	for (unsigned n = 1; n < until; n++) {
-		if (!drop_one(f, path, n, &why)) {
-			chain_tell(job, "%s: kept: %s", f->file[n].path, why.msg);
-			return;
-		}
+	if (gone)
 		chain_tell(job, "%s: removed", f->file[n].path);
-	}
+	else
+		chain_tell(job, "%s: kept: %s", f->file[n].path, why.msg);
+	return gone;
 }
 
 static int go_back(const char *path, struct image *i, const struct chain_family *f,
 		   const char *name, struct chain_job *job, struct err *err)
 {
-	int to = find_snapshot(f, path, name, err), rc;
+	int to = chain_find_snapshot(f, path, name, err), rc;
 	bool done;
 	char *below;
 
@@ -188,7 +185,9 @@ static int go_back(const char *path, struct image *i, const struct chain_family 
 	rc = go_on_above(path, i, below, f->file[to].format, f->file[to].size, &done, err);
 	if (!rc) {
 		chain_tell(job, "%s is an empty delta of %s now", path, below);
-		drop(f, path, to, job);
+		/* From the top: where one stays, what is below it is in use. */
+		for (int n = 1; n < to && chain_drop(f, path, n, job); n++)
+			;
 	}
 	free(below);
 	return rc;
