@@ -28,7 +28,7 @@ SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all fuzz lint tsan coverage demo soak-snapshot soak-disk bench-boot bench-start bench-disk bench-net bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test deps-lint install clean
+.PHONY: all fuzz lint tsan coverage demo soak-snapshot soak-disk soak-pauses bench-boot bench-start bench-disk bench-net bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test deps-lint install clean
 all: $(BUILD)/vmm $(BUILD)/vmm-bridge-helper
 
 include guest/rules.mk
@@ -200,6 +200,10 @@ soak-snapshot: deps-test
 soak-disk: deps-test
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@VMM=$(BUILD)/vmm KILLS=$(or $(KILLS),30) E2E_LIMIT=$(or $(E2E_LIMIT),7200) tests/e2e/run -v disk_fio disk_kills
+# Ten thousand times paused and resumed, under fio and the network: half an hour in the lab.
+soak-pauses: deps-test
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@VMM=$(BUILD)/vmm PAUSES=$(or $(PAUSES),10000) E2E_LIMIT=$(or $(E2E_LIMIT),14400) tests/e2e/run -v pauses
 
 bench-boot bench-start bench-disk bench-net bench-snapshot: deps-build
 	@$(MAKE) --no-print-directory -j$$(nproc) all
