@@ -7,6 +7,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 #include "devices/chardev.h"
+#include "vmm/commands.h"
 #include "vmm/core/log.h"
 
 #define SECOND		1000000000ULL
@@ -39,6 +40,23 @@ static void crashed(int sig)
 	raise(sig);
 }
 
+/* What a mapped file had to give, and cannot any more: it is shorter now, or its disk failed. */
+static void bereft(int sig, siginfo_t *info, void *context)
+{
+	(void)context;
+	if (info->si_code != BUS_ADRERR) {
+		signal(sig, SIG_DFL);
+		crashed(sig);
+		return;
+	}
+	terminal_restore();
+	if (doomed)
+		unlink(doomed);
+	log_err("memory: a file that it comes from cannot be read any more: stopped; leave a "
+		"snapshot's files as they are while a VM that was restored from it runs");
+	_exit(EXIT_RUNTIME);
+}
+
 static void die_neatly(int sig)
 {
 	struct sigaction sa = { .sa_handler = crashed, .sa_flags = SA_RESETHAND | SA_NODEFER };
@@ -53,13 +71,14 @@ void control_doom(const char *path)
 
 void control_block_signals(void)
 {
-	static const int deadly[] = { SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGQUIT, SIGTRAP,
-				      SIGSYS, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR,
+	static const int deadly[] = { SIGSEGV, SIGABRT, SIGILL, SIGFPE, SIGQUIT, SIGTRAP, SIGSYS,
+				      SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR,
 				      SIGXCPU, SIGSTKFLT };
 	sigset_t set = ours();
 
 	for (unsigned i = 0; i < ARRAY_SIZE(deadly); i++)
 		die_neatly(deadly[i]);
+	sigaction(SIGBUS, &(struct sigaction){ .sa_sigaction = bereft, .sa_flags = SA_SIGINFO }, NULL);
 	for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
 		die_neatly(sig);
 	signal(SIGPIPE, SIG_IGN);
