@@ -20,6 +20,7 @@ pids=() vm='' from_vm=''
 
 fail() { printf '%s\n' "$*" >.why; exit 1; }
 skip() { printf '%s\n' "$*" >.why; exit 77; }
+note() { printf '# %s\n' "$*" >>.note; }	# what a case that passed found
 
 # vm_start ARG...: its console can be read; what it says itself goes to err, and is waited for by err_expect.
 vm_start()
@@ -135,6 +136,7 @@ run_cases() # [PATTERN...]
 		if ((status == 0)); then
 			passed=$((passed + 1))
 			echo "ok $count - ${self##*/}-$name"
+			cat "$tmp/$name/.note" 2>/dev/null || true
 		elif ((status == 77)); then
 			skipped=$((skipped + 1))
 			echo "ok $count - ${self##*/}-$name # SKIP $(<"$tmp/$name/.why")"
