@@ -94,6 +94,8 @@ static int check_body(struct call *call, const char *text, size_t len, json_t **
 	if (!len)
 		return 0;
 	*root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+	if (json_starved())
+		return err_set(&call->err, -ENOMEM, "out of memory");
 	if (!*root)
 		return err_set(&call->err, -EINVAL, "the body is no valid JSON: line %d column %d: %s",
 			       why.line, why.column, why.text);
@@ -186,14 +188,18 @@ static int answer(struct api *a, const struct http_request *r, struct call *call
 {
 	int rc, status;
 
+	json_begin();
 	if (r->too_long)
 		rc = err_set(&call->err, -EMSGSIZE, "the body is longer than %llu bytes",
 			     (unsigned long long)a->options.max_body);
 	else
 		rc = run(a, r->method, r->path, r->body, r->len, call);
+	if (!rc && json_starved())
+		rc = err_set(&call->err, -ENOMEM, "out of memory");
 	status = status_of(call, rc);
 	if (rc) {
 		json_decref(call->answer);
+		json_begin();
 		call->answer = fault(&call->err);
 	}
 	*root = call->answer;
@@ -218,8 +224,9 @@ static void serve(void *arg, const struct http_request *r, struct http_answer *o
 	out->status = answer(arg, r, &call, &root);
 	out->deprecated = call.deprecated;
 	out->type = call.route && json_is_string(root) ? call.route->type : NULL;
-	out->body = !root ? NULL : out->type ? strdup(json_string_value(root)) :
-		    json_dumps(root, JSON_COMPACT);
+	out->body = !root ? NULL : out->type ? strdup(json_string_value(root)) : json_text(root);
+	if (root && !out->body)
+		out->status = HOST_FAILED;
 	json_decref(root);
 }
 

@@ -2,8 +2,42 @@
 #include "vmm/api/json.h"
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "vmm/config.h"
+
+/* --- memory ----------------------------------------------------------------------------------- */
+
+static bool starved;
+
+static void *take(size_t n)
+{
+	void *p = malloc(n);
+
+	starved |= !p;
+	return p;
+}
+
+void json_begin(void)
+{
+	json_set_alloc_funcs(take, free);
+	starved = false;
+}
+
+bool json_starved(void)
+{
+	return starved;
+}
+
+char *json_text(const json_t *root)
+{
+	char *text = root && !starved ? json_dumps(root, JSON_COMPACT) : NULL;
+
+	if (!starved)
+		return text;
+	free(text);
+	return NULL;
+}
 
 /* --- what is wrong ---------------------------------------------------------------------------- */
 

@@ -50,3 +50,12 @@ int json_read(const struct schema *, const json_t *, void *into, struct seen *,
 	      struct err *) must_check;
 /* Text that is NULL, and objects that are not given, are left out.  NULL: out of memory. */
 json_t *json_write(const struct schema *, const void *from);
+
+/*
+ * On the control thread.  Jansson does not say of every call that memory was short: an answer
+ * would lack a part of it.  begin: from here on it is remembered.
+ */
+void json_begin(void);
+bool json_starved(void);
+/* For the caller to free; NULL: memory was short, since begin. */
+char *json_text(const json_t *);

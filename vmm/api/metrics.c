@@ -302,8 +302,9 @@ int api_metrics_flush(struct api *a, struct err *err)
 
 	if (m->fd < 0)
 		return 0;
+	json_begin();
 	root = make_line(a);
-	text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+	text = json_text(root);
 	json_decref(root);
 	if (!text)
 		return err_set(err, -ENOMEM, "out of memory");
