@@ -28,7 +28,7 @@ SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all fuzz lint tsan coverage demo soak-snapshot soak-disk soak-pauses bench-boot bench-start bench-disk bench-net bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test deps-lint install clean
+.PHONY: all fuzz lint tsan coverage demo soak soak-snapshot soak-disk soak-pauses bench-boot bench-start bench-disk bench-net bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test deps-lint install clean
 all: $(BUILD)/vmm $(BUILD)/vmm-bridge-helper
 
 include guest/rules.mk
@@ -93,6 +93,13 @@ $(BUILD)/page-handler: $(addprefix $(BUILD)/san/,tests/guest/page-handler.o test
 		vmm/core/socket.o vmm/core/err.o vmm/core/base.o)
 	$(call say,LD)
 	$(Q)$(CC) $(SAN) -o $@ $^ -ljansson
+
+# A vmm whose memory and clock fail it when tests/guest/faults or running say so.
+FAULTY := malloc calloc realloc reallocarray aligned_alloc posix_memalign strdup strndup asprintf __asprintf_chk \
+	vasprintf clock_gettime time
+$(BUILD)/vmm-faulty: $(OBJ) $(BUILD)/obj/tests/guest/faulty.o
+	$(call say,LD)
+	$(Q)$(CC) $(CFLAGS) $(LINK) $(FAULTY:%=-Wl,--wrap=%) -o $@ $^ $(LIBS)
 
 .PRECIOUS: $(BUILD)/san/%.o
 
@@ -165,7 +172,7 @@ demo: deps-build
 	@scripts/demo $(BUILD)
 
 check: deps-test
-	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads $(UNIT) $(BUILD)/image-io $(BUILD)/page-handler $(FUZZ)
+	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads $(UNIT) $(BUILD)/image-io $(BUILD)/page-handler $(BUILD)/vmm-faulty $(FUZZ)
 	@scripts/run-tests $(BUILD)
 
 check-unit: $(UNIT)
@@ -176,7 +183,7 @@ tsan: deps-test
 # What runs is counted by its own objects, so that all tests of a build are summed up.
 coverage: deps-test
 	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/cov SAN='-g -O1 --coverage' CFLAGS='-g -O1 --coverage' \
-		all guest-payloads $(UNIT:$(BUILD)/%=$(BUILD)/cov/%) $(BUILD)/cov/image-io $(BUILD)/cov/page-handler
+		all guest-payloads $(UNIT:$(BUILD)/%=$(BUILD)/cov/%) $(BUILD)/cov/image-io $(BUILD)/cov/page-handler $(BUILD)/cov/vmm-faulty
 	@find $(BUILD)/cov -name '*.gcda' -delete
 	@scripts/run-tests $(BUILD)/cov unit block guest net || true
 	@scripts/coverage $(BUILD)/cov
@@ -185,13 +192,17 @@ lint: deps-lint
 	@scripts/run-tests $(BUILD) lint
 check-block: all $(BUILD)/image-io
 	@scripts/run-tests $(BUILD) block
-check-guest: all guest-payloads $(BUILD)/page-handler
+check-guest: all guest-payloads $(BUILD)/page-handler $(BUILD)/vmm-faulty
 	@scripts/run-tests $(BUILD) guest
 check-net: all guest-payloads
 	@scripts/run-tests $(BUILD) net
 check-e2e: all guest-payloads
 	@scripts/run-tests $(BUILD) e2e
 
+# Two hours of VMs that start, write, are saved, restored and killed, beside one that must not grow.
+soak: deps-test
+	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads
+	@VMM=$(BUILD)/vmm PAYLOADS=$(BUILD)/guest tests/guest/soak
 # Two hundred times saved and gone on with, four ways.
 soak-snapshot: deps-test
 	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads
@@ -221,9 +232,9 @@ install: all
 
 clean:
 	rm -rf $(BUILD)/obj $(BUILD)/lint $(BUILD)/cov $(BUILD)/tsan $(BUILD)/san $(BUILD)/unit $(BUILD)/guest $(BUILD)/*.aml $(BUILD)/*.log $(BUILD)/vmm \
-		$(BUILD)/vmm-bridge-helper
+		$(BUILD)/vmm-bridge-helper $(BUILD)/vmm-faulty
 
 -include $(OBJ:.o=.d) $(HELPER_OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT:$(BUILD)/unit/%=$(BUILD)/san/tests/unit/%.d) \
-	$(BUILD)/san/tests/block/io.d $(BUILD)/san/tests/guest/page-handler.d
+	$(BUILD)/obj/tests/guest/faulty.d $(BUILD)/san/tests/block/io.d $(BUILD)/san/tests/guest/page-handler.d
 -include $(FUZZ_CORE:.o=.d) $(FUZZ_LIB:.o=.d) $(FUZZ_OBJ:.o=.d)
 -include $(TSAN_LIB:.o=.d) $(TSAN_TEST:$(BUILD)/tsan/%=$(BUILD)/tsan/obj/tests/unit/%.d)

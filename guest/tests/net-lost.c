@@ -1,6 +1,6 @@
 /*
- * net-lost.c: promise: a card whose network goes away while it sends says so by its link, and all frames that it is given,
- * before and after, come back. Says "ready" once it sends.
+ * net-lost.c: promise: a card whose network goes away while it sends says so by its link, and all
+ * frames that it is given, before and after, come back. Says "ready" once it sends.
  *
  * Spec: virtio 1.2, 5.1 (network device).
  */
@@ -13,7 +13,9 @@ enum { F_STATUS = 16, CONFIG_STATUS = 6, LINK_UP = 1, HEADER = 12, FRAME = 60, M
 static struct virtio v;
 static struct virtq rx, tx;
 static u8 in[2048];
-static u8 out[HEADER + FRAME] = { [HEADER] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5 };
+static u8 out[HEADER + FRAME] = {
+	[HEADER] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5,
+};
 
 static bool send(void)
 {
@@ -38,7 +40,8 @@ int main(const struct start_info *info, const char *cmdline)
 	(void)cmdline;
 	apic_init();
 	if (!check(virtio_find(&v, VIRTIO_NET, 0) && virtio_negotiate(&v, FEATURE(F_STATUS)) &&
-		   virtq_init(&rx, &v, 0, VIRTQ_SIZE) && virtq_init(&tx, &v, 1, VIRTQ_SIZE), "a card"))
+		   virtq_init(&rx, &v, 0, VIRTQ_SIZE) && virtq_init(&tx, &v, 1, VIRTQ_SIZE),
+		   "a card"))
 		return 1;
 	virtio_add_status(&v, STATUS_DRIVER_OK);
 	virtq_add(&rx, &b, 1, NULL);

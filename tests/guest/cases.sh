@@ -9,6 +9,7 @@ cd "$(dirname "$self")/../.."
 
 VMM=$(realpath "${VMM:-build/vmm}")
 PAYLOADS=$(realpath "${PAYLOADS:-build/guest}")
+FAULTY=${VMM%/*}/vmm-faulty
 [[ -x $VMM ]] || { echo "Bail out! $VMM is not there: make"; exit 1; }
 why_not=
 [[ -r /dev/kvm && -w /dev/kvm ]] || why_not='/dev/kvm is not there, or cannot be opened'
@@ -18,9 +19,10 @@ trap 'exit 130' INT TERM HUP
 
 pids=() vm='' from_vm=''
 
-fail() { printf '%s\n' "$*" >.why; exit 1; }
-skip() { printf '%s\n' "$*" >.why; exit 77; }
-note() { printf '# %s\n' "$*" >>.note; }	# what a case that passed found
+# Wherever it is by now.
+fail() { printf '%s\n' "$*" >"$case_dir/.why"; exit 1; }
+skip() { printf '%s\n' "$*" >"$case_dir/.why"; exit 77; }
+note() { printf '# %s\n' "$*" >>"$case_dir/.note"; }	# what a case that passed found
 
 # vm_start ARG...: its console can be read; what it says itself goes to err, and is waited for by err_expect.
 vm_start()
@@ -82,6 +84,23 @@ refuses()
 	grep -qE -e "$2" err || fail "vmm ${*:3}: does not say '$2': $(cat err)"
 }
 
+# What tests/guest/faulty.c is told by the file $FAULTS, which it has mapped: its Nth allocation from now on fails, 0: none;
+# and the time of day is wrong by so much.
+tell_faulty() # N SECONDS
+{
+	local number byte bytes=
+	[[ -x $FAULTY ]] || skip "$FAULTY is not there: make"
+	for number; do
+		for ((byte = 0; byte < 64; byte += 8)); do
+			printf -v bytes '%s\\x%02x' "$bytes" "$((number >> byte & 255))"
+		done
+	done
+	export FAULTS=$case_dir/.faults
+	# shellcheck disable=SC2059 # bytes it is
+	printf "$bytes" 1<>"$FAULTS"
+}
+allocation_failed() { cmp -s -n 8 "$FAULTS" /dev/zero; }
+
 boot_source() # PAYLOAD [ARGS]
 {
 	put /boot-source "{\"kernel_image_path\":\"$PAYLOADS/$1.elf\",\"boot_args\":\"${2-}\"}"
@@ -124,11 +143,12 @@ run_cases() # [PATTERN...]
 			echo "ok $count - ${self##*/}-$name # SKIP $why_not"
 			continue
 		fi
-		mkdir -p "$tmp/$name/names"
+		case_dir=$tmp/$name
+		mkdir -p "$case_dir/names"
 		status=0
 		(
 			set -e
-			cd "$tmp/$name"
+			cd "$case_dir"
 			export VMM_RUNTIME_DIR=$PWD/names
 			trap leave EXIT
 			"case_$name"
@@ -136,16 +156,16 @@ run_cases() # [PATTERN...]
 		if ((status == 0)); then
 			passed=$((passed + 1))
 			echo "ok $count - ${self##*/}-$name"
-			cat "$tmp/$name/.note" 2>/dev/null || true
+			cat "$case_dir/.note" 2>/dev/null || true
 		elif ((status == 77)); then
 			skipped=$((skipped + 1))
-			echo "ok $count - ${self##*/}-$name # SKIP $(<"$tmp/$name/.why")"
+			echo "ok $count - ${self##*/}-$name # SKIP $(<"$case_dir/.why")"
 		else
 			failed=$((failed + 1))
 			echo "not ok $count - ${self##*/}-$name"
-			cat "$tmp/$name/.why" "$tmp/log" 2>/dev/null | head -n 30 | sed 's/^/# /' || true
+			cat "$case_dir/.why" "$tmp/log" 2>/dev/null | head -n 30 | sed 's/^/# /' || true
 		fi
-		rm -rf "${tmp:?}/$name"
+		rm -rf "${case_dir:?}"
 	done
 	echo "1..$count"
 	echo "$passed passed, $failed failed, $skipped skipped"
