@@ -27,6 +27,14 @@ static void vector_set(struct irq *irq, bool level)
 	send_if_due(v);
 }
 
+/* While it is masked, what comes goes by vector_set, which remembers it. */
+static int vector_fd(struct irq *irq)
+{
+	struct msix_vector *v = container_of(irq, struct msix_vector, irq);
+
+	return load_acquire(&v->state) & MSIX_MASKED || !v->wire ? -1 : irq_fd(v->wire);
+}
+
 void msix_init(struct msix *m, struct pci_dev *pci, struct irqchip *irqchip, unsigned nr, u32 table,
 	       u32 pba)
 {
@@ -43,7 +51,7 @@ void msix_init(struct msix *m, struct pci_dev *pci, struct irqchip *irqchip, uns
 	pci_set(pci, m->cap + PCI_MSIX_PBA, 4, pba);
 	for (unsigned i = 0; i < nr; i++)
 		m->vector[i] = (struct msix_vector){
-			.irq.set = vector_set, .msix = m, .state = MSIX_MASKED,
+			.irq = { vector_set, vector_fd }, .msix = m, .state = MSIX_MASKED,
 			.entry[CONTROL] = PCI_MSIX_ENTRY_CTRL_MASKBIT,
 		};
 }
@@ -77,6 +85,15 @@ static int route(struct msix_vector *v)
 	return rc;
 }
 
+static void set_masked(struct msix_vector *v, bool masked)
+{
+	u32 was = masked ? __atomic_fetch_or(&v->state, MSIX_MASKED, __ATOMIC_SEQ_CST) :
+			   __atomic_fetch_and(&v->state, ~MSIX_MASKED, __ATOMIC_SEQ_CST);
+
+	if (!(was & MSIX_MASKED) == masked && v->msix->changed)
+		v->msix->changed(v->msix, v - v->msix->vector);
+}
+
 static void update(struct msix_vector *v)
 {
 	u32 flags = pci_get(v->msix->pci, v->msix->cap + PCI_MSIX_FLAGS, 2);
@@ -84,7 +101,7 @@ static void update(struct msix_vector *v)
 		      v->entry[CONTROL] & PCI_MSIX_ENTRY_CTRL_MASKBIT;
 
 	if (masked) {
-		__atomic_or_fetch(&v->state, MSIX_MASKED, __ATOMIC_SEQ_CST);
+		set_masked(v, true);
 		/* Switched off altogether: what was pending is forgotten. */
 		if (!(flags & PCI_MSIX_FLAGS_ENABLE))
 			__atomic_and_fetch(&v->state, ~MSIX_PENDING, __ATOMIC_SEQ_CST);
@@ -95,7 +112,7 @@ static void update(struct msix_vector *v)
 				   v->entry[ADDR_HIGH], v->entry[ADDR_LOW]);
 		return;
 	}
-	__atomic_and_fetch(&v->state, ~MSIX_MASKED, __ATOMIC_SEQ_CST);
+	set_masked(v, false);
 	send_if_due(v);
 }
 

@@ -18,6 +18,8 @@ struct msix_vector {
 struct msix {
 	struct pci_dev *pci;
 	struct irqchip *irqchip;
+	/* Under dev->lock: a vector was masked, or is no longer.  May be unset. */
+	void (*changed)(struct msix *, unsigned vector);
 	unsigned nr, cap;		/* cap: offset in config space */
 	bool enabled;			/* atomic copy of the capability's bit */
 	struct msix_vector vector[MSIX_MAX];

@@ -203,8 +203,8 @@ int virtio_mmio_new(struct virtio *v, u64 base, u32 gsi, struct device **out, st
 		return err_set(err, -ENOMEM, "out of memory");
 	}
 	m->v = v;
-	m->used = (struct wire){ { wire_set }, m, VIRTIO_MMIO_INT_VRING };
-	m->config = (struct wire){ { wire_set }, m, VIRTIO_MMIO_INT_CONFIG };
+	m->used = (struct wire){ { .set = wire_set }, m, VIRTIO_MMIO_INT_VRING };
+	m->config = (struct wire){ { .set = wire_set }, m, VIRTIO_MMIO_INT_CONFIG };
 	m->range = (struct io_range){ .ops = &mmio_ops, .dev = &v->dev, .len = VIRTIO_MMIO_LEN,
 				      .name = v->dev.name };
 	v->transport = m;

@@ -66,6 +66,23 @@ static void source_set(struct irq *irq, bool level)
 		irq_raise(vector);
 }
 
+static int source_fd(struct irq *irq)
+{
+	struct source *s = container_of(irq, struct source, irq);
+	struct irq *vector = msix_irq(&s->vpci->msix, load_once(&s->vector));
+
+	return vector ? irq_fd(vector) : -1;
+}
+
+static void vector_changed(struct msix *m, unsigned vector)
+{
+	struct vpci *p = container_of(m, struct vpci, msix);
+
+	for (unsigned i = 0; i < p->v->nr_queues; i++)
+		if (p->queue[i].vector == vector)
+			virtio_irq_moved(p->v, i);
+}
+
 static void set_vector(struct vpci *p, struct source *s, u64 vector)
 {
 	/* One that does not exist reads back as none: the driver asks (4.1.5.1.2). */
@@ -444,11 +461,12 @@ int virtio_pci_new(struct virtio *v, struct pci_bus *bus, struct device **out, s
 		return err_set(err, -ENOMEM, "out of memory");
 	}
 	p->v = v;
-	p->config = (struct source){ { source_set }, p, VIRTIO_MSI_NO_VECTOR,
+	p->config = (struct source){ { .set = source_set }, p, VIRTIO_MSI_NO_VECTOR,
 				     VIRTIO_PCI_ISR_CONFIG };
 	v->config_irq = &p->config.irq;
 	for (unsigned i = 0; i < v->nr_queues; i++) {
-		p->queue[i] = (struct source){ { source_set }, p, VIRTIO_MSI_NO_VECTOR, 1 };
+		p->queue[i] = (struct source){ { source_set, source_fd }, p,
+					       VIRTIO_MSI_NO_VECTOR, 1 };
 		v->vq[i].irq = &p->queue[i].irq;
 	}
 	v->transport = p;
@@ -459,6 +477,7 @@ int virtio_pci_new(struct virtio *v, struct pci_bus *bus, struct device **out, s
 	pci_set_ports(&p->pci, &ports_ops, PORTS_LEN);
 	msix_init(&p->msix, &p->pci, v->platform->irqchip, v->nr_queues + 1, BAR_TABLE,
 		  BAR_PBA);
+	p->msix.changed = vector_changed;
 	add_caps(p);
 	rc = pci_plug(bus, &p->pci, err);
 	if (rc) {

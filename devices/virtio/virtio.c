@@ -203,6 +203,10 @@ static int start_queue(struct kick *k)
 
 	if (!k->v->vq[k - k->v->kick].ready)
 		return 0;
+	if (k->lent) {
+		eventfd_write(k->fd, 1);	/* for what came before, as below */
+		return 0;
+	}
 	k->watch.ready = kick_ready;
 	/* By the edge: every kick is one, whatever was never read from the eventfd. */
 	rc = watch_start(&k->watch, k->io.loop, k->fd, EPOLLIN | EPOLLET);
@@ -407,6 +411,12 @@ void virtio_notify(struct virtio *v, u32 queue)
 {
 	if (queue < v->nr_queues)
 		eventfd_write(v->kick[queue].fd, 1);
+}
+
+void virtio_irq_moved(struct virtio *v, u32 index)
+{
+	if (v->started && !v->quiet && v->ops->irq_moved)
+		v->ops->irq_moved(v, &v->vq[index]);
 }
 
 struct virtq *virtio_queue(struct virtio *v, u32 index)

@@ -15,8 +15,9 @@ struct virtio;
  * drained.  Both on queue 0's loop.  negotiated: accepted is final.  kick, and drain: on the queue's loop; drain is
  * the last there: afterwards nothing that was popped is in flight.  forget: what
  * still waits in the device is nobody's any more; no loop runs then.  config_write:
- * true: the driver may write that; the bytes are in value.  It, forget, negotiated and
- * the rest are under dev.lock.
+ * true: the driver may write that; the bytes are in value.  irq_moved, between start and
+ * stop: irq_fd() of the queue's irq is another one now.  It, forget, negotiated and the
+ * rest are under dev.lock.
  */
 struct virtio_ops {
 	const char *kind;			/* "virtio-blk" */
@@ -31,6 +32,7 @@ struct virtio_ops {
 	void (*forget)(struct virtio *, struct virtq *);
 	void (*state)(struct virtio *, struct state *);	/* quiesced; queues are loaded */
 	bool (*config_write)(struct virtio *, u64 offset, unsigned size, u64 value);
+	void (*irq_moved)(struct virtio *, struct virtq *);
 	void (*destroy)(struct virtio *);
 };
 
@@ -53,6 +55,7 @@ struct virtio {
 		struct virtio *v;
 		struct io_thread io;	/* that serves the queue */
 		int fd;			/* eventfd: the driver notified the queue */
+		bool lent;		/* from start to drain: somebody else watches fd */
 	} kick[VIRTIO_MAX_QUEUES];
 	void *transport;
 	void (*transport_state)(struct virtio *, struct state *);
@@ -135,6 +138,8 @@ struct virtq *virtio_queue(struct virtio *, u32 index);
 struct virtq *virtio_queue_setup(struct virtio *, u32 index);
 /* The driver stops using a queue; what was in flight is done when this returns. */
 void virtio_queue_disable(struct virtio *, u32 index);
+/* irq_fd() of the queue's irq is another one now. */
+void virtio_irq_moved(struct virtio *, u32 index);
 
 /* One 32-bit half of a ring's address, as drivers write it. */
 static inline void virtio_set_half(gpa_t *gpa, bool high, u32 value)

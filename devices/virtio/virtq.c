@@ -232,6 +232,13 @@ void virtq_flush(struct virtq *q)
 	virtq_signal(q, q->next_used);
 }
 
+void virtq_served(struct virtq *q, u16 next_avail)
+{
+	q->next_used += (u16)(next_avail - q->next_avail);
+	q->signalled = q->next_used;
+	q->next_avail = next_avail;
+}
+
 /* Into the buffers, or out of them: then buf is written to. */
 static size_t sg_move(struct sg *sg, char *buf, size_t len, bool into)
 {

@@ -73,6 +73,8 @@ void virtq_flush(struct virtq *);
  * entry upto (next_used, then), if the driver still wants it. */
 void virtq_publish(struct virtq *);
 void virtq_signal(struct virtq *, u16 upto);
+/* While it was stopped here somebody else answered all requests up to this one. */
+void virtq_served(struct virtq *, u16 next_avail);
 
 /* Cursors.  Return bytes moved, short at the end of the buffer. */
 size_t sg_read(struct sg *, void *dst, size_t len);

@@ -16,6 +16,13 @@ static void wire_set(struct irq *irq, bool level)
 	store_release(&f->level, level);
 }
 
+static int wire_fd(struct irq *irq)
+{
+	struct fake_irq *f = container_of(irq, struct fake_irq, irq);
+
+	return f->kind == FAKE_MSI && f->routes ? FAKE_FD + (int)f->gsi : -1;
+}
+
 static int wire_new(struct irqchip *chip, enum fake_irq_kind kind, u32 gsi, struct irq **out,
 		    struct err *err)
 {
@@ -32,7 +39,7 @@ static int wire_new(struct irqchip *chip, enum fake_irq_kind kind, u32 gsi, stru
 
 		if (f->kind)
 			continue;
-		*f = (struct fake_irq){ .irq.set = wire_set, .kind = kind, .gsi = gsi };
+		*f = (struct fake_irq){ .irq = { wire_set, wire_fd }, .kind = kind, .gsi = gsi };
 		c->nr_live++;
 		*out = &f->irq;
 		return 0;
@@ -52,7 +59,9 @@ static int chip_edge(struct irqchip *chip, u32 gsi, struct irq **out, struct err
 
 static int chip_msi(struct irqchip *chip, struct irq **out, struct err *err)
 {
-	return wire_new(chip, FAKE_MSI, 0, out, err);
+	struct fake_irqchip *c = container_of(chip, struct fake_irqchip, chip);
+
+	return wire_new(chip, FAKE_MSI, c->nr_msi++, out, err);
 }
 
 static int chip_route(struct irq *irq, u64 addr, u32 data)

@@ -4,13 +4,13 @@
 #include "vmm/core/bus.h"
 #include "vmm/core/device.h"
 
-enum { FAKE_MAX_IRQS = 512 };
+enum { FAKE_MAX_IRQS = 512, FAKE_FD = 2000 };
 enum fake_irq_kind { FAKE_LINE = 1, FAKE_EDGE, FAKE_MSI };
 
 struct fake_irq {
 	struct irq irq;
 	enum fake_irq_kind kind;	/* 0: free */
-	u32 gsi;
+	u32 gsi;		/* of an MSI: its number; irq_fd() is FAKE_FD + that */
 	int raises;		/* atomic; of an MSI: messages sent */
 	bool level;
 	int routes;		/* of an MSI: how often it was told where to */
@@ -22,6 +22,7 @@ struct fake_irqchip {
 	struct irqchip chip;
 	struct fake_irq irq[FAKE_MAX_IRQS];
 	int nr_live;
+	u32 nr_msi;		/* that were ever made */
 	int fail_next;		/* -errno for the next request, then 0 again */
 };
 

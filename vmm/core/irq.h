@@ -9,10 +9,14 @@
  */
 struct irq {
 	void (*set)(struct irq *, bool level);
+	/* An eventfd that does what a raise does when it is written, so that the kernel can,
+	 * too.  -1: none now (masked, say).  Unset: never. */
+	int  (*fd)(struct irq *);
 };
 
 static inline void irq_raise(struct irq *irq) { irq->set(irq, true); }
 static inline void irq_lower(struct irq *irq) { irq->set(irq, false); }
+static inline int irq_fd(struct irq *irq) { return irq->fd ? irq->fd(irq) : -1; }
 
 /*
  * Where wires come from.  line: an I/O APIC pin, set like a level.  edge: a

@@ -54,6 +54,13 @@ static void edge_set(struct irq *irq, bool level)
 		eventfd_write(w->fd, 1);
 }
 
+static int edge_fd(struct irq *irq)
+{
+	struct wire *w = container_of(irq, struct wire, irq);
+
+	return w->bound ? w->fd : -1;
+}
+
 static int bind_fd(struct wire *w, bool on)
 {
 	struct kvm_irqfd f = { .fd = w->fd, .gsi = w->gsi,
@@ -62,18 +69,18 @@ static int bind_fd(struct wire *w, bool on)
 	return ioctl(w->chip->kvm->vm_fd, KVM_IRQFD, &f) ? -errno : 0;
 }
 
-static struct wire *wire_new(struct irqchip *chip, u32 gsi, void (*set)(struct irq *, bool))
+static struct wire *wire_new(struct irqchip *chip, u32 gsi, struct irq irq)
 {
 	struct wire *w = calloc(1, sizeof(*w));
 
 	if (w)
-		*w = (struct wire){ .irq.set = set, .chip = to_chip(chip), .gsi = gsi, .fd = -1 };
+		*w = (struct wire){ .irq = irq, .chip = to_chip(chip), .gsi = gsi, .fd = -1 };
 	return w;
 }
 
 static int new_line(struct irqchip *chip, u32 gsi, struct irq **out, struct err *err)
 {
-	struct wire *w = wire_new(chip, gsi, line_set);
+	struct wire *w = wire_new(chip, gsi, (struct irq){ .set = line_set });
 
 	if (!w)
 		return err_set(err, -ENOMEM, "irq: out of memory");
@@ -83,7 +90,7 @@ static int new_line(struct irqchip *chip, u32 gsi, struct irq **out, struct err 
 
 static int new_edge(struct irqchip *chip, u32 gsi, struct irq **out, struct err *err)
 {
-	struct wire *w = wire_new(chip, gsi, edge_set);
+	struct wire *w = wire_new(chip, gsi, (struct irq){ edge_set, edge_fd });
 	int rc;
 
 	if (!w)
@@ -117,7 +124,7 @@ static int new_msi(struct irqchip *chip, struct irq **out, struct err *err)
 	pthread_mutex_unlock(&c->lock);
 	if (i == MAX_MSI)
 		return err_set(err, -ENOSPC, "irq: no free GSI");
-	w = wire_new(chip, IRQCHIP_PINS + i, edge_set);
+	w = wire_new(chip, IRQCHIP_PINS + i, (struct irq){ edge_set, edge_fd });
 	if (!w)
 		return err_set(err, -ENOMEM, "irq: out of memory");
 	w->is_msi = true;
