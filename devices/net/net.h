@@ -15,10 +15,18 @@ enum {
 	NET_FRAME_MAX = 65535 + 14 + 4 + NET_HDR_LEN,	/* with TSO, VLAN tag and header */
 	NET_MTU_LEAST = 68,		/* of IPv4 */
 	NET_MTU_MOST = 65520,		/* where no wire says otherwise */
+	NET_FILTER_MAX = 66,		/* a table of 64, the card's own and everybody's */
 };
 
 /* Of virtio 1.3, 5.1.3; older headers of Linux do not have them. */
 enum { NET_F_GUEST_USO4 = 54, NET_F_GUEST_USO6 = 55, NET_F_HOST_USO = 56 };
+
+/* Frames for these addresses: stations' first, then groups'.  nr 0: all there are. */
+struct net_filter {
+	u8 mac[NET_FILTER_MAX][6];
+	unsigned nr;
+	bool all_groups;		/* whatever their address */
+};
 
 /*
  * Frames travel with struct virtio_net_hdr_v1 in front, always.  start to stop
@@ -42,6 +50,10 @@ struct net_ops {
 	 * cable is in, or was pulled, at the guest's end.  Any thread. */
 	int     (*attach)(struct net *, bool on);
 	void    (*set_link)(struct net *, bool up);
+	/* Where vhost-net can send frames and receive them.  set_filter: of those only these
+	 * are to be received; it is of all pairs. */
+	int     (*vhost_fd)(struct net *);
+	void    (*set_filter)(struct net *, const struct net_filter *);
 	void    (*close)(struct net *);
 };
 

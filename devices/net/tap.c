@@ -25,6 +25,7 @@ struct tap {
 	struct watch watch;
 	u32 events;
 	bool attached;			/* of several queues: frames come to this one */
+	bool filtered;
 };
 
 static int tap_send(struct net *n, const struct iovec *iov, int nr)
@@ -130,10 +131,38 @@ static void tap_set_link(struct net *n, bool up)
 	(void)!ioctl(container_of(n, struct tap, net)->fd, TUNSETCARRIER, &carrier);
 }
 
+static int tap_vhost_fd(struct net *n)
+{
+	return container_of(n, struct tap, net)->fd;
+}
+
+/* Where there are too many stations for the kernel it lets all frames in. */
+static void filter(int fd, const struct net_filter *f)
+{
+	struct {
+		struct tun_filter head;
+		u8 mac[NET_FILTER_MAX][6];
+	} t = { .head = { .flags = f->all_groups ? TUN_FLT_ALLMULTI : 0, .count = f->nr } };
+
+	memcpy(t.mac, f->mac, sizeof(t.mac));
+	(void)!ioctl(fd, TUNSETTXFILTER, &t);
+}
+
+static void tap_set_filter(struct net *n, const struct net_filter *f)
+{
+	struct tap *t = container_of(n, struct tap, net);
+
+	t->filtered = f->nr;
+	filter(t->fd, f);
+}
+
+/* The filter would stay with a tap that stays. */
 static void tap_close(struct net *n)
 {
 	struct tap *t = container_of(n, struct tap, net);
 
+	if (t->filtered)
+		filter(t->fd, &(struct net_filter){ 0 });
 	close(t->fd);
 	free(t);
 }
@@ -141,7 +170,8 @@ static void tap_close(struct net *n)
 static const struct net_ops tap_ops = {
 	.kind = "tap", .send = tap_send, .recv = tap_recv, .start = tap_start, .stop = tap_stop,
 	.want = tap_want, .set_offload = tap_set_offload, .attach = tap_attach,
-	.set_link = tap_set_link, .close = tap_close,
+	.set_link = tap_set_link, .vhost_fd = tap_vhost_fd, .set_filter = tap_set_filter,
+	.close = tap_close,
 };
 
 static int refused(int rc, const char *name, unsigned nr, struct err *err)
@@ -239,8 +269,10 @@ static u64 find_offload(int fd)
 		f |= 1ULL << VIRTIO_NET_F_HOST_UFO | 1ULL << VIRTIO_NET_F_GUEST_UFO;
 	if (known[i] & TUN_F_USO)
 		f |= 1ULL << NET_F_HOST_USO | 1ULL << NET_F_GUEST_USO4 | 1ULL << NET_F_GUEST_USO6;
-	/* Until a driver says what it takes, frames come whole and summed. */
+	/* Until a driver says what it takes, frames come whole and summed, and all of them:
+	 * whoever had the tap before may have been killed. */
 	ioctl(fd, TUNSETOFFLOAD, 0);
+	filter(fd, &(struct net_filter){ 0 });
 	return f;
 }
 

@@ -3,6 +3,7 @@
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
 #include <string.h>
+#include "devices/net/vhost.h"
 #include "devices/virtio/net_own.h"
 #include "vmm/core/log.h"
 
@@ -68,6 +69,78 @@ int net_set_offload(struct virtio_net *n)
 	return net->ops->set_offload(net, n->v.accepted & ~n->offload_off);
 }
 
+/* --- by vhost-net --------------------------------------------------------------------------- */
+
+static void vhost_broken(void *arg)
+{
+	struct pair *p = arg;
+
+	virtio_broken(&p->card->v, "queue %u or %u: malformed ring or chain, says vhost-net",
+		      p->rx->index, p->tx->index);
+}
+
+static struct vhost_ring ring_of(const struct pair *p, const struct virtq *q)
+{
+	return (struct vhost_ring){
+		.desc = q->desc_ring, .avail = q->avail_ring, .used = q->used_ring,
+		.used_gpa = q->used, .size = q->size, .next_avail = q->next_avail,
+		.kick_fd = p->kick[q == p->tx].fd, .irq = q->irq,
+	};
+}
+
+static bool is_on(const struct limit *l)
+{
+	return l && load_once(&l->on);
+}
+
+/* Without a cable, frames are to be dropped; the rest only this program can do. */
+static bool can_vhost(const struct pair *p)
+{
+	const struct virtio_net *n = p->card;
+
+	return p->vhost && load_once(&n->link) && p->rx->ready && p->tx->ready && !n->dump &&
+	       !is_on(n->rx_limit) && !is_on(n->tx_limit);
+}
+
+/* If it cannot be had, that is no failure: then this thread moves the frames. */
+static void start_vhost(struct pair *p)
+{
+	const struct virtio *v = &p->card->v;
+	struct vhost_setup s = {
+		.mem = v->platform->mem, .loop = p->kick->io.loop,
+		.tap_fd = p->net->ops->vhost_fd(p->net), .features = v->accepted,
+		.ring = { [VHOST_RX] = ring_of(p, p->rx), [VHOST_TX] = ring_of(p, p->tx) },
+		.broken = vhost_broken, .arg = p,
+	};
+	int rc = vhost_start(p->vhost, &s);
+
+	if (rc)
+		log_warn("%s: vhost-net refuses: %s; vmm itself moves the frames", v->dev.name,
+			 strerror(-rc));
+	p->kick[0].lent = p->kick[1].lent = p->by_vhost = !rc;
+	store_once(&p->counters->by_vhost, p->by_vhost);
+}
+
+static void stop_vhost(struct pair *p)
+{
+	u16 next_avail[VHOST_RINGS];
+
+	vhost_stop(p->vhost, next_avail);
+	virtq_served(p->rx, next_avail[VHOST_RX]);
+	virtq_served(p->tx, next_avail[VHOST_TX]);
+	p->kick[0].lent = p->kick[1].lent = p->by_vhost = false;
+	store_once(&p->counters->by_vhost, 0);
+}
+
+static void net_irq_moved(struct virtio *v, struct virtq *q)
+{
+	struct virtio_net *n = to_net(v);
+	struct pair *p = q->index / 2 < n->nr_pairs ? n->pair[q->index / 2] : NULL;
+
+	if (p && p->by_vhost)
+		vhost_irq_moved(p->vhost, q == p->tx ? VHOST_TX : VHOST_RX);
+}
+
 /* --- start and stop ------------------------------------------------------------------------- */
 
 struct start {
@@ -85,7 +158,9 @@ static void start_pair(void *arg)
 	p->net->readable = readable;
 	p->net->writable = writable;
 	p->net->lost = lost;
-	s->rc = p->net->ops->start(p->net, p->kick->io.loop);
+	if (can_vhost(p))
+		start_vhost(p);
+	s->rc = p->by_vhost ? 0 : p->net->ops->start(p->net, p->kick->io.loop);
 	p->running = !s->rc;
 }
 
@@ -102,6 +177,9 @@ static int net_start(struct virtio *v)
 		loop_call(s.pair->kick->io.loop, start_pair, &s);
 		rc = s.rc;
 	}
+	/* No queue runs yet. */
+	n->filters_on_host = n->pair[0]->by_vhost;
+	net_filter_on_host(n);
 	return rc;
 }
 
@@ -134,6 +212,10 @@ static void net_drain(struct virtio *v, struct virtq *q)
 	if (!p->running)
 		return;
 	p->running = false;
+	if (p->by_vhost) {
+		stop_vhost(p);
+		return;
+	}
 	net_frames_stop(p);
 	p->net->ops->stop(p->net);
 }
@@ -164,6 +246,8 @@ static const struct metric net_metric[] = {
 	ROW("net_kicks_total", "direction=\"rx\"", rx_kicks,
 	    "How often the driver's notification was seen"),
 	ROW("net_kicks_total", "direction=\"tx\"", tx_kicks, NULL),
+	{ "net_vhost_pairs", NULL, "Pairs of queues that vhost-net serves, uncounted", METRIC_GAUGE,
+	  .offset = offsetof(struct net_counters, by_vhost) },
 };
 static const struct metric_table net_table = { "device", net_metric, ARRAY_SIZE(net_metric) };
 
@@ -205,6 +289,7 @@ static const struct virtio_ops net_ops = {
 	.kick = net_kick,
 	.drain = net_drain,
 	.forget = net_forget,
+	.irq_moved = net_irq_moved,
 	.state = net_control_state,
 	.destroy = net_destroy,
 };
@@ -217,6 +302,7 @@ static const struct virtio_ops plain_ops = {
 	.kick = net_kick,
 	.drain = net_drain,
 	.forget = net_forget,
+	.irq_moved = net_irq_moved,
 	.destroy = net_destroy,
 };
 
@@ -280,6 +366,7 @@ static int new_pair(struct virtio_net *n, unsigned i, const struct virtio_net_op
 	n->pair[i] = p;
 	p->card = n;
 	p->net = o->net[i];
+	p->vhost = o->vhost ? o->vhost[i] : NULL;
 	p->rx = &n->v.vq[2UL * i];
 	p->tx = &n->v.vq[2 * i + 1];
 	p->kick = &n->v.kick[2UL * i];

@@ -11,6 +11,8 @@ enum { COMMAND_MAX = 64 * 1024 };
 
 /* --- filters -------------------------------------------------------------------------------- */
 
+static const u8 everybody[ETH_ALEN] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+
 static bool in_table(const struct filter *f, const u8 *mac)
 {
 	for (unsigned i = 0; i < f->nr_macs; i++)
@@ -21,7 +23,6 @@ static bool in_table(const struct filter *f, const u8 *mac)
 
 bool net_wanted(const struct virtio_net *n, const u8 *head, size_t len)
 {
-	static const u8 everybody[ETH_ALEN] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
 	const struct filter *f = &n->filter;
 
 	if (f->promisc)
@@ -40,6 +41,42 @@ bool net_wanted(const struct virtio_net *n, const u8 *head, size_t len)
 		return !f->no_multi && (f->all_multi || f->too_many_multi || in_table(f, head));
 	return !f->no_uni && (f->all_uni || f->too_many_uni ||
 			      !memcmp(n->config.mac, head, ETH_ALEN) || in_table(f, head));
+}
+
+static bool is_group(const u8 *mac)
+{
+	return *mac & 1;
+}
+
+static void let_in(struct net_filter *to, const u8 *mac)
+{
+	memcpy(to->mac[to->nr++], mac, ETH_ALEN);
+}
+
+void net_filter_on_host(struct virtio_net *n)
+{
+	static const u8 nobody[ETH_ALEN];
+	const struct filter *f = &n->filter;
+	struct net_filter to = { .all_groups = !f->no_multi && (f->all_multi || f->too_many_multi) };
+	struct net *net = n->pair[0]->net;
+
+	if (!n->pair[0]->vhost || !net->ops->set_filter)
+		return;
+	if (n->filters_on_host && !f->promisc && (f->no_uni || !(f->all_uni || f->too_many_uni))) {
+		if (!f->no_uni)
+			let_in(&to, n->config.mac);
+		for (unsigned i = 0; i < f->nr_macs; i++)
+			if (!is_group(f->mac[i]) && !f->no_uni)
+				let_in(&to, f->mac[i]);
+		if (!f->no_bcast)
+			let_in(&to, everybody);
+		for (unsigned i = 0; i < f->nr_macs; i++)
+			if (is_group(f->mac[i]) && !f->no_multi)
+				let_in(&to, f->mac[i]);
+		if (!to.nr)
+			let_in(&to, nobody);
+	}
+	net->ops->set_filter(net, &to);
 }
 
 /* Whoever made it is not to be trusted. */
@@ -254,6 +291,9 @@ void net_control(struct virtio_net *n, struct virtq *q)
 			pthread_rwlock_wrlock(&n->lock);
 			if (command(n, &hdr, &c.out))
 				answer = VIRTIO_NET_OK;
+			if (answer == VIRTIO_NET_OK && (hdr.class == VIRTIO_NET_CTRL_RX ||
+							hdr.class == VIRTIO_NET_CTRL_MAC))
+				net_filter_on_host(n);
 			pthread_rwlock_unlock(&n->lock);
 		}
 		virtq_push(q, c.head, sg_write(&c.in, &answer, 1));

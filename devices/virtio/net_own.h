@@ -45,12 +45,15 @@ struct ahead {
 struct net_counters {
 	u64 rx_frames, rx_bytes, rx_dropped, rx_errors, rx_waits, rx_kicks;
 	u64 tx_frames, tx_bytes, tx_dropped, tx_waits, tx_kicks;
+	u64 by_vhost;
 };
 
 /* A receive and a transmit queue, and their far end.  All on the loop of the two. */
 struct pair {
 	struct virtio_net *card;
 	struct net *net;
+	struct vhost *vhost;		/* NULL: this program moves all frames */
+	bool by_vhost;			/* from start to drain: the host's kernel does */
 	struct virtq *rx, *tx;
 	struct kick *kick;		/* of rx; tx has the same thread */
 	struct net_counters *counters;
@@ -83,6 +86,7 @@ struct virtio_net {
 	u64 offload_off;		/* GUEST_* that the driver has no use for now */
 	struct limit *rx_limit, *tx_limit;	/* NULL: none */
 	struct pcap *dump;		/* likewise */
+	bool filters_on_host;		/* the far ends do, not net_wanted */
 	pthread_rwlock_t lock;		/* of filter, and of config.mac */
 	struct filter filter;
 	struct pair *pair[VIRTIO_NET_MAX_PAIRS];
@@ -116,6 +120,8 @@ void net_control(struct virtio_net *, struct virtq *);
 /* As the driver finds it after a reset.  No loop runs. */
 void net_control_reset(struct virtio_net *);
 void net_control_state(struct virtio *, struct state *);	/* as virtio_ops.state */
+/* With filters_on_host, as far as the far ends can; a host's kernel knows no VLANs here. */
+void net_filter_on_host(struct virtio_net *);
 /* Under lock.  head: the frame's first bytes, len of them. */
 bool net_wanted(const struct virtio_net *, const u8 *head, size_t len);
 

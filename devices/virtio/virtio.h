@@ -80,6 +80,7 @@ struct blk;
 struct limit;
 struct net;
 struct pcap;
+struct vhost;
 struct virtio_blk_options {
 	const char *serial;
 	unsigned nr_queues;
@@ -100,7 +101,9 @@ void virtio_blk_replaced(struct virtio *, struct blk *);
 enum { VIRTIO_NET_MAX_PAIRS = (VIRTIO_MAX_QUEUES - 1) / 2 };
 struct virtio_net_options {
 	const u8 *mac;			/* 6 bytes */
-	struct net *const *net;		/* the far end of each pair; they stay the caller's */
+	struct net *const *net;		/* the far end of each pair; they stay the caller's... */
+	struct vhost *const *vhost;	/* ...like these, of each pair; NULL: none.  They serve the
+					 * card while its cable is in and it is under no limit */
 	unsigned nr_pairs;
 	const struct io_thread *io;	/* threads of its own, taken in turn by the pairs */
 	unsigned nr_io;			/* 0: the platform's */

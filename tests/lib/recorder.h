@@ -44,6 +44,9 @@ u64  recorder_direct(void);
 void recorder_hold(unsigned ops);
 unsigned recorder_held(void);
 
+/* Whoever opens this path gets /dev/null instead; NULL: nobody. */
+extern const char *recorder_null;
+
 /* Record what happens to this file; what it holds now is on the disk for good. */
 void recorder_start(const char *path);
 /* The same of a directory, its names and all files in it, those to come, too. */

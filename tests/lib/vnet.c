@@ -62,17 +62,22 @@ static void wire_want(struct net *n, bool rx, bool tx) { of(n)->want_rx = rx; of
 static int wire_offload(struct net *n, u64 features) { of(n)->offload = features; return 0; }
 static int wire_attach(struct net *n, bool on) { of(n)->attached = on; return 0; }
 static void wire_set_link(struct net *n, bool up) { of(n)->link = up; }
+static int wire_vhost_fd(struct net *n) { return VNET_FD + (of(n) - of(n)->f->wire); }
+static void wire_set_filter(struct net *n, const struct net_filter *f)
+{
+	of(n)->filter = *f;
+	of(n)->nr_filters++;
+}
 
 static const struct net_ops wire_ops = {
 	.kind = "wire", .send = wire_send, .recv = wire_recv, .start = wire_start,
 	.stop = wire_stop, .want = wire_want, .set_offload = wire_offload,
-	.attach = wire_attach, .set_link = wire_set_link,
+	.attach = wire_attach, .set_link = wire_set_link, .vhost_fd = wire_vhost_fd,
+	.set_filter = wire_set_filter,
 };
 
-void vnet_plug(struct vnet *f, struct virtio_net_options o, unsigned nr_pairs)
+void vnet_wires(struct vnet *f)
 {
-	struct net *net[VNET_PAIRS];
-
 	for (unsigned i = 0; i < VNET_PAIRS; i++) {
 		struct vnet_wire *w = &f->wire[i];
 
@@ -81,8 +86,16 @@ void vnet_plug(struct vnet *f, struct virtio_net_options o, unsigned nr_pairs)
 		w->net.offload = F(VIRTIO_NET_F_CSUM) | NET_GUEST_OFFLOADS;
 		w->f = f;
 		w->attached = w->link = true;
-		net[i] = &w->net;
 	}
+}
+
+void vnet_plug(struct vnet *f, struct virtio_net_options o, unsigned nr_pairs)
+{
+	struct net *net[VNET_PAIRS];
+
+	vnet_wires(f);
+	for (unsigned i = 0; i < VNET_PAIRS; i++)
+		net[i] = &f->wire[i].net;
 	limit_init(&f->rx_limit, &(struct limit_config){ 0 });
 	limit_init(&f->tx_limit, &(struct limit_config){ 0 });
 	o.rx_limit = &f->rx_limit;

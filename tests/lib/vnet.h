@@ -7,13 +7,15 @@
 #include "tests/lib/driver.h"
 
 enum { RX, TX, VNET_PAIRS = 4, DATA = 0x100000, VNET_IN_MAX = 70000, VNET_ENDLESS = 1 << 30 };
+enum { VNET_FD = 1000 };
 #define F(bit)	(1ULL << (bit))
 #define MRG	F(VIRTIO_NET_F_MRG_RXBUF)
 #define LARGE	(F(VIRTIO_NET_F_GUEST_CSUM) | F(VIRTIO_NET_F_GUEST_TSO4))
 
 struct vnet;
 
-/* The far end of a pair: frames wait in a row, those that come out are kept. */
+/* The far end of a pair: frames wait in a row, those that come out are kept.  For vhost-net
+ * wire[i] is the tap VNET_FD + i. */
 struct vnet_wire {
 	struct net net;
 	struct vnet *f;
@@ -24,6 +26,8 @@ struct vnet_wire {
 	bool in_place;			/* the last frame went to guest memory, all of it */
 	bool want_rx, want_tx, attached, link;
 	u64 offload;
+	struct net_filter filter;	/* as it was last set */
+	int nr_filters;			/* how often */
 };
 
 struct vnet {
@@ -45,6 +49,8 @@ int vnet_setup_pairs(void **state);	/* VNET_PAIRS of them */
 int vnet_setup_dump(void **state);
 int vnet_teardown(void **state);
 
+/* The wires, with nothing on them. */
+void vnet_wires(struct vnet *);
 /* Its far ends are the wires; a card of so many pairs. */
 void vnet_plug(struct vnet *, struct virtio_net_options, unsigned nr_pairs);
 /* len bytes with an empty header, so often. */
