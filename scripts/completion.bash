@@ -41,9 +41,11 @@ _vmm_net() {
 		case $cur in
 		user,*) options+=' hostfwd=tcp:127.0.0.1: restrict=on net= dns=' ;;
 		passt,*) options+=' hostfwd=tcp:127.0.0.1:' ;;
-		bridge=*) options+=' vlan=' ;;
-		tap=*) options+=' queues=' ;;
+		bridge=*) options+=' vhost= vlan=' ;;
+		tap=*) options+=' vhost= queues=' ;;
+		fd=* | nat* | hostonly*) options+=' vhost=' ;;
 		esac
+		options=${options/vhost=/vhost=on vhost=off vhost=auto}
 		COMPREPLY=($(compgen -P "${cur%,*}," -W "$options" -- "${cur##*,}"))
 		compopt -o nospace 2>/dev/null
 	else # = is a word break

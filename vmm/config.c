@@ -250,7 +250,8 @@ const struct option config_options[] = {
 	  "  fd=N            an open tap, or a connected socket\n"
 	  "options: mac=02:00:00:12:34:56, mtu=N, iothreads=N, bw_rx=BYTES, bw_tx=BYTES,\n"
 	  "pps_rx=N, pps_tx=N, a _burst= for each of these, dump=FILE.pcap;\n"
-	  "of tap also queues=N;\n"
+	  "of those with a tap also vhost=on|off|auto (frames by the host's kernel;\n"
+	  "default off), of tap also queues=N;\n"
 	  "of user and passt also\n"
 	  "hostfwd=tcp:127.0.0.1:8080-:80 (publish a port; repeatable);\n"
 	  "of user also restrict=on, net=10.0.2.0/24, dns=ADDRESS", true, config_parse_net },

@@ -44,6 +44,9 @@ enum net_mode {
 	NET_NONE, NET_USER, NET_PASST, NET_TAP, NET_FD, NET_BRIDGE, NET_NAT, NET_HOSTONLY,
 };
 
+/* Who moves a tap's frames: the host's kernel by vhost-net, or a thread of this program's. */
+enum net_vhost { NET_VHOST_OFF, NET_VHOST_AUTO, NET_VHOST_ON };
+
 struct net_config {
 	enum net_mode mode;
 	char *tap;			/* NULL in the other modes */
@@ -60,6 +63,7 @@ struct net_config {
 	u16 mtu;			/* 0: what the far end has */
 	unsigned queues;		/* pairs; 0: one */
 	unsigned iothreads;		/* of its own; 0: the common one */
+	enum net_vhost vhost;
 	char *id;			/* by the API */
 	struct limit_config rx, tx;
 	bool plain;			/* from a snapshot of 0.1: without a control queue */
@@ -140,6 +144,8 @@ int config_parse_size(const char *text, u64 unit, u64 *size, struct err *) must_
 
 /* "user", "passt", "tap", "fd", "bridge", "nat", "hostonly"; and what of that kind, if it
  * has a name. */
+/* Are its far ends a tap's?  Of NET_FD only they know. */
+bool config_net_is_tap(const struct net_config *);
 const char *config_net_kind(const struct net_config *);
 const char *config_net_name(const struct net_config *);
 

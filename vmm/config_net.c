@@ -121,6 +121,24 @@ const char *config_net_name(const struct net_config *n)
 	return n->tap ?: n->bridge ?: n->host_network;
 }
 
+bool config_net_is_tap(const struct net_config *n)
+{
+	return n->mode >= NET_TAP;
+}
+
+static int set_vhost(struct net_config *n, const char *value, struct err *err)
+{
+	bool on;
+
+	if (!strcmp(value, "auto"))
+		n->vhost = NET_VHOST_AUTO;
+	else if (config_parse_switch(value, &on))
+		return err_set(err, -EINVAL, "net: vhost is on, off or auto, not '%s'", value);
+	else
+		n->vhost = on ? NET_VHOST_ON : NET_VHOST_OFF;
+	return 0;
+}
+
 /* Bytes or frames a second, one way. */
 static const char *const net_rates[] = { "bw_rx", "bw_tx", "pps_rx", "pps_tx" };
 
@@ -168,7 +186,7 @@ static int set_net_key(struct net_config *n, const char *key, const char *value,
 	static const char *const known[] = {
 		"user", "passt", "tap", "fd", "bridge", "nat", "hostonly", "mac", "vlan", "mtu", "queues",
 		"iothreads", "bw_rx", "bw_rx_burst", "bw_tx", "bw_tx_burst", "pps_rx", "pps_rx_burst",
-		"pps_tx", "pps_tx_burst", "dump", "hostfwd", "restrict", "net", "dns",
+		"pps_tx", "pps_tx_burst", "dump", "vhost", "hostfwd", "restrict", "net", "dns",
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(net_kinds); i++)
@@ -190,6 +208,8 @@ static int set_net_key(struct net_config *n, const char *key, const char *value,
 	} else if (!strcmp(key, "dump")) {
 		return *value ? config_set_text(&n->dump, value, err) :
 				err_set(err, -EINVAL, "net: dump names no file");
+	} else if (!strcmp(key, "vhost")) {
+		return set_vhost(n, value, err);
 	} else if (!strcmp(key, "mtu") || !strcmp(key, "queues") || !strcmp(key, "iothreads")) {
 		return net_number(n, key, value, err);
 	} else if (!strcmp(key, "vlan")) {
@@ -212,6 +232,22 @@ static int set_net_key(struct net_config *n, const char *key, const char *value,
 		return config_unknown_key("net", key, known, ARRAY_SIZE(known), err);
 	}
 	return 0;
+}
+
+/* What the host's kernel does is out of our sight. */
+static int check_vhost(struct net_config *n, struct err *err)
+{
+	const char *other = n->dump ? "dump" : NULL;
+
+	if (n->vhost != NET_VHOST_ON)
+		return 0;
+	if (!config_net_is_tap(n))
+		return err_set(err, -EINVAL, "net: vhost=on is for taps; %s has none", config_net_kind(n));
+	for (unsigned i = 0; i < ARRAY_SIZE(net_rates); i++)
+		if (nth_rate(n, i)->rate)
+			other = net_rates[i];
+	return other ? err_set(err, -EINVAL, "net: vhost=on, and %s=, which only vmm's own thread can do; "
+			       "leave one of them out", other) : 0;
 }
 
 /* Also of one that came with a snapshot. */
@@ -251,7 +287,7 @@ static int check_net(struct net_config *n, const char *text, const char *for_nat
 	for (unsigned i = 0; i < ARRAY_SIZE(net_rates); i++)
 		if (nth_rate(n, i)->burst && !nth_rate(n, i)->rate)
 			return err_set(err, -EINVAL, "net: a burst without a limit; add %s=", net_rates[i]);
-	return check_host_net(n, err);
+	return check_vhost(n, err) ?: check_host_net(n, err);
 }
 
 int config_parse_net(struct config *c, const char *value, struct err *err)

@@ -127,6 +127,13 @@ static void net_state(struct state *s, struct net_config *n)
 		number(s, "threads", &n->iothreads, MAX(n->queues, 1U));
 		state_leave(s);
 	}
+	if (state_if(s, "vhost", n->vhost)) {
+		unsigned vhost = n->vhost;
+
+		number(s, "mode", &vhost, NET_VHOST_ON);
+		n->vhost = vhost;
+		state_leave(s);
+	}
 	net_kind_state(s, n);
 	if (state_loading(s) && !state_failed(s) && n->mode == NET_TAP && !n->tap)
 		state_fail(s, "tap is missing");

@@ -85,6 +85,9 @@ static int furnish(int root, const struct config *c, struct err *err)
 		rc = make_device(dev, what = "kvm", 10, 232, c);
 		if (!rc)
 			rc = make_device(net, what = "tun", 10, 200, c);
+		for (unsigned i = 0; i < c->nr_nets && !rc; i++)
+			if (c->net[i].vhost != NET_VHOST_OFF)
+				rc = make_device(dev, what = "vhost-net", 10, 238, c);
 		if (!rc)
 			rc = make_device(dev, what = "urandom", 1, 9, c);
 	}

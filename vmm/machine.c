@@ -349,7 +349,7 @@ static int add_net(struct machine *m, unsigned i, struct err *err)
 	const struct net_config *c = &r->config->net[i];
 	u8 mac[6];
 	struct virtio_net_options o = {
-		.mac = mac, .net = r->net[i], .nr_pairs = MAX(c->queues, 1U),
+		.mac = mac, .net = r->net[i], .vhost = r->vhost[i], .nr_pairs = MAX(c->queues, 1U),
 		.io = &m->io[m->nr_io], .nr_io = c->iothreads,
 		.rx_limit = &r->rx_limit[i], .tx_limit = &r->tx_limit[i],
 		.dump = r->dump[i], .unplugged = r->unplugged[i], .plain = c->plain,

@@ -10,6 +10,7 @@
 #include "devices/chardev.h"
 #include "devices/net/net.h"
 #include "devices/net/pcap.h"
+#include "devices/net/vhost.h"
 #include "vmm/control.h"
 #include "vmm/core/log.h"
 #include "vmm/machine.h"
@@ -127,6 +128,14 @@ static int open_net(struct resources *r, unsigned i, struct err *err)
 	}
 }
 
+static void close_vhosts(struct resources *r, unsigned i)
+{
+	for (unsigned q = 0; q < CONFIG_MAX_PAIRS; q++) {
+		vhost_close(r->vhost[i][q]);
+		r->vhost[i][q] = NULL;
+	}
+}
+
 /* What the guest is told that it may send. */
 static int set_mtu(struct net **net, const struct net_config *n, struct err *err)
 {
@@ -135,6 +144,33 @@ static int set_mtu(struct net **net, const struct net_config *n, struct err *err
 			       net[0]->mtu, config_net_kind(n), config_net_name(n) ?: "");
 	for (unsigned q = 0; n->mtu && q < MAX(n->queues, 1U); q++)
 		net[q]->mtu = n->mtu;
+	return 0;
+}
+
+/*
+ * One that was not asked for by name is used where nothing speaks against it: over MMIO
+ * each interrupt would wake our thread all the same.
+ */
+static int open_vhost(struct resources *r, unsigned i, struct err *err)
+{
+	const struct net_config *n = &r->config->net[i];
+	bool has_tap = r->net[i][0]->ops->vhost_fd, must = n->vhost == NET_VHOST_ON;
+	struct err why;
+	int rc = 0;
+
+	if (must && !has_tap)
+		return err_set(err, -EINVAL, "net: fd=%d: vhost=on is for taps with headers (vnet_hdr)", n->fd);
+	if (n->vhost == NET_VHOST_OFF || !has_tap ||
+	    (!must && (n->dump || r->config->transport == TRANSPORT_MMIO)))
+		return 0;
+	for (unsigned q = 0; q < MAX(n->queues, 1U) && !rc; q++)
+		rc = vhost_open(&r->vhost[i][q], &why);
+	if (!rc)
+		return 0;
+	if (must)
+		return err_set(err, rc, "net: vhost=on: %s", why.msg);
+	log_debug("net%u: without vhost-net: %s", i, why.msg);
+	close_vhosts(r, i);
 	return 0;
 }
 
@@ -153,6 +189,8 @@ static int open_backends(struct resources *r, struct err *err)
 		rc = open_net(r, i, err);
 		if (!rc)
 			rc = set_mtu(r->net[i], &c->net[i], err);
+		if (!rc)
+			rc = open_vhost(r, i, err);
 		if (!rc && c->net[i].dump && pcap_open(&r->dump[i], c->net[i].dump, err))
 			rc = err_prefix(err, "net: ");
 	}
@@ -233,6 +271,7 @@ static void close_backends(struct resources *r)
 	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
 		blk_close(r->disk[i]);
 	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++) {
+		close_vhosts(r, i);
 		for (unsigned q = 0; q < CONFIG_MAX_PAIRS; q++)
 			net_close(r->net[i][q]);
 		pcap_close(r->dump[i]);

@@ -243,10 +243,13 @@ static unsigned needs_of(const struct config *c, bool has_api)
 {
 	unsigned needs = has_api ? NEEDS_API : 0;
 
-	for (unsigned i = 0; i < c->nr_nets; i++)
+	for (unsigned i = 0; i < c->nr_nets; i++) {
+		if (c->net[i].vhost != NET_VHOST_OFF)
+			needs |= NEEDS_VHOST;
 		needs |= c->net[i].mode == NET_USER ? NEEDS_USER_NET :
 			 c->net[i].mode == NET_PASST ? NEEDS_PASST :
 			 c->net[i].mode >= NET_BRIDGE ? NEEDS_HOST_NET : 0;
+	}
 	return needs;
 }
 

@@ -6,6 +6,7 @@
 #include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/sockios.h>
+#include <linux/vhost.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -26,7 +27,12 @@ enum { MAX_CALLS = 512 };
 enum { MADV_GUARD = 102, MADV_UNGUARD = 103 };
 
 static const u32 kvm_type[] = { 0xff00, KVM_REQUEST_TYPE << 8 };
-static const u32 tap[] = { TUNSETOFFLOAD, TUNSETQUEUE, TUNSETCARRIER };
+static const u32 tap[] = { TUNSETOFFLOAD, TUNSETQUEUE, TUNSETCARRIER, TUNSETTXFILTER };
+static const u32 vhost[] = { VHOST_SET_OWNER, VHOST_SET_FEATURES, VHOST_SET_MEM_TABLE, VHOST_SET_LOG_BASE,
+			     VHOST_SET_VRING_NUM, VHOST_SET_VRING_BASE, VHOST_SET_VRING_ADDR,
+			     VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
+			     VHOST_GET_VRING_BASE, VHOST_NET_SET_BACKEND };
+static const u32 vhost_call[] = { VHOST_SET_VRING_CALL };
 static const u32 terminal[] = { TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGPGRP,
 				TCGETS2, TCSETS2, TCSETSW2, TCSETSF2 };	/* newer versions of libc */
 static const u32 terminal_back[] = { TCSETS, TCSETS2 };
@@ -75,7 +81,9 @@ const struct sandbox_rule sandbox_rules[] = {
 	    .value = kvm_vcpu_requests },
 	  "ioctl", V, 0, "runs the guest; what it sets up by its registers" },
 	BITS(ioctl, 1, kvm_type, C, 0, "pause, debugger, a machine made anew when the guest reboots"),
-	ONE_OF(ioctl, 1, tap, C | I, 0, "what a driver takes of checksums and large frames; its queues; the cable"),
+	ONE_OF(ioctl, 1, tap, C | I, 0, "what a driver takes of checksums and large frames; its queues; filters; the cable"),
+	ONE_OF(ioctl, 1, vhost, C | I, NEEDS_VHOST, "vhost-net takes a card's queues over, and gives them back"),
+	ONE_OF(ioctl, 1, vhost_call, V, NEEDS_VHOST, "a guest masks the interrupts of such a card"),
 	ONE_OF(ioctl, 1, terminal, C, 0, "the terminal: raw, back, whether we are in front"),
 	ONE_OF(ioctl, 1, terminal_back, V | I | P, 0, "a thread that crashes leaves it usable"),
 	ONE_OF(ioctl, 1, block_device, C | P, 0, "disks that are block devices"),

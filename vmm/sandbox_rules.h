@@ -9,6 +9,7 @@ enum sandbox_needs {
 	NEEDS_USER_NET = 1 << 1,		/* libslirp, on the first I/O thread */
 	NEEDS_PASST = 1 << 2,
 	NEEDS_HOST_NET = 1 << 3,		/* a network of this host that vmm may remove */
+	NEEDS_VHOST = 1 << 4,
 };
 
 struct sandbox_rule {

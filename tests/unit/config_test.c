@@ -371,6 +371,11 @@ static void test_net_modes(void **state)
 		{ "iothreads=2,tap=a", "2 iothreads for 1 queues" },
 		{ "tap=a,bw_rx_burst=5", "add bw_rx=" }, { "tap=a,pps_tx_burst=5", "add pps_tx=" },
 		{ "user,dump=", "dump names no file" },
+		{ "tap=a,vhost=maybe", "on, off or auto, not 'maybe'" }, { "user,vhost=on", "user has none" },
+		{ "vhost=on,passt", "for taps; passt has none" },
+		{ "tap=a,vhost=on,dump=f", "vhost=on, and dump=" },
+		{ "pps_tx=5,nat,vhost=on", "vhost=on, and pps_tx=" },
+		{ "tap=a,vhost=on,bw_rx=5,vhost=on", "vhost=on, and bw_rx=" },
 		{ "tap=a,bw_rx=fast", "net: bw_rx: " }, { "tap=a,bw_up=5", "unknown option 'bw_up'" },
 		{ "user,dns=example.org", "dns 'example.org'" }, { "user,dns=0.0.0.0", "dns '0.0.0.0'" },
 		{ "user,net=10.0.0.0", "net '10.0.0.0'" }, { "user,net=10.0.0.1/24", "10.0.0.1/24" },
@@ -440,6 +445,24 @@ static void test_net_user(void **state)
 	assert_int_equal(c.net[3].fd, 9);
 	bad_json("leave '=false' out", "{\"net\": {\"user\": false}}");
 	bad_json("neither text, a whole number", "{\"net\": {\"user\": true, \"hostfwd\": [[]]}}");
+}
+
+static void test_vhost(void **state)
+{
+	(void)state;
+	good("--net", "tap=a", "--net", "tap=b,vhost=on,queues=2", "--net",
+	     "nat,vhost=auto,dump=f,bw_rx=1M", "--net", "user,vhost=auto");
+	assert_int_equal(c.net[0].vhost, NET_VHOST_OFF);
+	assert_int_equal(c.net[1].vhost, NET_VHOST_ON);
+	assert_int_equal(c.net[2].vhost, NET_VHOST_AUTO);
+	assert_int_equal(c.net[3].vhost, NET_VHOST_AUTO);
+	good("--net", "vhost=on,fd=5", "--net", "bridge=b,vhost=on", "--net", "hostonly,vhost=on", "--net",
+	     "user,vhost=off");
+	assert_int_equal(c.net[0].vhost, NET_VHOST_ON);
+	assert_int_equal(c.net[3].vhost, NET_VHOST_OFF);
+	good_json("{\"net\": [{\"tap\": \"a\", \"vhost\": true}, {\"tap\": \"b\", \"vhost\": \"auto\"}]}");
+	assert_int_equal(c.net[0].vhost, NET_VHOST_ON);
+	assert_int_equal(c.net[1].vhost, NET_VHOST_AUTO);
 }
 
 static void test_networks(void **state)
@@ -605,7 +628,8 @@ int main(void)
 		cmocka_unit_test(test_sizes), cmocka_unit_test(test_cpus),
 		cmocka_unit_test(test_switches), cmocka_unit_test(test_choices),
 		cmocka_unit_test(test_disks), cmocka_unit_test(test_too_many_disks),
-		cmocka_unit_test(test_nets), cmocka_unit_test(test_net_modes), cmocka_unit_test(test_networks),
+		cmocka_unit_test(test_nets), cmocka_unit_test(test_net_modes),
+		cmocka_unit_test(test_vhost), cmocka_unit_test(test_networks),
 		cmocka_unit_test(test_net_user), cmocka_unit_test(test_unknown_options),
 		cmocka_unit_test(test_nearest), cmocka_unit_test(test_json),
 		cmocka_unit_test(test_json_precedence), cmocka_unit_test(test_json_errors),
