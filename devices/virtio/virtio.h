@@ -103,7 +103,7 @@ struct virtio_net_options {
 	const u8 *mac;			/* 6 bytes */
 	struct net *const *net;		/* the far end of each pair; they stay the caller's... */
 	struct vhost *const *vhost;	/* ...like these, of each pair; NULL: none.  They serve the
-					 * card while its cable is in and it is under no limit */
+					 * card while its cable is in, and no limit or dump is */
 	unsigned nr_pairs;
 	const struct io_thread *io;	/* threads of its own, taken in turn by the pairs */
 	unsigned nr_io;			/* 0: the platform's */

@@ -66,7 +66,7 @@ case_host_nat()
 {
 	export VMM_RUNTIME_DIR=$T/run
 	internet
-	vm_start "${boot[@]}" --name web --net nat,mac=02:00:00:12:34:56 --append "$(run "$host_lease"'
+	vm_start "${boot[@]}" --name web --net nat,vhost=auto,mac=02:00:00:12:34:56 --append "$(run "$host_lease"'
 		nslookup -type=a guest.vmm.internal $dns | grep -A1 "^Name:" | grep "^Address: $ip$"
 		ping -c 2 -W 5 203.0.113.5 | grep received
 		until ip addr show dev eth0 | grep "inet6 fd" | grep -qv tentative; do usleep 50000; done
@@ -76,6 +76,7 @@ case_host_nat()
 	says '^ip=192.168.[0-9]*.[0-9]* gateway=192.168.[0-9]*.1 dns=192.168.[0-9]*.1$'
 	says '^Address: 192.168'
 	(($(grep -c '^2 packets transmitted, 2 packets received' "$T/out") == 2)) || fail 'it does not get out'
+	[[ ! -e /dev/vhost-net ]] || "$VMM" ctl web metrics | grep 'net_vhost_pairs.* 1$' || fail 'vhost-net is not used'
 	host_network show default >"$T/show"
 	cat "$T/show"
 	grep -qE "^vmm$vm_pid-0 +web +02:00:00:12:34:56 +- +[0-9]+s .*192\.168\." "$T/show" || fail 'the MAC table'

@@ -6,12 +6,13 @@ served() { # by it: that many pairs of queues
 	n=$("$VMM" ctl card metrics | awk '/^vmm_net_vhost_pairs\{/ { n += $2 } END { print n }')
 	[[ $n = "$1" ]] || fail "$2: $n pairs by vhost-net, not $1"
 }
-# Its threads are named after the one of vmm's that asked for them; how much processor time they took.
+# Its threads are named after the one of vmm's that asked for them, whose they are since Linux 6.4; how much processor
+# time they took.
 ticks()
 {
 	local task pid stat sum=0
 	for task in /proc/"$vm_pid"/task/*; do
-		for pid in $(pgrep -x "vhost-${task##*/}"); do
+		for pid in $(pgrep -x "vhost-${task##*/}") $(grep -qs ^vhost- "$task/comm" && echo "${task##*/}"); do
 			stat=$(<"/proc/$pid/stat")
 			read -ra stat <<<"${stat##*) }"
 			sum=$((sum + stat[12]))
@@ -79,6 +80,23 @@ case_net_vhost()
 	vm_send off
 	vm_end 100 0
 	[[ $(grep -ac '^2 packets transmitted, 2 packets received' "$T/out") = 4 ]] || fail 'ping'
+	ip link del vmmtest4
+}
+
+case_net_vhost_messages()
+{
+	local kernel=(--kernel "$K61C/vmlinuz" --initrd none) node
+	ip tuntap add dev vmmtest4 mode tap vnet_hdr
+	mkdir -p "$T/dev/net"
+	for node in kvm net/tun; do touch "$T/dev/$node"; done
+	cat >"$T/vmm" <<-END
+		#!/bin/bash
+		exec unshare -m bash -c 'for node in kvm net/tun; do mount --bind /dev/\$node $T/dev/\$node; done
+			mount --rbind $T/dev /dev; exec "\$@"' bash $VMM "\$@"
+	END
+	chmod +x "$T/vmm"
+	VMM=$T/vmm
+	refuses 2 "vhost=on: /dev/vhost-net: .*load the module with 'modprobe vhost_net'" "${kernel[@]}" --net tap=vmmtest4,vhost=on
 	ip link del vmmtest4
 }
 
