@@ -109,9 +109,9 @@ case_disk_kills()
 		wait=$(printf 0.%03d $((RANDOM % 500)))
 		if ((n > kills)); then
 			vm_end 100 0
-		elif ((RANDOM % 5)); then
+		elif ((RANDOM % 5 || n == kills)); then # the last when something was synced
 			vm_expect 100 '^found all$'
-			for ((k = RANDOM % 25; k; k--)); do vm_expect 100 '^synced '; done
+			for ((k = RANDOM % 25 + (n == kills); k; k--)); do vm_expect 100 '^synced '; done
 		fi
 		if ((n <= kills)); then
 			read -r -t "$wait" -u "$never" || true # a moment that nothing marks
