@@ -520,6 +520,44 @@ static void test_settle(void **state)
 	assert_int_equal(vblk_do(vblk, FLUSH, 0, 0), OK);
 }
 
+/* As a saved VM's disks have it, which is paused: taken when all else went well, or not at all. */
+static void test_cancel(void **state)
+{
+	struct err err = { 0 };
+
+	(void)state;
+	for (unsigned n = 0; n < 6; n++) {
+		char *before, *after, name[16];
+		struct moment then;
+
+		traffic_offer(&traffic, 60);
+		before = listing(vblk->dir);
+		snprintf(name, sizeof(name), "s%u", n / 2 * 2);
+		device_quiesce(vblk->dev);
+		traffic_reap(&traffic);
+		then = remember();
+		assert_int_equal(blk_snapshot_prepare(vblk->blk, name, &err), 0);
+		if (n % 2 == 0) {
+			blk_snapshot_cancel(vblk->blk);
+			after = listing(vblk->dir);
+			assert_string_equal(before, after);
+			free(after);
+		} else {
+			blk_snapshot_take(vblk->blk);
+			assert_int_equal(blk_snapshot_settle(vblk->blk, &err), 0);
+			compare(&then, snapshot_file(n - 1), n == 1 ? format() : "qcow2");
+			vblk->format = "qcow2";
+		}
+		device_resume(vblk->dev);
+		goes_on();
+		vblk_reopen(vblk);
+		goes_on();
+		free(then.bytes);
+		free(then.unsure);
+		free(before);
+	}
+}
+
 /* A chain of so many, each an empty delta of the one before: copies but for a name. */
 static void make_chain(unsigned nr)
 {
@@ -583,7 +621,7 @@ int main(void)
 	static const struct { const char *name; CMUnitTestFunction fn; unsigned shapes; } kinds[] = {
 		{ "traffic", test_traffic, 5 }, { "family", test_family, 5 }, { "grows", test_grows, 5 },
 		{ "names", test_names, 1 }, { "read-only", test_read_only, 1 }, { "links", test_links, 3 },
-		{ "failures", test_failures, 5 }, { "settle", test_settle, 5 },
+		{ "failures", test_failures, 5 }, { "settle", test_settle, 5 }, { "cancel", test_cancel, 5 },
 		{ "too deep", test_too_deep, 1 },
 	};
 	static char name[ARRAY_SIZE(kinds) * ARRAY_SIZE(shapes)][64];
