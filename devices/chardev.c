@@ -58,21 +58,29 @@ struct chardev {
 
 /* --- queue of bytes -------------------------------------------------------------------- */
 
-static bool fifo_put(struct fifo *f, const u8 *buf, size_t len)
+static bool fifo_make_room(struct fifo *f, size_t len)
 {
+	size_t room = MAX(f->room * 2, ALIGN_UP(f->len + len, (size_t)CHUNK));
+	u8 *data;
+
 	if (f->start && f->start + f->len + len > f->room) {
 		memmove(f->data, f->data + f->start, f->len);
 		f->start = 0;
 	}
-	if (f->len + len > f->room) {
-		size_t room = MAX(f->room * 2, ALIGN_UP(f->len + len, (size_t)CHUNK));
-		u8 *data = realloc(f->data, room);
+	if (f->len + len <= f->room)
+		return true;
+	data = realloc(f->data, room);
+	if (!data)
+		return false;
+	f->data = data;
+	f->room = room;
+	return true;
+}
 
-		if (!data)
-			return false;
-		f->data = data;
-		f->room = room;
-	}
+static bool fifo_put(struct fifo *f, const u8 *buf, size_t len)
+{
+	if (!fifo_make_room(f, len))
+		return false;
 	memcpy(f->data + f->start + f->len, buf, len);
 	f->len += len;
 	return true;
@@ -273,12 +281,16 @@ static void in_ready(struct watch *w, u32 events)
 {
 	struct chardev *c = container_of(w, struct chardev, in_watch);
 	u8 buf[CHUNK];
+	bool holds;
 	size_t room;
 	ssize_t n;
 
 	pthread_mutex_lock(&c->lock);
 	room = c->in.len < c->in_max ? c->in_max - c->in.len : 0;
+	holds = fifo_make_room(&c->in, MIN(room, sizeof(buf)));
 	pthread_mutex_unlock(&c->lock);
+	if (!holds)
+		return;		/* what is not read yet is not lost */
 	if (!room) {
 		watch_stop(w);	/* chardev_read starts it again */
 		return;
