@@ -35,6 +35,7 @@ struct disk_config {
 	bool is_root;			/* the kernel's command line is told */
 	bool guessed;			/* of a saved VM: its format nobody had named */
 	bool is_base;			/* of a saved VM: a delta of it is to be made */
+	bool fresh;			/* that was made, and has nothing in it */
 	bool no_flush;			/* what the guest flushes need not be on the host's disk */
 	bool async;			/* told again, no more: aio below decides */
 };

@@ -48,6 +48,7 @@ static int make_delta(struct disk_config *d, const char *dir, const char *name, 
 	d->path = path;
 	d->format = strdup("qcow2");
 	d->is_base = !dir;		/* still to be removed */
+	d->fresh = true;
 	d->backing_anywhere = true;
 	return d->format ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
@@ -68,15 +69,36 @@ int restore_disks(struct config *c, const char *dir, struct err *err)
 			rc = make_delta(d, dir, c->name ?: "vm", i, err);
 	}
 	if (rc)
-		restore_unlink(c);
+		restore_undo(c);
 	return rc;
 }
 
-void restore_unlink(const struct config *c)
+static void forget_deltas(struct config *c, bool bases_only, bool remove)
 {
-	for (unsigned i = 0; i < c->nr_disks; i++)
-		if (c->disk[i].is_base && strstr(c->disk[i].path, "/.vmm-"))
-			unlink(c->disk[i].path);
+	for (unsigned i = 0; i < c->nr_disks; i++) {
+		struct disk_config *d = &c->disk[i];
+
+		if (!d->fresh || (bases_only && !d->is_base))
+			continue;
+		if (remove)
+			unlink(d->path);
+		d->fresh = false;
+	}
+}
+
+void restore_unlink(struct config *c)
+{
+	forget_deltas(c, true, true);
+}
+
+void restore_keep(struct config *c)
+{
+	forget_deltas(c, false, false);
+}
+
+void restore_undo(struct config *c)
+{
+	forget_deltas(c, false, true);
 }
 
 /* --- arguments -------------------------------------------------------------------------------- */
@@ -219,7 +241,7 @@ static int run_one(struct words *w, int ready)
 			.named = true, .from = s, .ready = ready,
 		}, &err);
 		s = NULL;
-		restore_unlink(&c);
+		restore_undo(&c);
 	}
 	logfile_end(&c, &err);
 	snapshot_close(s);

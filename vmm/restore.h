@@ -8,4 +8,6 @@
  * restore_unlink once it is open.
  */
 int  restore_disks(struct config *, const char *dir, struct err *) must_check;
-void restore_unlink(const struct config *);		/* only those made without a dir */
+void restore_unlink(struct config *);		/* only those made without a dir */
+void restore_keep(struct config *);		/* the VM has begun: the others are its own */
+void restore_undo(struct config *);		/* if it has not, none is left */

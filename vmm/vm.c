@@ -101,6 +101,8 @@ static int start(struct vm *v, struct err *err)
 	v->r.from = NULL;
 	if (rc)
 		resources_close(&v->r);
+	else
+		restore_keep(v->config);
 	return rc;
 }
 
@@ -254,7 +256,7 @@ static int load(struct api_vm *a, const struct api_load *l, struct err *err)
 	if (rc) {
 		snapshot_close(v->r.from);
 		v->r.from = NULL;
-		restore_unlink(c);
+		restore_undo(c);
 		config_forget_machine(c);
 	}
 	return rc;
