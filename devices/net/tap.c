@@ -139,12 +139,12 @@ static int tap_vhost_fd(struct net *n)
 /* Where there are too many stations for the kernel it lets all frames in. */
 static void filter(int fd, const struct net_filter *f)
 {
-	struct {
-		struct tun_filter head;
-		u8 mac[NET_FILTER_MAX][6];
-	} t = { .head = { .flags = f->all_groups ? TUN_FLT_ALLMULTI : 0, .count = f->nr } };
+	union {
+		struct tun_filter filter;
+		u8 room[sizeof(struct tun_filter) + sizeof(f->mac)];
+	} t = { .filter = { .flags = f->all_groups ? TUN_FLT_ALLMULTI : 0, .count = f->nr } };
 
-	memcpy(t.mac, f->mac, sizeof(t.mac));
+	memcpy(t.filter.addr, f->mac, sizeof(f->mac));
 	(void)!ioctl(fd, TUNSETTXFILTER, &t);
 }
 

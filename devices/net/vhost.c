@@ -165,16 +165,17 @@ static void take_log(struct vhost *v)
 static int set_memory(struct vhost *v)
 {
 	const struct mem *m = v->setup.mem;
-	struct {
-		struct vhost_memory head;
-		struct vhost_memory_region region[2];
-	} t = { .head.nregions = mem_nr_regions(m) };
+	union {
+		struct vhost_memory memory;
+		u8 room[sizeof(struct vhost_memory) + 2 * sizeof(struct vhost_memory_region)];
+	} t = { .room = { 0 } };
 
-	BUG_ON(t.head.nregions > ARRAY_SIZE(t.region));
-	for (unsigned i = 0; i < t.head.nregions; i++) {
+	t.memory.nregions = mem_nr_regions(m);
+	BUG_ON(t.memory.nregions > 2);
+	for (unsigned i = 0; i < t.memory.nregions; i++) {
 		struct mem_region r = mem_region(m, i);
 
-		t.region[i] = (struct vhost_memory_region){
+		t.memory.regions[i] = (struct vhost_memory_region){
 			.guest_phys_addr = r.base, .memory_size = r.size,
 			.userspace_addr = (uintptr_t)r.host,
 		};
