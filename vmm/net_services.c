@@ -28,7 +28,7 @@ static int nft(const char *option, const char *text, char *output, size_t room, 
 {
 	const char *argv[] = { "nft", "-f", "-", option, NULL };
 
-	return program_run(argv, "nftables", text, output, room, err);
+	return program_run(argv, "nftables", text, -1, output, room, err);
 }
 
 struct text {
@@ -307,7 +307,7 @@ int net_names_start(struct net_state *s, const struct network *n, struct err *er
 	argument(a, "--domain=vmm.internal");
 	argument(a, "--local=/vmm.internal/");
 	argue_addresses(a, n);
-	rc = program_run(a->argv, "dnsmasq-base", "", output, PROGRAM_OUTPUT, &why);
+	rc = program_run(a->argv, "dnsmasq-base", NULL, net_state_lock(s), output, PROGRAM_OUTPUT, &why);
 	if (rc)
 		err_set(err, rc, "%s%s", why.msg, !strstr(why.msg, "in use") ? "" : "; another DNS server "
 			"of this host listens on all addresses: have it listen on those it is for");
@@ -330,7 +330,7 @@ int net_names_stop(struct net_state *s, const struct network *n, struct err *err
 	bool gone = true;
 	int fd;
 
-	/* While one starts it is two, one after the other. */
+	/* One that starts, and is two or three for that, has the lock. */
 	while (gone && (fd = find_dnsmasq(s, n)) >= 0) {
 		gone = ended(fd, SIGTERM) || ended(fd, SIGKILL);
 		close(fd);

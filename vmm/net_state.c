@@ -97,6 +97,11 @@ static int take_lock(struct net_state *s, const char *path, struct err *err)
 	return rc ? err_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
 }
 
+int net_state_lock(const struct net_state *s)
+{
+	return s->lock;
+}
+
 static int open_dir(struct net_state *s, struct err *err)
 {
 	char path[PATH_MAX / 2 - 64], lock[PATH_MAX / 2], *slash;

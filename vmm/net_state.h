@@ -45,6 +45,8 @@ struct net_state;
  */
 int  net_state_open(struct net_state **, bool to_change, struct err *) must_check;
 void net_state_close(struct net_state *);	/* NULL is allowed */
+/* What makes it ours, where it was opened to change: it is so as long as anybody has this open. */
+int  net_state_lock(const struct net_state *);
 
 /* -ENOENT without a message: there is none. */
 int  net_state_load(struct net_state *, const char *name, struct network *,

@@ -41,8 +41,20 @@ static int report(const char *name, int status, const char *output, struct err *
 		       name, WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
-int program_run(const char *const argv[], const char *package, const char *input, char *output,
-		size_t room, struct err *err)
+/* Files in memory: neither side can wait for the other, nor a daemon for us. */
+static int make_input(const char *text)
+{
+	int fd = memfd_create("input", MFD_CLOEXEC);
+
+	if (fd >= 0 && (write(fd, text, strlen(text)) < 0 || lseek(fd, 0, SEEK_SET))) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+int program_run(const char *const argv[], const char *package, const char *input, int held,
+		char *output, size_t room, struct err *err)
 {
 	static const char *const env[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", NULL };
 	char path[PATH_MAX];
@@ -52,10 +64,9 @@ int program_run(const char *const argv[], const char *package, const char *input
 
 	if (!program_find(argv[0], path, sizeof(path)))
 		return err_set(err, -ENOENT, "the program %s is not there: install %s", argv[0], package);
-	/* Files in memory: neither side can wait for the other, nor a daemon for us. */
-	in = memfd_create("input", MFD_CLOEXEC);
+	in = input ? make_input(input) : held;
 	out = memfd_create("output", MFD_CLOEXEC);
-	if (in < 0 || out < 0 || write(in, input, strlen(input)) < 0 || lseek(in, 0, SEEK_SET)) {
+	if (in < 0 || out < 0) {
 		rc = err_set(err, -errno, "%s: %s", argv[0], strerror(errno));
 		goto out;
 	}
@@ -72,7 +83,7 @@ int program_run(const char *const argv[], const char *package, const char *input
 	output[MAX(n, 0)] = 0;
 	rc = report(argv[0], status, output, err);
 out:
-	if (in >= 0)
+	if (in >= 0 && input)
 		close(in);
 	if (out >= 0)
 		close(out);
