@@ -41,9 +41,9 @@ _vmm_net() {
 		case $cur in
 		user,*) options+=' hostfwd=tcp:127.0.0.1: restrict=on net= dns=' ;;
 		passt,*) options+=' hostfwd=tcp:127.0.0.1:' ;;
-		bridge=*) options+=' vhost= vlan=' ;;
-		tap=*) options+=' vhost= queues=' ;;
-		fd=* | nat* | hostonly*) options+=' vhost=' ;;
+		bridge=*) options+=' vhost= queues= vlan=' ;;
+		tap=* | nat* | hostonly*) options+=' vhost= queues=' ;;
+		fd=*) options+=' vhost=' ;;
 		esac
 		options=${options/vhost=/vhost=on vhost=off vhost=auto}
 		COMPREPLY=($(compgen -P "${cur%,*}," -W "$options" -- "${cur##*,}"))

@@ -279,8 +279,9 @@ static int check_net(struct net_config *n, const char *text, const char *for_nat
 		if (n->forward[i].guest.s_addr)
 			return err_set(err, -EINVAL, "net: hostfwd: passt knows one address of the guest; "
 				       "write only the port after '-:'");
-	if (n->queues > 1 && n->mode != NET_TAP)
-		return err_set(err, -EINVAL, "net: several queues are for tap=NAME only");
+	if (n->queues > 1 && n->mode != NET_TAP && n->mode != NET_BRIDGE && n->mode != NET_NAT &&
+	    n->mode != NET_HOSTONLY)
+		return err_set(err, -EINVAL, "net: several queues are for tap=, bridge=, nat and hostonly");
 	if (n->iothreads > MAX(n->queues, 1U))
 		return err_set(err, -EINVAL, "net: %u iothreads for %u queues; at most one each",
 			       n->iothreads, MAX(n->queues, 1U));

@@ -21,6 +21,11 @@ struct joining {
 	int tap;
 };
 
+static bool several(const struct joining *j)
+{
+	return j->config->net[j->i].queues > 1;
+}
+
 static int check_type(const struct joining *j, struct err *err)
 {
 	enum net_mode mode = j->config->net[j->i].mode;
@@ -85,7 +90,7 @@ static int take_place(struct net_host *h, struct joining *j, int *user, struct e
 	}
 	if (rc)
 		return rc;
-	j->tap = bridge_new_tap(j->network.bridge, &j->vlans, getpid(), j->user.tap, err);
+	j->tap = bridge_new_tap(j->network.bridge, &j->vlans, getpid(), several(j), j->user.tap, err);
 	if (j->tap < 0)
 		return j->tap;
 	rc = net_state_add_user(h->state, j->name, &j->user, user, err);
@@ -138,7 +143,7 @@ static int join_by_helper(struct joining *j, struct err *err)
 	if (!rc)
 		rc = check_type(j, err);
 	if (!rc) {
-		j->tap = bridge_ask_helper(j->network.bridge, NULL, j->user.tap, err);
+		j->tap = bridge_ask_helper(j->network.bridge, NULL, several(j), j->user.tap, err);
 		rc = MIN(j->tap, 0);
 	}
 	return rc ? err_prefix(err, "network %s: ", j->name), rc : 0;
@@ -163,9 +168,9 @@ static int join_bridge(struct joining *j, int *user, struct err *err)
 	j->name = network_of(c->bridge);
 	if (j->name && network_may_change() && !look(j, &why))
 		return join_network(j, user, err);
-	j->tap = bridge_new_tap(c->bridge, &j->vlans, getpid(), j->user.tap, &why);
+	j->tap = bridge_new_tap(c->bridge, &j->vlans, getpid(), several(j), j->user.tap, &why);
 	if (j->tap == -EPERM)
-		j->tap = bridge_ask_helper(c->bridge, c->vlan, j->user.tap, &why);
+		j->tap = bridge_ask_helper(c->bridge, c->vlan, several(j), j->user.tap, &why);
 	return j->tap < 0 ? err_set(err, j->tap, "bridge %s: %s", c->bridge, why.msg) : 0;
 }
 
@@ -211,7 +216,24 @@ void net_leave(int *users, unsigned nr)
 	cleaner_finish(&cleaner);
 }
 
-int net_join(const struct config *config, unsigned i, struct net **out, int *user, struct err *err)
+static int open_queues(struct net *queue[], unsigned nr, const struct joining *j, struct err *err)
+{
+	int rc = net_open_tap_fd(&queue[0], j->tap, err);
+	u16 mtu;
+
+	if (rc) {
+		close(j->tap);
+		return rc;
+	}
+	rc = net_open_tap_queues(queue, nr, j->user.tap, err);
+	mtu = mtu_of(j->user.tap);
+	for (unsigned i = 0; i < nr && !rc; i++)
+		queue[i]->mtu = mtu;
+	return rc;
+}
+
+int net_join(const struct config *config, unsigned i, struct net *queue[], int *user,
+	     struct err *err)
 {
 	const struct net_config *c = &config->net[i];
 	struct joining j = { .config = config, .i = i, .name = c->host_network, .user.pid = getpid() };
@@ -230,11 +252,7 @@ int net_join(const struct config *config, unsigned i, struct net **out, int *use
 	}
 	if (!rc) {
 		log_debug("net%u is the tap %s", i, j.user.tap);
-		rc = net_open_tap_fd(out, j.tap, err);
-		if (rc)
-			close(j.tap);
-		else
-			(*out)->mtu = mtu_of(j.user.tap);
+		rc = open_queues(queue, MAX(c->queues, 1U), &j, err);
 	} else {
 		err_prefix(err, "net: ");
 	}

@@ -27,7 +27,7 @@ static int find_bridge(struct netlink *nl, const char *name, const struct vlans 
 	return 0;
 }
 
-static int make_tap(int owner, struct link *tap, struct err *err)
+static int make_tap(int owner, bool multi_queue, struct link *tap, struct err *err)
 {
 	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL };
 	int rc, fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -36,6 +36,8 @@ static int make_tap(int owner, struct link *tap, struct err *err)
 		return err_set(err, -errno, "/dev/net/tun: %s%s", strerror(errno),
 			       errno == EACCES ? "; be root or in its group" :
 						 "; load the module with 'modprobe tun'");
+	if (multi_queue)
+		ifr.ifr_flags |= IFF_MULTI_QUEUE;
 	/* The kernel puts the first free number for %d. */
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "vmm%d-%%d", owner);
 	if (ioctl(fd, TUNSETIFF, &ifr) || ioctl(fd, TUNSETOWNER, getuid())) {
@@ -67,7 +69,7 @@ static int put_on(struct netlink *nl, const struct link *bridge, const struct li
 }
 
 int bridge_new_tap(const char *bridge_name, const struct vlans *vlans, int owner,
-		   char name[IFNAMSIZ], struct err *err)
+		   bool multi_queue, char name[IFNAMSIZ], struct err *err)
 {
 	struct netlink *nl;
 	struct link bridge, tap;
@@ -76,7 +78,7 @@ int bridge_new_tap(const char *bridge_name, const struct vlans *vlans, int owner
 	if (rc)
 		return rc;
 	rc = find_bridge(nl, bridge_name, vlans, &bridge, err);
-	fd = rc ? rc : make_tap(owner, &tap, err);
+	fd = rc ? rc : make_tap(owner, multi_queue, &tap, err);
 	if (fd >= 0) {
 		rc = link_find(nl, 0, tap.name, &tap);
 		if (!rc)

@@ -5,16 +5,17 @@
 /*
  * A new tap, up, on that bridge with its MTU, in those VLANs (none: the
  * bridge's default): its fd, and its name, which begins with "vmm" and the
- * number of process owner.  It goes away with the fd.  -EPERM without a
+ * number of process owner.  It goes away with the fd; multi_queue: which is the
+ * first of several, the last of which it goes away with.  -EPERM without a
  * message's cure: CAP_NET_ADMIN is lacking, and nothing was made.
  * Messages begin with what is wrong, not with the bridge.
  */
-int bridge_new_tap(const char *bridge, const struct vlans *, int owner, char name[IFNAMSIZ],
-		   struct err *) must_check;
+int bridge_new_tap(const char *bridge, const struct vlans *, int owner, bool multi_queue,
+		   char name[IFNAMSIZ], struct err *) must_check;
 
 /* The same, made by vmm-bridge-helper for a user who may not. */
-int bridge_ask_helper(const char *bridge, const char *vlans, char name[IFNAMSIZ],
-		      struct err *) must_check;
+int bridge_ask_helper(const char *bridge, const char *vlans, bool multi_queue,
+		      char name[IFNAMSIZ], struct err *) must_check;
 
 /* What the helper sends with the tap, or instead of it: a name, or a message. */
 enum { BRIDGE_HELPER_TEXT = 400 };

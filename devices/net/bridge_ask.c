@@ -33,19 +33,23 @@ static int find_helper(char path[PATH_MAX], struct err *err)
 		       "is not there: 'make install' installs it");
 }
 
-static int start_helper(const char *path, const char *bridge, const char *vlans, int socket,
-			pid_t *pid)
+static int start_helper(const char *path, const char *bridge, const char *vlans, bool multi_queue,
+			int socket, pid_t *pid)
 {
 	static const char *const env[] = { NULL };
-	const char *argv[] = { "vmm-bridge-helper", NULL, NULL, NULL };
+	const char *argv[] = { "vmm-bridge-helper", NULL, NULL, NULL, NULL };
 	char bridge_arg[64], *vlan_arg = NULL;
+	unsigned nr = 1;
 	int rc;
 
 	snprintf(bridge_arg, sizeof(bridge_arg), "--bridge=%s", bridge);
-	argv[1] = bridge_arg;
+	argv[nr++] = bridge_arg;
 	if (vlans && asprintf(&vlan_arg, "--vlan=%s", vlans) < 0)
 		return -ENOMEM;
-	argv[2] = vlan_arg;
+	if (vlan_arg)
+		argv[nr++] = vlan_arg;
+	if (multi_queue)
+		argv[nr] = "--multi-queue";
 	rc = spawn(pid, path, argv, env, &(struct spawn_file){ socket, HELPER_FD }, 1);
 	free(vlan_arg);
 	return rc;
@@ -77,7 +81,8 @@ static int receive(int socket, char name[IFNAMSIZ], struct err *err)
 	return fd;
 }
 
-int bridge_ask_helper(const char *bridge, const char *vlans, char name[IFNAMSIZ], struct err *err)
+int bridge_ask_helper(const char *bridge, const char *vlans, bool multi_queue,
+		      char name[IFNAMSIZ], struct err *err)
 {
 	char path[PATH_MAX];
 	int pair[2], rc = find_helper(path, err);
@@ -87,7 +92,7 @@ int bridge_ask_helper(const char *bridge, const char *vlans, char name[IFNAMSIZ]
 		return rc;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return err_set(err, -errno, "a socket: %s", strerror(errno));
-	rc = start_helper(path, bridge, vlans, pair[1], &pid);
+	rc = start_helper(path, bridge, vlans, multi_queue, pair[1], &pid);
 	close(pair[1]);
 	if (rc) {
 		close(pair[0]);

@@ -84,6 +84,11 @@ int  net_open_tap(struct net *queue[], unsigned nr, const char *name, u16 mtu,
 int  net_open_fd(struct net **, int fd, struct err *) must_check;
 /* The first of these, when it is known to be one that has IFF_VNET_HDR. */
 int  net_open_tap_fd(struct net **, int fd, struct err *) must_check;
+/*
+ * queue[0] is open, of a tap of that name in this network namespace that was made for
+ * several queues: the others, up to nr.  When this fails, there are none of them.
+ */
+int  net_open_tap_queues(struct net *queue[], unsigned nr, const char *name, struct err *) must_check;
 
 /* NAT in this process, by libslirp. */
 struct net_user_options {

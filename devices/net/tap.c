@@ -348,6 +348,20 @@ int net_open_tap_fd(struct net **out, int fd, struct err *err)
 	return 0;
 }
 
+int net_open_tap_queues(struct net *queue[], unsigned nr, const char *name, struct err *err)
+{
+	char real[IFNAMSIZ];
+	int rc = 0;
+
+	for (unsigned i = 1; i < nr && !rc; i++)
+		rc = new_queue(&queue[i], name, nr, real, err);
+	for (unsigned i = 1; i < nr && rc; i++) {
+		net_close(queue[i]);
+		queue[i] = NULL;
+	}
+	return rc ? err_prefix(err, "net: tap %s: ", name), rc : 0;
+}
+
 void net_close(struct net *n)
 {
 	if (n)

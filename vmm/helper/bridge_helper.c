@@ -38,12 +38,15 @@ static int answer(const char *text, int tap)
 }
 
 static int read_arguments(int argc, char **argv, const char **bridge, struct vlans *vlans,
-			  struct err *err)
+			  bool *multi_queue, struct err *err)
 {
 	*vlans = (struct vlans){ 0 };
+	*multi_queue = argc > 2 && !strcmp(argv[argc - 1], "--multi-queue");
+	argc -= *multi_queue;
 	if (argc < 2 || argc > 3 || strncmp(argv[1], "--bridge=", 9) ||
 	    (argc == 3 && strncmp(argv[2], "--vlan=", 7)))
-		return err_set(err, -EINVAL, "vmm-bridge-helper: usage: --bridge=NAME [--vlan=LIST]");
+		return err_set(err, -EINVAL, "vmm-bridge-helper: usage: --bridge=NAME [--vlan=LIST] "
+			       "[--multi-queue]");
 	*bridge = argv[1] + 9;
 	if (!link_name_valid(*bridge))
 		return err_set(err, -EINVAL, "'%.32s' is not an interface's name", *bridge);
@@ -69,6 +72,7 @@ int main(int argc, char **argv)
 	struct err err = { 0 };
 	const char *bridge = NULL;
 	struct vlans vlans;
+	bool multi_queue;
 	int tap, rc;
 
 	prctl(PR_SET_DUMPABLE, 0);
@@ -76,12 +80,12 @@ int main(int argc, char **argv)
 		fputs("vmm-bridge-helper: vmm starts it, with a socket; see vmm(1)\n", stderr);
 		return 2;
 	}
-	rc = read_arguments(argc, argv, &bridge, &vlans, &err);
+	rc = read_arguments(argc, argv, &bridge, &vlans, &multi_queue, &err);
 	if (!rc)
 		rc = allow_check(ALLOW_LIST, bridge, &vlans, &err);
 	if (rc)
 		return answer(err.msg, -1);
-	tap = bridge_new_tap(bridge, &vlans, getppid(), name, &err);
+	tap = bridge_new_tap(bridge, &vlans, getppid(), multi_queue, name, &err);
 	if (tap == -EPERM)
 		return answer("vmm-bridge-helper lacks a capability; 'setcap cap_net_admin+ep' on it, as "
 			      "root, gives it", -1);

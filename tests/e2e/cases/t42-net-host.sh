@@ -99,7 +99,8 @@ case_host_only()
 	"$VMM" "${boot[@]}" --name two --net hostonly=h --serial "file:$T/two" --append "$(run "$host_lease"'
 		echo up; while :; do sleep 1000; done')" 2>"$T/two.err" {tap}>&- &
 	two=$!
-	vm_start "${boot[@]}" --name one --net hostonly=h --append "$(run "$host_lease"'
+	vm_start "${boot[@]}" --cpus 2 --name one --net hostonly=h,queues=2 --append "$(run "$host_lease"'
+		echo pairs $(ls -d /sys/class/net/eth0/queues/tx-* | wc -l)
 		echo up; read other
 		ping -c 2 -W 5 $other | grep received
 		ip route add default via $dns; echo routed; read go
@@ -115,6 +116,7 @@ case_host_only()
 	before=$(dropped h)
 	vm_send go
 	vm_expect 100 '^done'
+	says '^pairs 2$'
 	says '^2 packets transmitted, 2 packets received'
 	(($(grep -c '^1 packets transmitted, 0 packets received' "$T/out") == 2)) || fail 'it gets out'
 	(($(dropped h) >= before + 2)) || fail "$(dropped h) packets dropped, $before before"
