@@ -381,7 +381,7 @@ void hostile_look(struct hostile *h, bool kick)
 static int enter_table(const struct hostile_queue *q, const struct vring_desc *d, bool inside)
 {
 	return !q->indirect || inside || d->flags & VRING_DESC_F_NEXT || !d->len || d->len % 16 ||
-	       d->len / 16 > 32768 ? -1 : 1;
+	       d->len / 16 > 32768 || !fits(d->addr, d->len, 1) ? -1 : 1;
 }
 
 static int add_piece(struct hostile_chain *c, const struct vring_desc *d)
@@ -431,8 +431,6 @@ int hostile_next(struct hostile *h, int queue, struct hostile_chain *c)
 		struct vring_desc d;
 
 		if (i >= nr || !left--)
-			return -1;
-		if (!fits(table, 16 * (i + 1), 1))
 			return -1;
 		mark_read(h, table + 16 * i, 16, FETCHED);
 		memcpy(&d, h->ram + table + 16 * i, sizeof(d));
