@@ -200,12 +200,15 @@ bool cgroup_usable(char *why, size_t room)
 	if (f)
 		fclose(f);
 	snprintf(file, sizeof(file), "%s/cgroup.procs", path);
-	if (!cpu || !memory)
+	if (!cpu || !memory) {
 		snprintf(why, room, "%s has no controller for %s", path,
 			 cpu ? "memory" : memory ? "processors" : "processors and none for memory");
-	else if (access(file, W_OK))
+		return false;
+	}
+	if (access(file, W_OK)) {
 		snprintf(why, room, "%s: %s", file, strerror(errno));
-	else
-		snprintf(why, room, "version 2 at %s, for --cpu-quota and --mem-limit", path);
-	return cpu && memory && !access(file, W_OK);
+		return false;
+	}
+	snprintf(why, room, "version 2 at %s, for --cpu-quota and --mem-limit", path);
+	return true;
 }

@@ -247,8 +247,8 @@ static bool has_argument(int pid, const char *argument_text)
 }
 
 /*
- * Of a dnsmasq that runs for this network: a pidfd; -1: none does.  Its pid file
- * will not do: whoever was killed while it started left one that has none yet.
+ * Of a dnsmasq that runs for this network: a pidfd; -1: none does.  By its arguments:
+ * the number in its pid file may be another's by now.
  */
 static int find_dnsmasq(struct net_state *s, const struct network *n)
 {

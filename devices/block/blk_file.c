@@ -311,6 +311,14 @@ static int can_be_taken(const struct blk *b, const char *name, struct err *err)
 	return chain_still_there(i, err);
 }
 
+/* What begin_delta did is undone. */
+static void drop_delta(struct blk *b, const char *path, const char *below)
+{
+	undo_take(path, below);
+	image_close(b->next);
+	b->next = NULL;
+}
+
 static int prepare(struct blk *b, const char *path, const char *below, const char *name,
 		   struct err *err)
 {
@@ -319,11 +327,8 @@ static int prepare(struct blk *b, const char *path, const char *below, const cha
 	if (rc)
 		return rc;
 	rc = flush_ahead(b, path, err);
-	if (rc) {
-		undo_take(path, below);
-		image_close(b->next);
-		b->next = NULL;
-	}
+	if (rc)
+		drop_delta(b, path, below);
 	return rc;
 }
 
@@ -350,9 +355,7 @@ void blk_snapshot_cancel(struct blk *b)
 {
 	char *path = strdup(b->next->path);
 
-	undo_take(b->next->path, b->image->path);
-	image_close(b->next);
-	b->next = NULL;
+	drop_delta(b, b->next->path, b->image->path);
 	if (path)
 		free(set_path(b, path));
 }

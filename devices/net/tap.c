@@ -314,6 +314,14 @@ static int new_queue(struct net **out, const char *name, unsigned nr, char real[
 	return 0;
 }
 
+static void close_queues(struct net *queue[], unsigned from, unsigned nr)
+{
+	for (unsigned i = from; i < nr; i++) {
+		net_close(queue[i]);
+		queue[i] = NULL;
+	}
+}
+
 int net_open_tap(struct net *queue[], unsigned nr, const char *name, u16 mtu, struct err *err)
 {
 	char real[IFNAMSIZ];
@@ -326,14 +334,10 @@ int net_open_tap(struct net *queue[], unsigned nr, const char *name, u16 mtu, st
 		rc = new_queue(&queue[i], i ? real : name, nr, real, err);
 	if (!rc)
 		rc = set_up(real, &mtu, err);
-	for (unsigned i = 0; i < nr; i++) {
-		if (!rc) {
-			queue[i]->mtu = mtu;
-			continue;
-		}
-		net_close(queue[i]);
-		queue[i] = NULL;
-	}
+	for (unsigned i = 0; i < nr && !rc; i++)
+		queue[i]->mtu = mtu;
+	if (rc)
+		close_queues(queue, 0, nr);
 	return rc ? err_prefix(err, "net: tap %s: ", name), rc : 0;
 }
 
@@ -355,10 +359,8 @@ int net_open_tap_queues(struct net *queue[], unsigned nr, const char *name, stru
 
 	for (unsigned i = 1; i < nr && !rc; i++)
 		rc = new_queue(&queue[i], name, nr, real, err);
-	for (unsigned i = 1; i < nr && rc; i++) {
-		net_close(queue[i]);
-		queue[i] = NULL;
-	}
+	if (rc)
+		close_queues(queue, 1, nr);
 	return rc ? err_prefix(err, "net: tap %s: ", name), rc : 0;
 }
 
