@@ -25,11 +25,11 @@ static struct vblk_setup shapes[] = {
 	{ .engine = AIO_THREADS, .format = "qcow2", .cluster = 65536, .below = true },
 };
 
-/* A sector was given this number, between two of the recorder's marks. */
-struct written { u32 sector, id, begin, end, prev; };
+/* A sector was given this number, from this of the recorder's marks on. */
+struct written { u32 sector, id, begin, prev; };
 
-/* What was done at mark end has all that was done before mark begin. */
-struct flushed { u32 begin, end; };
+/* From mark end on the first of the writes are for good. */
+struct flushed { u32 writes, end; };
 
 static struct vblk vblk;
 static struct written written[MAX_WRITES];
@@ -37,7 +37,7 @@ static u32 nr_written, last[SECTORS];		/* of each sector, + 1; 0: none */
 static struct flushed flushed[4096];
 static u32 nr_flushed;
 static u32 then[SNAPSHOTS][SECTORS];		/* what a snapshot has... */
-static struct flushed taking[SNAPSHOTS];	/* ...and when it was taken */
+static struct { u32 begin, end; } taking[SNAPSHOTS];	/* ...and the marks it was taken between */
 static u64 seed, cuts;
 
 /* --- sectors by number ---------------------------------------------------------------------- */
@@ -70,12 +70,12 @@ static bool is_first(const u8 *sector, u32 n)
 
 static u32 flushed_at(u32 mark)
 {
-	u32 begin = 0;
+	u32 writes = 0;
 
 	for (u32 i = 0; i < nr_flushed; i++)
 		if (flushed[i].end <= mark)
-			begin = MAX(begin, flushed[i].begin);
-	return begin;
+			writes = MAX(writes, flushed[i].writes);
+	return writes;
 }
 
 /* The last that was flushed, or any after it. */
@@ -88,7 +88,7 @@ static bool allowed(const u8 *sector, u32 n, u32 sure, u32 mark)
 			continue;
 		if (has(sector, v->id))
 			return true;
-		if (v->end <= sure)
+		if (w <= sure)
 			return false;
 	}
 	return is_first(sector, n);
@@ -100,8 +100,7 @@ static void add(u32 first, u32 nr, bool zero)
 {
 	for (u32 n = first; n < first + nr; n++) {
 		assert_in_range(nr_written, 0, MAX_WRITES - 1);
-		written[nr_written] = (struct written){ n, zero ? 0 : nr_written + 1, recorder_mark(),
-							UINT32_MAX, last[n] };
+		written[nr_written] = (struct written){ n, zero ? 0 : nr_written + 1, recorder_mark(), last[n] };
 		last[n] = ++nr_written;
 	}
 }
@@ -121,16 +120,12 @@ static void write_some(bool zero)
 		vblk_put(&vblk, 0, 0, data, 512 * nr);
 		assert_int_equal(vblk_do(&vblk, OUT, first, 512 * nr), OK);
 	}
-	for (; from < nr_written; from++)
-		written[from].end = recorder_mark();
 }
 
 static void flush(void)
 {
-	u32 begin = recorder_mark();
-
 	assert_int_equal(vblk_do(&vblk, FLUSH, 0, 0), OK);
-	flushed[nr_flushed++] = (struct flushed){ begin, recorder_mark() };
+	flushed[nr_flushed++] = (struct flushed){ nr_written, recorder_mark() };
 }
 
 static void use(unsigned steps)
@@ -152,7 +147,7 @@ static void take_snapshot(unsigned n)
 {
 	struct err err = { 0 };
 	char name[16];
-	u32 begin;
+	u32 writes;
 
 	snprintf(name, sizeof(name), "s%u", n);
 	taking[n].begin = recorder_mark();
@@ -160,7 +155,7 @@ static void take_snapshot(unsigned n)
 		fail_msg("%s", err.msg);
 	use(6);
 	device_quiesce(vblk.dev);
-	begin = recorder_mark();
+	writes = nr_written;
 	blk_snapshot_take(vblk.blk);
 	device_resume(vblk.dev);
 	for (u32 i = 0; i < SECTORS; i++)
@@ -170,7 +165,7 @@ static void take_snapshot(unsigned n)
 	if (blk_snapshot_settle(vblk.blk, &err))
 		fail_msg("%s", err.msg);
 	taking[n].end = recorder_mark();
-	flushed[nr_flushed++] = (struct flushed){ begin, recorder_mark() };
+	flushed[nr_flushed++] = (struct flushed){ writes, taking[n].end };
 }
 
 /* --- after the cut --------------------------------------------------------------------------- */
