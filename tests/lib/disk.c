@@ -19,6 +19,11 @@ u64 env_number(const char *name, u64 otherwise)
 	return s && *s ? strtoull(s, NULL, 0) : otherwise;
 }
 
+u64 env_seed(const char *name)
+{
+	return env_number(name, env_number("SEED", now_ns()));
+}
+
 void disk_fail(struct disk *d, const char *fmt, ...)
 {
 	char msg[512];

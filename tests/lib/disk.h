@@ -98,3 +98,5 @@ _Noreturn void disk_fail(struct disk *, const char *fmt, ...) printf_like(2, 3);
 
 /* A number from the environment. */
 u64  env_number(const char *name, u64 otherwise);
+/* So it is asked for, else the seed of all tests (SEED), else a new one. */
+u64  env_seed(const char *name);

@@ -292,7 +292,7 @@ int main(void)
 	const char *only = getenv("CRASH_SHAPE");
 	size_t nr = 0;
 
-	seed = env_number("CRASH_SEED", now_ns());
+	seed = env_seed("CRASH_SEED");
 	cuts = env_number("CRASH_CUTS", 2);
 	print_message("CRASH_SEED=%llu CRASH_CUTS=%llu\n", (unsigned long long)seed, (unsigned long long)cuts);
 	for (size_t i = 0; i < ARRAY_SIZE(shapes); i++) {

@@ -628,7 +628,7 @@ int main(void)
 	struct CMUnitTest test[ARRAY_SIZE(kinds) * ARRAY_SIZE(shapes)];
 	size_t nr = 0;
 
-	seed = env_number("SNAPSHOT_SEED", now_ns());
+	seed = env_seed("SNAPSHOT_SEED");
 	depth = env_number("SNAPSHOT_DEPTH", 30);
 	print_message("SNAPSHOT_SEED=%llu SNAPSHOT_DEPTH=%llu\n", (unsigned long long)seed,
 		      (unsigned long long)depth);

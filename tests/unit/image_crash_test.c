@@ -170,7 +170,7 @@ int main(void)
 	const char *only = getenv("CRASH_SHAPE");
 	size_t nr = 0;
 
-	seed = env_number("CRASH_SEED", now_ns());
+	seed = env_seed("CRASH_SEED");
 	steps = env_number("CRASH_STEPS", 80);
 	images = env_number("CRASH_IMAGES", 300);
 	print_message("CRASH_SEED=%llu CRASH_STEPS=%llu CRASH_IMAGES=%llu\n", (unsigned long long)seed,

@@ -272,7 +272,7 @@ int main(void)
 	const char *only = getenv("FAULT_SHAPE");
 	size_t nr = 0;
 
-	seed = env_number("FAULT_SEED", now_ns());
+	seed = env_seed("FAULT_SEED");
 	steps = env_number("FAULT_STEPS", 20);
 	all = env_number("FAULT_ALL", 0);
 	print_message("FAULT_SEED=%llu FAULT_STEPS=%llu\n", (unsigned long long)seed,

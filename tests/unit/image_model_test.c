@@ -147,7 +147,7 @@ int main(void)
 	const char *only = getenv("MODEL_SHAPE");
 	size_t nr = 0;
 
-	seed = env_number("MODEL_SEED", now_ns());
+	seed = env_seed("MODEL_SEED");
 	ops = env_number("MODEL_OPS", 2000);
 	print_message("MODEL_SEED=%llu MODEL_OPS=%llu\n", (unsigned long long)seed,
 		      (unsigned long long)ops);

@@ -263,7 +263,7 @@ int main(void)
 	struct CMUnitTest test[ARRAY_SIZE(kinds) * ARRAY_SIZE(shapes)];
 	size_t nr = 0;
 
-	seed = env_number("QUEUES_SEED", now_ns());
+	seed = env_seed("QUEUES_SEED");
 	requests = env_number("QUEUES_REQUESTS", 2000);
 	print_message("QUEUES_SEED=%llu QUEUES_REQUESTS=%llu\n", (unsigned long long)seed,
 		      (unsigned long long)requests);
