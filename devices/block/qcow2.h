@@ -53,7 +53,7 @@ enum {
 #define QCOW2_ZERO	1ULL
 
 enum { SLICE_MAX = 4096, CACHE_SLICES = 1024, CACHE_HASH = 256 };
-enum { L1_BYTES_MAX = 32 * MIB, REFTABLE_BYTES_MAX = 8 * MIB };
+enum { L1_BYTES_MAX = 32 * MIB, REFTABLE_BYTES_MAX = 8 * MIB, SNAPSHOTS_MAX = 65536 };
 
 /* A piece of an L2 table or of a refcount block. */
 struct slice {

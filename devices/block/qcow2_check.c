@@ -116,8 +116,13 @@ static void see_l1(struct checker *k, const u64 *l1, u32 len, bool active)
 static void see_snapshots(struct checker *k)
 {
 	struct qcow2 *q = k->q;
-	u64 at = q->snapshots_offset;
+	u64 at = q->snapshots_offset, end = k->file_clusters << q->cluster_bits;
 
+	if (q->nr_snapshots > SNAPSHOTS_MAX || (q->nr_snapshots && at >= end)) {
+		tell(k, "corrupt: %u snapshots, their table at %#" PRIx64, q->nr_snapshots, at);
+		k->c->corruptions++;
+		return;
+	}
 	for (u32 n = 0; n < q->nr_snapshots && !k->rc; n++) {
 		struct snapshot_header h;
 		u64 *l1 = NULL, len;
@@ -137,7 +142,7 @@ static void see_snapshots(struct checker *k)
 		free(l1);
 		at += sizeof(h) + be32toh(h.extra_len) + be16toh(h.id_len) + be16toh(h.name_len);
 		at = ALIGN_UP(at, 8);
-		if (at - q->snapshots_offset > 64 * MIB) {
+		if (at > end || at - q->snapshots_offset > 64 * MIB) {
 			tell(k, "corrupt: the table of snapshots is too long");
 			k->c->corruptions++;
 			return;

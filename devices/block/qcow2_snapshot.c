@@ -5,7 +5,6 @@
 #include "devices/block/file.h"
 #include "devices/block/qcow2.h"
 
-enum { SNAPSHOTS_MAX = 65536 };
 #define TABLE_MAX (64 * MIB)
 
 struct snapshot {
