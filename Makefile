@@ -149,6 +149,7 @@ $(BUILD)/fuzz/core.a: $(FUZZ_CORE) $(FUZZ_LIB) $(BUILD)/obj/firmware/blobs.o
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(BUILD)/fuzz/virtio_% $(BUILD)/fuzz/state: FUZZ_WRAP = mem_read
+$(BUILD)/fuzz/virtio_blk: FUZZ_WRAP = mem_read file_sync
 
 $(FUZZ): $(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/%.o $(BUILD)/fuzz/core.a
 	$(call say,LD)

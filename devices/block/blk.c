@@ -164,8 +164,7 @@ static bool raw_step(struct blk_req *r)
 	case BLK_WRITE:
 		return move_data(r, b->image, r->offset, r->len);
 	case BLK_FLUSH:
-		r->io.op = AIO_DATASYNC;
-		return !b->image->read_only && !load_once(&b->image->lost);
+		return false;
 	case BLK_DISCARD:
 		r->io.op = AIO_FALLOCATE;
 		r->io.mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
@@ -255,8 +254,11 @@ int blk_flush_image(struct blk *b, struct image *i)
 
 static int flush_slowly(struct blk *b)
 {
-	int rc = blk_settle(b);
+	int rc;
 
+	if (b->raw)
+		return image_flush(b->image);
+	rc = blk_settle(b);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&b->change);
@@ -419,8 +421,6 @@ static void io_done(struct aio_req *io, int res)
 		next_step(r);
 		return;
 	}
-	if (res < 0 && io->op == AIO_DATASYNC)
-		image_lost(r->blk->image, res);
 	if (res >= 0 && (io->op == AIO_READ || io->op == AIO_WRITE)) {
 		/* The file became shorter than the disk it was; what a format says
 		 * is beyond its end reads as zeroes. */

@@ -197,7 +197,8 @@ static int open_one(struct image **out, const char *path, const struct image_opt
 	}
 	i->fd = i->direct_fd = -1;
 	i->read_only = o->read_only;
-	pthread_mutex_init(&i->syncing, NULL);
+	pthread_mutex_init(&i->sync_lock, NULL);
+	pthread_cond_init(&i->sync_ended, NULL);
 	rc = open_file(i, o, err);
 	if (!rc && o->direct)
 		rc = open_direct(i, err);
@@ -327,7 +328,8 @@ void image_close(struct image *i)
 		free(i->backing_format);
 		free(i->bounce);
 		free(i->direct_buf);
-		pthread_mutex_destroy(&i->syncing);
+		pthread_mutex_destroy(&i->sync_lock);
+		pthread_cond_destroy(&i->sync_ended);
 		free(i);
 		i = below;
 	}
@@ -629,22 +631,42 @@ int image_discard(struct image *i, u64 offset, u64 len)
 	return rc == -EOPNOTSUPP ? 0 : rc;
 }
 
-void image_lost(struct image *i, int why)
+/* Under sync_lock, which it lets go of meanwhile. */
+static int sync_all_asked(struct image *i)
 {
-	if (!__atomic_exchange_n(&i->lost, true, __ATOMIC_SEQ_CST))
+	u64 covers = i->syncs_asked;
+	int rc;
+
+	i->syncing = true;
+	pthread_mutex_unlock(&i->sync_lock);
+	rc = file_sync(i->fd);
+	pthread_mutex_lock(&i->sync_lock);
+	i->syncing = false;
+	if (!rc) {
+		i->syncs_done = covers;
+	} else {
+		store_once(&i->lost, true);
 		log_err("disk %s: the host could not write what it had taken: %s; some of what came since the "
-			"last flush is lost, and from now on no flush succeeds", i->path, strerror(-why));
+			"last flush is lost, and from now on no flush succeeds", i->path, strerror(-rc));
+	}
+	pthread_cond_broadcast(&i->sync_ended);
+	return rc;
 }
 
 int image_sync(struct image *i)
 {
-	int rc;
+	u64 asked;
+	int rc = 0;
 
-	pthread_mutex_lock(&i->syncing);
-	rc = load_once(&i->lost) ? -ENOTRECOVERABLE : file_sync(i->fd);
-	if (rc && rc != -ENOTRECOVERABLE)
-		image_lost(i, rc);
-	pthread_mutex_unlock(&i->syncing);
+	pthread_mutex_lock(&i->sync_lock);
+	asked = ++i->syncs_asked;
+	while (i->syncing)
+		pthread_cond_wait(&i->sync_ended, &i->sync_lock);
+	if (i->lost)
+		rc = -ENOTRECOVERABLE;
+	else if (i->syncs_done < asked)
+		rc = sync_all_asked(i);
+	pthread_mutex_unlock(&i->sync_lock);
 	return rc;
 }
 

@@ -74,8 +74,11 @@ struct image {
 	u8 *direct_buf;			/* of image.c's, so aligned */
 	bool read_only;
 	bool guessed;			/* its format, as the user named none */
-	bool lost;			/* atomic: see image_lost */
-	pthread_mutex_t syncing;	/* the kernel tells of a failure once, to one of those who ask */
+	bool lost;			/* atomic: a sync failed */
+	pthread_mutex_t sync_lock;	/* of what follows: see image_sync */
+	pthread_cond_t sync_ended;
+	bool syncing;
+	u64 syncs_asked, syncs_done;	/* how many; of those the first so many are done */
 	char *path;
 	u64 size;			/* of the disk */
 	u32 cluster;			/* bytes; what alloc and zero go by */
@@ -125,12 +128,14 @@ int image_flush(struct image *) must_check;
 int image_flush_step(struct image *, unsigned *step) must_check;
 void image_reclaim(struct image *);
 /*
- * A sync failed.  What it was to write the kernel has dropped, and its next sync would
- * know nothing of that: until the image is opened anew each is -ENOTRECOVERABLE, so
- * that nothing is written that builds on what is not there.  Any thread.
+ * What was written to the file is on the disk for good.  Any thread; those who ask
+ * while a sync runs wait for its end, and the next one is for all of them.
+ *
+ * If it fails, what it was to write the kernel has dropped, tells only one of those who
+ * ask, and its next sync would know nothing of it: until the image is opened anew each is
+ * -ENOTRECOVERABLE, so that nothing is written that builds on what is not there.
  */
-void image_lost(struct image *, int why);
-int  image_sync(struct image *) must_check;	/* of the file, as far as written; any thread */
+int  image_sync(struct image *) must_check;
 int image_resize(struct image *, u64 size, struct err *) must_check;
 /* Record another backing file (NULL: none) and its format; what is open stays as
  * it is.  The caller sees to it that the disk's bytes stay the same. */

@@ -597,7 +597,8 @@ static int write_tables(int fd, const struct layout *l, unsigned order)
 static int preallocate(int fd, enum preallocation how, struct err *err)
 {
 	struct image i = { .ops = &qcow2_image, .fd = fd, .direct_fd = -1, .path = (char[]){ "" },
-			   .syncing = PTHREAD_MUTEX_INITIALIZER };
+			   .sync_lock = PTHREAD_MUTEX_INITIALIZER,
+			   .sync_ended = PTHREAD_COND_INITIALIZER };
 	u64 size;
 	int rc = file_size(fd, &i.size);
 

@@ -44,6 +44,7 @@ static struct {
 	struct fuzz_file file;
 	bool read_only, guessed, zeroes;	/* zeroes: it can be told to write them */
 	bool faults, stops;		/* some I/O failed, whose is unknown; then the VM waits */
+	int sync_fails;			/* if the call that runs syncs, with this */
 	bool lost;			/* a sync failed: no flush succeeds any more */
 	struct request request[MOST];
 	int nr, nr_of[NR_QUEUES];	/* taken and not answered */
@@ -93,17 +94,33 @@ static int move_some(struct aio_req *r, u32 limit)
 	return rc < 0 ? -errno : rc;
 }
 
+int __wrap_file_sync(int fd);
+int __real_file_sync(int fd);
+
+int __wrap_file_sync(int fd)
+{
+	if (!d.sync_fails)
+		return __real_file_sync(fd);
+	d.faults = d.lost = true;
+	return d.sync_fails;
+}
+
 static int perform(struct aio_req *r, u8 how)
 {
 	static const int error[] = { -EIO, -EINTR, -EAGAIN, -ENOSPC };
 
-	if (r->op == AIO_CALL)
-		return r->call(r);
+	if (r->op == AIO_CALL) {
+		int rc;
+
+		d.sync_fails = (how & 0xe0) == 0xe0 ? error[how & 2 ? 3 : 0] : 0;
+		rc = r->call(r);
+		d.sync_fails = 0;
+		return rc;
+	}
 	if ((how & 0xe0) == 0xe0) {
 		int rc = r->op == AIO_FALLOCATE && how & 4 ? -EOPNOTSUPP : error[how % 4];
 
 		d.faults |= rc == -EIO || rc == -ENOSPC;
-		d.lost |= r->op == AIO_DATASYNC && (rc == -EIO || rc == -ENOSPC);
 		return rc;
 	}
 	switch (r->op) {
@@ -602,6 +619,7 @@ void fuzz_one(struct fuzz *f)
 
 	d.h = h;
 	d.faults = d.lost = false;
+	d.sync_fails = 0;
 	open_disk(fuzz_u8(f));
 	d.dev = plug_disk(h, fuzz_u8(f));
 	hostile_start(h, ~0ULL, NR_QUEUES, true);

@@ -375,6 +375,54 @@ static void test_flush_meanwhile(void **state)
 	assert_true(syncs >= 6);
 }
 
+static u64 syncs_asked(struct image *i)
+{
+	u64 n;
+
+	pthread_mutex_lock(&i->sync_lock);
+	n = i->syncs_asked;
+	pthread_mutex_unlock(&i->sync_lock);
+	return n;
+}
+
+/*
+ * Those that come while the host syncs share the next one.  A host tells only one of them
+ * of what it could not write: none of them may end well.
+ */
+static void test_flushes_at_once(void **state)
+{
+	enum { FLUSHES = 4 };
+	struct fault fault = { .ops = FILE_SYNC, .error = EIO };
+	struct fixture *f = *state;
+	unsigned left = 0;
+
+	for (int fails = 0; fails < 2; fails++) {
+		u64 before = recorder_count(FILE_SYNC), asked = syncs_asked(f->blk->image);
+
+		recorder_fail(fails ? &fault : NULL);
+		recorder_hold(FILE_SYNC);
+		for (unsigned i = 0; i < FLUSHES; i++) {
+			struct request *r = &f->r[i];
+
+			left++;
+			r->left = &left;
+			r->blk = (struct blk_req){ .op = BLK_FLUSH, .done = done };
+			assert_int_equal(blk_submit(f->blk, f->aio, &r->blk), 0);
+			while (syncs_asked(f->blk->image) == asked + i)
+				sched_yield();
+		}
+		while (!recorder_held())
+			sched_yield();
+		assert_int_equal(recorder_held(), 1);
+		recorder_hold(0);
+		aio_drain(f->aio, &left);
+		recorder_fail(NULL);
+		for (unsigned i = 0; i < FLUSHES; i++)
+			assert_true(fails ? f->r[i].res < 0 : !f->r[i].res);
+		assert_int_equal(recorder_count(FILE_SYNC) - before, fails ? 1 : 2);
+	}
+}
+
 static u64 moved_directly(struct fixture *f, enum blk_op op, u64 offset, u8 *buf, u64 len)
 {
 	u64 before = recorder_direct();
@@ -505,29 +553,18 @@ int main(void)
 		{ AIO_THREADS, "raw", 0, false, 512 }, { AIO_URING, "raw", 0, false, 4096 },
 		{ AIO_THREADS, "qcow2", 65536, true, 4096 }, { AIO_URING, "qcow2", 4096, true, 512 },
 	};
-	struct CMUnitTest tests[2 * ARRAY_SIZE(shapes) + 8];
+#define ONE(test, shape) cmocka_unit_test_prestate_setup_teardown(test, setup, teardown, &shapes[shape])
+	const struct CMUnitTest others[] = {
+		ONE(test_disguise, 0), ONE(test_direct, 8), ONE(test_direct_chain, 10), ONE(test_direct_refused, 6),
+		ONE(test_flush_read_only, 0), ONE(test_flush_read_only, 4), ONE(test_flush_meanwhile, 2),
+		ONE(test_flush_meanwhile, 5), ONE(test_flushes_at_once, 0),
+	};
+	struct CMUnitTest tests[2 * ARRAY_SIZE(shapes) + ARRAY_SIZE(others)];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(shapes); i++) {
-		tests[2 * i] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(test_many,
-			setup, teardown, &shapes[i]);
-		tests[2 * i + 1] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
-			test_range, setup, teardown, &shapes[i]);
+		tests[2 * i] = (struct CMUnitTest)ONE(test_many, i);
+		tests[2 * i + 1] = (struct CMUnitTest)ONE(test_range, i);
 	}
-	tests[2 * ARRAY_SIZE(shapes)] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
-		test_disguise, setup, teardown, &shapes[0]);
-	tests[2 * ARRAY_SIZE(shapes) + 1] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
-		test_direct, setup, teardown, &shapes[8]);
-	tests[2 * ARRAY_SIZE(shapes) + 2] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
-		test_direct_chain, setup, teardown, &shapes[10]);
-	tests[2 * ARRAY_SIZE(shapes) + 3] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
-		test_direct_refused, setup, teardown, &shapes[6]);
-	tests[2 * ARRAY_SIZE(shapes) + 4] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
-		test_flush_read_only, setup, teardown, &shapes[0]);
-	tests[2 * ARRAY_SIZE(shapes) + 5] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
-		test_flush_read_only, setup, teardown, &shapes[4]);
-	tests[2 * ARRAY_SIZE(shapes) + 6] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
-		test_flush_meanwhile, setup, teardown, &shapes[2]);
-	tests[2 * ARRAY_SIZE(shapes) + 7] = (struct CMUnitTest)cmocka_unit_test_prestate_setup_teardown(
-		test_flush_meanwhile, setup, teardown, &shapes[5]);
+	memcpy(&tests[2 * ARRAY_SIZE(shapes)], others, sizeof(others));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

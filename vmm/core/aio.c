@@ -37,7 +37,7 @@ struct aio {
 	int event_fd;			/* some are completed */
 	struct watch watch;
 	pthread_t thread[POOL_THREADS];
-	int nr_threads;
+	int nr_threads, nr_idle, nr_todo;
 	bool stop;
 };
 
@@ -87,9 +87,6 @@ static void uring_submit(struct aio *a, struct aio_req *r)
 		else
 			io_uring_prep_writev(sqe, r->fd, r->iov, r->nr_iov, r->offset);
 		break;
-	case AIO_DATASYNC:
-		io_uring_prep_fsync(sqe, r->fd, IORING_FSYNC_DATASYNC);
-		break;
 	case AIO_FALLOCATE:
 		io_uring_prep_fallocate(sqe, r->fd, r->mode, r->offset, r->len);
 		break;
@@ -131,7 +128,7 @@ static void ring_ready(struct watch *w, u32 events)
 static int restrict_ring(struct io_uring *ring)
 {
 	static const u8 ops[] = { IORING_OP_READ, IORING_OP_READV, IORING_OP_WRITE, IORING_OP_WRITEV,
-				  IORING_OP_FSYNC, IORING_OP_FALLOCATE };
+				  IORING_OP_FALLOCATE };
 	struct io_uring_restriction r[ARRAY_SIZE(ops)] = { 0 };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
@@ -180,9 +177,6 @@ static int perform(struct aio_req *r)
 		case AIO_WRITE:
 			n = pwritev(r->fd, r->iov, r->nr_iov, r->offset);
 			break;
-		case AIO_DATASYNC:
-			n = fdatasync(r->fd);
-			break;
 		case AIO_FALLOCATE:
 			n = fallocate(r->fd, r->mode, r->offset, r->len);
 			break;
@@ -219,9 +213,12 @@ static void *pool_main(void *arg)
 		if (!r && a->stop)
 			break;
 		if (!r) {
+			a->nr_idle++;
 			pthread_cond_wait(&a->work, &a->lock);
+			a->nr_idle--;
 			continue;
 		}
+		a->nr_todo--;
 		a->todo = r->next;
 		if (!a->todo)
 			a->last_todo = &a->todo;
@@ -234,33 +231,36 @@ static void *pool_main(void *arg)
 	return NULL;
 }
 
-static int pool_start(struct aio *a)
+/* Under lock.  One more, if those that there are have enough to do. */
+static int pool_grow(struct aio *a)
 {
 	pthread_attr_t attr;
-	int rc = 0;
+	int rc;
 
+	if (a->nr_idle > a->nr_todo || a->nr_threads == POOL_THREADS)
+		return 0;
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK);
-	while (!rc && a->nr_threads < POOL_THREADS) {
-		rc = pthread_create(&a->thread[a->nr_threads], &attr, pool_main, a);
-		if (!rc)
-			a->nr_threads++;
-	}
+	rc = pthread_create(&a->thread[a->nr_threads], &attr, pool_main, a);
 	pthread_attr_destroy(&attr);
+	if (!rc)
+		a->nr_threads++;
 	return a->nr_threads ? 0 : -rc;
 }
 
 static void pool_submit(struct aio *a, struct aio_req *r)
 {
-	int rc = a->nr_threads ? 0 : pool_start(a);
+	int rc;
 
 	r->next = NULL;
 	pthread_mutex_lock(&a->lock);
+	rc = pool_grow(a);
 	if (rc) {
 		complete(a, r, rc);
 	} else {
 		*a->last_todo = r;
 		a->last_todo = &r->next;
+		a->nr_todo++;
 		pthread_cond_signal(&a->work);
 	}
 	pthread_mutex_unlock(&a->lock);

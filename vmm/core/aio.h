@@ -8,7 +8,7 @@
 struct aio;
 
 enum aio_engine { AIO_AUTO, AIO_URING, AIO_THREADS };
-enum aio_op { AIO_READ, AIO_WRITE, AIO_DATASYNC, AIO_FALLOCATE, AIO_CALL };
+enum aio_op { AIO_READ, AIO_WRITE, AIO_FALLOCATE, AIO_CALL };
 
 /*
  * Embedded in the caller's request, who keeps it and the iovecs until done.
