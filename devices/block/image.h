@@ -65,6 +65,8 @@ struct image_ops {
 
 enum { CLUSTER_MIN = 512, CLUSTER_MAX = 2 * MIB };
 enum { CHAIN_MAX_FILES = 200 };
+/* What is copied for direct I/O at a time. */
+#define IMAGE_DIRECT_BUF	(256 * KIB)
 
 struct image {
 	const struct image_ops *ops;
@@ -101,6 +103,10 @@ struct image_options {
 
 extern const struct image_ops raw_image, qcow2_image;
 
+/* --- image_open.c: a chain of images, found and locked ----------------------------------- */
+
+const struct image_ops *image_format(const char *name);	/* NULL: not known */
+
 /*
  * Open path and all it is backed by, locked against a second writer.  The
  * file's name stands in front of every error.  -EINVAL: not an image that can
@@ -109,6 +115,8 @@ extern const struct image_ops raw_image, qcow2_image;
 int  image_open(struct image **, const char *path, const struct image_options *, struct err *) must_check;
 /* NULL is allowed.  What was not flushed may be lost. */
 void image_close(struct image *);
+
+/* --- image.c: what is in it -------------------------------------------------------------- */
 
 /* Inside the disk (the caller checked); 0 or -errno, never short. */
 int image_read(struct image *, u64 offset, void *buf, size_t len) must_check;
