@@ -60,9 +60,10 @@ case_sigterm_twice()
 	vm_start "${boot[@]}" --append "$(run 'killall acpid; echo ready; while :; do sleep 100; done')"
 	vm_expect 100 '^ready$'
 	kill -TERM "$vm_pid"
-	err_expect 5 'power button pressed'
+	err_expect 100 'power button pressed'
 	kill -TERM "$vm_pid"
-	vm_end 4 1
+	vm_end 100 1
+	err_says 'second signal: stopped'
 }
 
 case_pidfile()

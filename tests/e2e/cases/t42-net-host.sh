@@ -35,9 +35,11 @@ host_network() # ARG...: vmm net
 {
 	VMM_RUNTIME_DIR=$T/run "$VMM" net "$@"
 }
+# What a VM that was killed has left to look after them looks once, and makes a directory for that.
 nothing_left()
 {
 	local left
+	timeout 60 bash -c 'while pgrep -x --ns $$ --nslist net vmm-net >/dev/null; do sleep 0.1; done' || fail 'what cleans up does not end'
 	host_network list >/dev/null
 	left=$(ip -br link | grep -E '^vmm(-|[0-9])' || true
 		nft list tables | grep vmm || true
