@@ -352,12 +352,19 @@ static void make_below(struct disk *d, int depth, char *above)
 	sprintf(above, "%s%c%s", name, 0, c.format);
 }
 
+/* Containers have 64 MiB of it, unless told otherwise: a power cut's files are more. */
+static bool has_room(const char *dir)
+{
+	struct statfs fs;
+
+	return !access(dir, W_OK) && !statfs(dir, &fs) && (u64)fs.f_bavail * fs.f_bsize >= 256 * MIB;
+}
+
 void disk_mkdir(char dir[DISK_DIR_LEN])
 {
 	const char *at = getenv("DISK_DIR");
 
-	snprintf(dir, DISK_DIR_LEN, "%s/vmm-disk-XXXXXX",
-		 at ? at : access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+	snprintf(dir, DISK_DIR_LEN, "%s/vmm-disk-XXXXXX", at ? at : has_room("/dev/shm") ? "/dev/shm" : "/tmp");
 	assert_non_null(mkdtemp(dir));
 }
 
