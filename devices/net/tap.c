@@ -19,6 +19,13 @@
 #endif
 #define TUN_F_USO	(TUN_F_USO4 | TUN_F_USO6)
 
+/*
+ * That the interface is deleted wakes those who wait to read, and epoll passes over a watch
+ * that does not.  This is what such a watch waits for: it is said with each wake to read, and
+ * a tap itself is never ready for it.
+ */
+#define DELETED	EPOLLPRI
+
 struct tap {
 	struct net net;
 	int fd;
@@ -69,7 +76,7 @@ static void tap_ready(struct watch *w, u32 events)
 static void tap_want(struct net *n, bool rx, bool tx)
 {
 	struct tap *t = container_of(n, struct tap, net);
-	u32 events = (rx ? EPOLLIN : 0) | (tx ? EPOLLOUT : 0);
+	u32 events = DELETED | (rx ? EPOLLIN : 0) | (tx ? EPOLLOUT : 0);
 
 	if (events == t->events || !t->watch.loop)
 		return;
@@ -81,9 +88,9 @@ static int tap_start(struct net *n, struct loop *loop)
 {
 	struct tap *t = container_of(n, struct tap, net);
 
-	t->events = 0;
+	t->events = DELETED;
 	t->watch.ready = tap_ready;
-	return watch_start(&t->watch, loop, t->fd, 0);
+	return watch_start(&t->watch, loop, t->fd, t->events);
 }
 
 static void tap_stop(struct net *n)

@@ -1,13 +1,13 @@
 /* net_fd_test.c: --net fd with descriptors of every kind. */
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <linux/if.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include "devices/net/link.h"
 #include "tests/lib/test.h"
 #include "tests/lib/wire.h"
 
@@ -381,6 +381,51 @@ static void check_tap(int flags)
 static void test_tap(void **state) { (void)state; check_tap(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR); }
 static void test_raw_tap(void **state) { (void)state; check_tap(IFF_TAP | IFF_NO_PI); }
 
+static int nr_lost;
+
+static void lost(struct net *n)
+{
+	(void)n;
+	nr_lost++;
+}
+
+static bool is_lost(void *arg)
+{
+	(void)arg;
+	return nr_lost;
+}
+
+/* Deleted under us: said once, whether frames are wanted from it or not. */
+static void test_tap_deleted(void **state)
+{
+	(void)state;
+	for (int listens = 0; listens < 2; listens++) {
+		int fd = open_tun(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+		struct netlink *nl;
+		struct ifreq ifr;
+		struct link l;
+
+		if (fd < 0)
+			skip();
+		assert_int_equal(ioctl(fd, TUNGETIFF, &ifr), 0);
+		set_up(fd);
+		give(fd);
+		wire.net->lost = lost;
+		nr_lost = 0;
+		wire_listen(&wire, listens);
+		wire_turn(&wire, 3);
+		assert_int_equal(nr_lost, 0);
+		assert_int_equal(netlink_open(&nl, &err), 0);
+		assert_int_equal(link_find(nl, 0, ifr.ifr_name, &l), 0);
+		assert_int_equal(link_delete(nl, l.index), 0);
+		netlink_close(nl);
+		assert_true(fake_turn_until(&wire.fake, is_lost, NULL));
+		wire_turn(&wire, 3);
+		assert_int_equal(nr_lost, 1);
+		wire_fini(&wire);
+	}
+}
+
 static void test_not_a_tap(void **state)
 {
 	int fd = open_tun(IFF_TUN | IFF_NO_PI);
@@ -420,7 +465,7 @@ int main(void)
 		cmocka_unit_test(test_stream_hostile), cmocka_unit_test(test_stream_closed),
 		cmocka_unit_test(test_stream_stop_and_start), cmocka_unit_test(test_datagram),
 		cmocka_unit_test(test_tap), cmocka_unit_test(test_raw_tap),
-		cmocka_unit_test(test_not_a_tap), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_tap_deleted), cmocka_unit_test(test_not_a_tap), cmocka_unit_test(test_refused),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
