@@ -364,6 +364,7 @@ int net_open_tap_queues(struct net *queue[], unsigned nr, const char *name, stru
 	char real[IFNAMSIZ];
 	int rc = 0;
 
+	memset(queue + 1, 0, (nr - 1) * sizeof(queue[0]));
 	for (unsigned i = 1; i < nr && !rc; i++)
 		rc = new_queue(&queue[i], name, nr, real, err);
 	if (rc)
