@@ -572,12 +572,15 @@ void chardev_close(struct chardev *c)
 	if (!c)
 		return;
 	chardev_leave(c);
-	/* A reader that pauses gets the rest when it comes back. */
+	/* A reader that pauses gets the rest when it comes back; of a pty, unless it goes. */
 	while (c->out.len && !(c->is_pty && c->attached <= 0)) {
-		struct pollfd p = { .fd = c->out_fd, .events = POLLOUT };
+		struct pollfd p[] = { { .fd = c->out_fd, .events = POLLOUT },
+				      { .fd = c->inotify_fd, .events = POLLIN } };
 
-		if (poll(&p, 1, -1) < 0 && errno != EINTR)
+		if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
 			break;
+		if (c->is_pty)
+			count_openers(&c->aux_watch, 0);
 		flush_out(c);
 	}
 	if (c->in_fd >= 0)
