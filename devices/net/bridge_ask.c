@@ -58,11 +58,12 @@ static int start_helper(const char *path, const char *bridge, const char *vlans,
 /* The tap and its name, or a message without one. */
 static int receive(int socket, char name[IFNAMSIZ], struct err *err)
 {
-	union { char buf[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
+	/* Not CMSG_SPACE: its padding has room for another descriptor. */
+	union { char buf[CMSG_LEN(sizeof(int))]; struct cmsghdr align; } control;
 	char text[BRIDGE_HELPER_TEXT + 1];
 	struct iovec iov = { text, BRIDGE_HELPER_TEXT };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-			    .msg_controllen = sizeof(control) };
+			    .msg_controllen = sizeof(control.buf) };
 	struct cmsghdr *c;
 	ssize_t n;
 	int fd;
