@@ -240,8 +240,8 @@ int link_add_address(struct netlink *nl, int index, const struct prefix *p)
 {
 	struct nlmsghdr *h = netlink_message(nl);
 	struct ifaddrmsg *m = netlink_begin(nl, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, sizeof(*m));
-	u32 every = ~((1ULL << (32 - p->len)) - 1);
 	u8 broadcast[4];
+	u32 hosts;
 
 	m->ifa_family = p->family;
 	m->ifa_prefixlen = p->len;
@@ -252,8 +252,9 @@ int link_add_address(struct netlink *nl, int index, const struct prefix *p)
 	mnl.attr_put(h, IFA_LOCAL, family_len(p->family), p->addr);
 	mnl.attr_put(h, IFA_ADDRESS, family_len(p->family), p->addr);
 	if (p->family == AF_INET) {
+		hosts = (1ULL << (32 - p->len)) - 1;
 		for (int i = 0; i < 4; i++)
-			broadcast[i] = p->addr[i] | ~(every >> (24 - 8 * i));
+			broadcast[i] = p->addr[i] | hosts >> (24 - 8 * i);
 		mnl.attr_put(h, IFA_BROADCAST, 4, broadcast);
 	}
 	return netlink_ask(nl, NULL, NULL);
