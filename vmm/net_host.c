@@ -144,8 +144,8 @@ static int add_addresses(struct net_host *h, const struct network *n, int index)
 
 static int make_bridge(struct net_host *h, const struct network *n, struct err *err)
 {
-	struct link_change up = { .up = true };
-	struct link l = { .mtu = n->mtu, .vlan_filtering = n->vlan_filtering };
+	struct link_change up = { .mtu = n->mtu, .up = true };
+	struct link l = { .vlan_filtering = n->vlan_filtering };
 	int rc;
 
 	memcpy(l.name, n->bridge, sizeof(l.name));

@@ -126,7 +126,6 @@ int link_new_bridge(struct netlink *nl, const struct link *what)
 	netlink_begin(nl, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(struct ifinfomsg));
 	mnl.attr_put_strz(h, IFLA_IFNAME, what->name);
 	mnl.attr_put(h, IFLA_ADDRESS, 6, what->mac);
-	mnl.attr_put_u32(h, IFLA_MTU, what->mtu);
 	info = mnl.attr_nest_start(h, IFLA_LINKINFO);
 	mnl.attr_put_strz(h, IFLA_INFO_KIND, "bridge");
 	data = mnl.attr_nest_start(h, IFLA_INFO_DATA);

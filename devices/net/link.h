@@ -22,7 +22,7 @@ int  link_find(struct netlink *, int index, const char *name, struct link *) mus
 int  link_each(struct netlink *, void (*fn)(const struct link *, void *), void *arg) must_check;
 int  link_delete(struct netlink *, int index) must_check;
 
-/* Down, without STP. */
+/* Down, without STP, of 1500 bytes: an MTU from its making would go with its first port. */
 int  link_new_bridge(struct netlink *, const struct link *what) must_check;
 int  link_filter_vlans(struct netlink *, int bridge) must_check;
 /* Each 0: leave it. */
