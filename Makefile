@@ -75,7 +75,7 @@ WRAPPED := $(addprefix file_,read write sync truncate allocate zero) preadv pwri
 	open link rename unlink fsync
 $(BUILD)/unit/image_fault_test: WRAPPED += malloc calloc realloc reallocarray strdup
 $(BUILD)/unit/virtio_blk_options_test $(BUILD)/tsan/virtio_blk_options_test: WRAPPED += clock_gettime
-$(BUILD)/unit/virtio_net_vhost_test $(BUILD)/unit/tap_test: WRAPPED += ioctl
+$(addprefix $(BUILD)/unit/,virtio_net_vhost_test tap_test link_test): WRAPPED += ioctl
 $(BUILD)/unit/bridge_ask_test: WRAPPED += readlink
 
 $(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o
