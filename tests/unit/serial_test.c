@@ -173,6 +173,46 @@ static void test_input_arrives(void **state)
 	fake_settle(&fake);
 }
 
+/* Ring says when it ends, not when it begins; the others at both. */
+static void test_modem_interrupt(void **state)
+{
+	(void)state;
+	open_line("none");
+	out(UART_IER, UART_IER_MSI);
+	out(UART_MCR, UART_MCR_LOOP);
+	assert_true(wire());
+	assert_int_equal(in(UART_IIR) & 0x0f, UART_IIR_MSI);
+	assert_int_equal(in(UART_MSR), UART_MSR_DCTS | UART_MSR_DDSR | UART_MSR_DDCD);
+	assert_false(wire());
+	out(UART_MCR, UART_MCR_LOOP | UART_MCR_OUT1);
+	assert_false(wire());
+	assert_int_equal(in(UART_MSR), UART_MSR_RI);
+	out(UART_MCR, UART_MCR_LOOP);
+	assert_true(wire());
+	assert_int_equal(in(UART_MSR), UART_MSR_TERI);
+	out(UART_MCR, UART_MCR_LOOP | UART_MCR_DTR);
+	assert_int_equal(in(UART_MSR), UART_MSR_DSR | UART_MSR_DDSR);
+	assert_int_equal(in(UART_IIR) & 0x0f, UART_IIR_NO_INT);
+}
+
+/* A port or a wire that cannot be had: fake_fini looks that nothing is left. */
+static void test_not_made(void **state)
+{
+	struct device *second = NULL;
+	struct err err;
+
+	(void)state;
+	open_line("none");
+	assert_true(serial_new(&fake.p, "com1", PORT_COM1, 5, line, &second, &err) < 0);
+	assert_null(second);
+	fake.chip.fail_next = -ENOSPC;
+	assert_int_equal(serial_new(&fake.p, "com2", PORT_COM1 + 0x100, 5, line, &second, &err), -ENOSPC);
+	assert_says(err.msg, "no wire");
+	assert_null(second);
+	out(UART_SCR, 0x11);
+	assert_int_equal(in(UART_SCR), 0x11);	/* the first one is as it was */
+}
+
 static int connected(void)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
@@ -215,12 +255,45 @@ static void test_client_listens(void **state)
 	fake_settle(&fake);
 }
 
+/* The other end does not read: the guest sees that, waits, and is told when there is room. */
+static void test_transmit_waits(void **state)
+{
+	static char got[65536];
+	char spec[80];
+	int fd, sent = 0;
+	ssize_t n, sum = 0;
+
+	(void)state;
+	snprintf(spec, sizeof(spec), "unix:%s", path);
+	open_line(spec);
+	fd = connected();
+	while (in(UART_LSR) & UART_LSR_THRE) {
+		out(UART_TX, 'x');
+		assert_in_range(++sent, 1, 16 * MIB);
+	}
+	fake_settle(&fake);
+	out(UART_IER, UART_IER_THRI);
+	assert_false(wire());
+	do {
+		n = recv(fd, got, sizeof(got), 0);
+		sum += MAX(n, 0);
+		fake_settle(&fake);
+	} while (n > 0);
+	assert_int_equal(sum, sent);
+	assert_true(wire());
+	assert_int_equal(in(UART_IIR) & 0x0f, UART_IIR_THRI);
+	assert_true(in(UART_LSR) & UART_LSR_THRE);
+	close(fd);
+	fake_settle(&fake);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_registers), T(test_transmit_interrupt), T(test_loopback),
 		T(test_output_arrives), T(test_input_arrives), T(test_client_listens),
+		T(test_modem_interrupt), T(test_not_made), T(test_transmit_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
