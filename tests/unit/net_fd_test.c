@@ -260,6 +260,86 @@ static void test_stream_closed(void **state)
 	wire_fini(&wire);
 }
 
+/* Full to the byte, between two frames: the next one waits whole. */
+static void test_stream_full_of_small(void **state)
+{
+	u8 got[64];
+	int far = give_pair(SOCK_STREAM), sent = 0, rc;
+
+	(void)state;
+	do
+		rc = wire_send(&wire, data + sent % 251, 60, 0, 0);
+	while (!rc && ++sent < 1000000);
+	assert_int_equal(rc, -EAGAIN);
+	wire_turn(&wire, 3);
+	assert_int_equal(wire.nr_writable, 0);
+	for (int i = 0; i < sent; i++) {
+		far_read(far, got, sizeof(got));
+		assert_memory_equal(got, "\0\0\0\74", 4);
+		assert_memory_equal(got + 4, data + i % 251, 60);
+	}
+	assert_int_equal(recv(far, got, 1, MSG_DONTWAIT), -1);
+	wire_turn(&wire, 3);
+	assert_int_equal(wire.nr_writable, 1);
+	wire_fini(&wire);
+	close(far);
+}
+
+/* It is gone before the loop has seen it: the frame is lost as on a wire, those after it are refused. */
+static void test_stream_gone(void **state)
+{
+	int far = give_pair(SOCK_STREAM);
+
+	(void)state;
+	close(far);
+	assert_int_equal(wire_send(&wire, data, 100, 0, 0), 0);
+	assert_int_equal(wire_send(&wire, data, 100, 0, 0), -EPIPE);
+	assert_int_equal(wire_turn(&wire, 3), 0);
+	wire_fini(&wire);
+}
+
+/* A card that does not listen hears of the end all the same. */
+static void test_stream_closed_unheard(void **state)
+{
+	int far = give_pair(SOCK_STREAM);
+	u32 length = htonl(100);
+
+	(void)state;
+	wire_listen(&wire, false);
+	wire_turn(&wire, 1);
+	while (!wire_send(&wire, data, 50000, 0, 0))
+		;
+	far_write(far, &length, 4);
+	far_write(far, data, 100);
+	close(far);
+	assert_int_equal(wire_turn(&wire, 4), 0);
+	assert_int_equal(wire.nr_writable, 1);
+	assert_int_equal(wire_send(&wire, data, 100, 0, 0), -EPIPE);
+	wire_fini(&wire);
+}
+
+/* What no driver sends: not even one byte of it goes out. */
+static void test_malformed(void **state)
+{
+	static const int type[] = { SOCK_STREAM, SOCK_DGRAM };
+	u8 got[200];
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(type); i++) {
+		int far = give_pair(type[i]);
+
+		assert_int_equal(wire_send(&wire, data, 13, 0, 0), -EPROTO);
+		assert_int_equal(wire_send(&wire, data, 100, 101, 0), -EPROTO);
+		assert_int_equal(wire_send(&wire, data, 100, 50, 49), -EPROTO);
+		assert_int_equal(recv(far, got, sizeof(got), MSG_DONTWAIT), -1);
+		assert_int_equal(errno, EAGAIN);
+		assert_int_equal(wire_send(&wire, data, 100, 50, 48), 0);
+		assert_int_equal(recv(far, got, sizeof(got), 0), i ? 100 : 104);
+		wire_fini(&wire);
+		close(far);
+	}
+}
+
 static void test_stream_stop_and_start(void **state)
 {
 	int far = give_pair(SOCK_STREAM);
@@ -435,6 +515,9 @@ static void test_not_a_tap(void **state)
 		skip();
 	refuse(fd, "a tun");
 	refuse(open("/dev/net/tun", O_RDWR), "neither a tap nor a socket");
+	fd = open("/dev/net/tun", O_RDONLY);
+	assert_int_equal(ioctl(fd, TUNSETIFF, &(struct ifreq){ .ifr_flags = IFF_TAP | IFF_NO_PI }), 0);
+	refuse(fd, "open it for reading and writing");
 }
 
 static void test_refused(void **state)
@@ -463,6 +546,8 @@ int main(void)
 		cmocka_unit_test(test_stream_longest),
 		cmocka_unit_test(test_stream_many), cmocka_unit_test(test_stream_full),
 		cmocka_unit_test(test_stream_hostile), cmocka_unit_test(test_stream_closed),
+		cmocka_unit_test(test_stream_full_of_small), cmocka_unit_test(test_stream_gone),
+		cmocka_unit_test(test_stream_closed_unheard), cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_stream_stop_and_start), cmocka_unit_test(test_datagram),
 		cmocka_unit_test(test_tap), cmocka_unit_test(test_raw_tap),
 		cmocka_unit_test(test_tap_deleted), cmocka_unit_test(test_not_a_tap), cmocka_unit_test(test_refused),

@@ -1,7 +1,9 @@
 /* net_passt_test.c: --net passt, with a program that stands in for it. */
 #include <linux/virtio_net.h>
 #include <netinet/in.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include "devices/net/forward.h"
@@ -155,6 +157,48 @@ static void test_passt_is_missing(void **state)
 	free(path);
 }
 
+static void test_why_not(void **state)
+{
+	struct net_forward f = { .host = { htonl(INADDR_LOOPBACK) }, .host_port = 80, .guest_port = 80 };
+
+	(void)state;
+	assert_int_equal(forward_failed(&f, -EACCES, &err), -EACCES);
+	assert_string_equal(err.msg, "net: hostfwd tcp:127.0.0.1:80: not permitted; choose a port of 1024 or "
+			    "more, or be root");
+	f.udp = true;
+	assert_int_equal(forward_failed(&f, -EADDRNOTAVAIL, &err), -EADDRNOTAVAIL);
+	assert_says(err.msg, "udp:127.0.0.1:80: this host does not have that address");
+	f.host.s_addr = 0;
+	assert_int_equal(forward_failed(&f, -ENOMEM, &err), -ENOMEM);
+	assert_string_equal(err.msg, "net: hostfwd udp::80: Cannot allocate memory");
+}
+
+/* From the first descriptor that cannot be had to the last: nothing is left of what could. */
+static void test_passt_without_files(void **state)
+{
+	int next = fcntl(0, F_DUPFD_CLOEXEC, 0), nr = 0, rc;
+	struct rlimit old;
+	struct net *n;
+
+	(void)state;
+	install("echo $$ >$pid; exec cat <&$fd >&$fd");
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	do {
+		struct rlimit few = { next + nr, old.rlim_max };
+
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+		rc = net_open_passt(&n, NULL, 0, &err);
+		if (!nr)
+			assert_int_equal(forward_probe(&forwards[0], &err), -EMFILE);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+		assert_int_equal(fcntl(next, F_GETFD), rc ? -1 : FD_CLOEXEC);
+	} while (rc == -EMFILE && ++nr < 20);
+	assert_int_equal(nr, 6);		/* a socket of two ends, and two pipes */
+	if (!rc)
+		net_close(n);
+}
+
 static void test_passt_port_in_use(void **state)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
@@ -179,9 +223,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_passt), cmocka_unit_test(test_passt_dies),
 		cmocka_unit_test(test_passt_fails), cmocka_unit_test(test_passt_is_missing),
-		cmocka_unit_test(test_passt_port_in_use),
+		cmocka_unit_test(test_passt_port_in_use), cmocka_unit_test(test_why_not),
+		cmocka_unit_test(test_passt_without_files),
 	};
 
+	closefrom(3);		/* what was inherited has holes */
 	signal(SIGPIPE, SIG_IGN);
 	alarm(120);		/* a socket here may wait for ever */
 	return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <linux/virtio_net.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include "devices/net/forward.h"
 #include "tests/lib/test.h"
@@ -237,29 +238,79 @@ static const u8 *dhcp_option(const u8 *dhcp, size_t len, u8 option)
 	return NULL;
 }
 
+/* What is said to a discover. */
+static const u8 *discover(size_t *len)
+{
+	u8 dhcp[300] = { 1, 1, 6, 0, 0xca, 0xfe, 0xba, 0xbe };
+	const u8 *d;
+
+	memcpy(dhcp + 28, guest_mac, 6);
+	memcpy(dhcp + 236, "\x63\x82\x53\x63\x35\x01\x01\xff", 8);
+	send_udp("0.0.0.0", "255.255.255.255", 68, 67, dhcp, sizeof(dhcp));
+	d = hear(IPPROTO_UDP, 0, 68, len);
+	assert_non_null(d);
+	d += 8;
+	*len -= 8;
+	assert_memory_equal(d + 4, dhcp + 4, 4);
+	return d;
+}
+
 static void test_dhcp(void **state)
 {
 	static const u8 address[4] = { 10, 0, 2, 15 }, router[4] = { 10, 0, 2, 2 },
 			dns[4] = { 10, 0, 2, 3 }, mask[4] = { 255, 255, 255, 0 };
-	u8 dhcp[300] = { 1, 1, 6, 0, 0xca, 0xfe, 0xba, 0xbe };
 	const u8 *d;
 	size_t len;
 
 	(void)state;
-	memcpy(dhcp + 28, guest_mac, 6);
-	memcpy(dhcp + 236, "\x63\x82\x53\x63\x35\x01\x01\xff", 8);	/* a discover */
-	send_udp("0.0.0.0", "255.255.255.255", 68, 67, dhcp, sizeof(dhcp));
-	d = hear(IPPROTO_UDP, 0, 68, &len);
-	assert_non_null(d);
-	d += 8;
-	len -= 8;
-	assert_memory_equal(d + 4, dhcp + 4, 4);
+	d = discover(&len);
 	assert_memory_equal(d + 16, address, 4);
 	assert_int_equal(*dhcp_option(d, len, 53), 2);
 	assert_memory_equal(dhcp_option(d, len, 1), mask, 4);
 	assert_memory_equal(dhcp_option(d, len, 3), router, 4);
 	assert_memory_equal(dhcp_option(d, len, 6), dns, 4);
 	assert_memory_equal(dhcp_option(d, len, 12), "web", 3);
+}
+
+/* A name server of the user's, and a name that is too long to be said. */
+static void test_dhcp_options(void **state)
+{
+	static const u8 address[4] = { 10, 9, 0, 15 }, dns[4] = { 9, 9, 9, 9 };
+	struct net_user_options o = { .network = { htonl(0x0a090000) }, .prefix_len = 27,
+				      .dns = { htonl(0x09090909) },
+				      .hostname = "a-name-of-thirty-three-characters" };
+	const u8 *d;
+	size_t len;
+
+	(void)state;
+	wire_init(&wire, open_net(&o), GUEST_CSUM);
+	d = discover(&len);
+	assert_memory_equal(d + 16, address, 4);
+	assert_memory_equal(dhcp_option(d, len, 6), dns, 4);
+	assert_memory_equal(dhcp_option(d, len, 1), "\xff\xff\xff\xe0", 4);
+	assert_null(dhcp_option(d, len, 12));
+	wire_fini(&wire);
+}
+
+/* A guest's connections are a file each: as many as may be, and no fewer than there were. */
+static void test_fd_limit(void **state)
+{
+	struct net_user_options o = { 0 };
+	struct rlimit old, low, now;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	low = (struct rlimit){ 256, old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	net_close(open_net(&o));
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &now), 0);
+	assert_int_equal(now.rlim_cur, MIN(old.rlim_max, (rlim_t)16384));
+	assert_int_equal(now.rlim_max, old.rlim_max);
+	net_close(open_net(&o));
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	net_close(open_net(&o));
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &now), 0);
+	assert_true(now.rlim_cur >= old.rlim_cur);
 }
 
 static void test_ping(void **state)
@@ -665,7 +716,8 @@ int main(void)
 		cmocka_unit_test(test_forward_tcp), cmocka_unit_test(test_forward_udp),
 		cmocka_unit_test(test_forward_in_use), cmocka_unit_test(test_restricted),
 		cmocka_unit_test(test_other_network), cmocka_unit_test(test_noise),
-		cmocka_unit_test(test_side_by_side),
+		cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_dhcp_options),
+		cmocka_unit_test(test_fd_limit),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

@@ -1,11 +1,13 @@
 /* virtio_net_vhost_test.c: virtio-net's queues lent to vhost-net, which is a kernel made of arrays. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/pci_regs.h>
 #include <linux/vhost.h>
 #include <linux/virtio_pci.h>
 #include <stdarg.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include "devices/net/vhost.h"
 #include "devices/pci/pci.h"
 #include "tests/lib/recorder.h"
@@ -622,6 +624,39 @@ static void test_open(void **state)
 	recorder_null = NULL;
 }
 
+/* The device, and three events: nothing is left of what could be had. */
+static void test_open_without_files(void **state)
+{
+	int next = fcntl(0, F_DUPFD_CLOEXEC, 0), nr = 0, rc;
+	struct rlimit old;
+	struct vhost *v;
+	struct err err;
+
+	(void)state;
+	close(next);
+	memset(&kernel, 0, sizeof(kernel));
+	kernel.fail_after = -1;
+	kernel.known = ~0ULL;
+	recorder_null = "/dev/vhost-net";
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	do {
+		struct rlimit few = { next + nr, old.rlim_max };
+
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+		rc = vhost_open(&v, &err);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+		if (!rc)
+			break;
+		assert_int_equal(rc, -EMFILE);
+		assert_non_null(strstr(err.msg, nr ? "eventfd: Too many open files" :
+				       "/dev/vhost-net: Too many open files"));
+		assert_int_equal(fcntl(next, F_GETFD), -1);
+	} while (++nr < 20);
+	assert_int_equal(nr, 4);
+	vhost_close(v);
+	recorder_null = NULL;
+}
+
 /* --- over PCI: interrupts without this program ------------------------------------------------------- */
 
 enum { ECAM = 0xe0000000, WINDOW = 0xc0000000, RUNNING = 15 };
@@ -737,10 +772,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_lent), T(test_handed_back), T(test_own_thread), T(test_refused), T(test_broken),
 		T(test_half), T(test_filter), cmocka_unit_test(test_open),
+		cmocka_unit_test(test_open_without_files),
 		cmocka_unit_test_setup_teardown(test_dirty, setup_tracked, teardown),
 		cmocka_unit_test_setup_teardown(test_pairs, setup_pairs, teardown),
 		cmocka_unit_test_setup_teardown(test_irqs, setup_pci, teardown),
 	};
 
+	closefrom(3);		/* what was inherited has holes */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
