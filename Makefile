@@ -77,6 +77,8 @@ $(BUILD)/unit/image_fault_test: WRAPPED += malloc calloc realloc reallocarray st
 $(BUILD)/unit/virtio_blk_options_test $(BUILD)/tsan/virtio_blk_options_test: WRAPPED += clock_gettime
 $(addprefix $(BUILD)/unit/,virtio_net_vhost_test tap_test link_test): WRAPPED += ioctl
 $(BUILD)/unit/bridge_ask_test: WRAPPED += readlink
+$(BUILD)/unit/chardev_test: WRAPPED += pthread_cond_wait
+$(BUILD)/unit/net_user_test: WRAPPED += clock_gettime
 
 $(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o
 	@mkdir -p $(@D)

@@ -312,6 +312,24 @@ static void test_output_waits(void **state)
 
 /* --- writers that wait ----------------------------------------------------------------------------- */
 
+int __real_pthread_cond_wait(pthread_cond_t *, pthread_mutex_t *);
+int __wrap_pthread_cond_wait(pthread_cond_t *, pthread_mutex_t *);
+
+static int nr_waits;
+
+int __wrap_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
+{
+	__atomic_add_fetch(&nr_waits, 1, __ATOMIC_SEQ_CST);
+	return __real_pthread_cond_wait(c, m);
+}
+
+/* Until a writer does; it has the lock till then. */
+static void await_waiter(int before)
+{
+	while (load_once(&nr_waits) == before)
+		sched_yield();
+}
+
 static void *late_writer(void *arg)
 {
 	chardev_write(line, (const u8 *)"late", 4);
@@ -322,32 +340,38 @@ static void *late_writer(void *arg)
 /* hurry: what cannot be written is lost; swallow: nothing is, and nobody waits. */
 static void test_hurry_and_swallow(void **state)
 {
+	int done = 0, waits = nr_waits;
 	pthread_t thread;
 	struct stdio s;
 	size_t sent, sum;
-	int done = 0;
 
 	(void)state;
 	open_pipes(&s);
 	sent = fill();
 	assert_int_equal(pthread_create(&thread, NULL, late_writer, &done), 0);
+	await_waiter(waits);
 	chardev_hurry(line, true);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	write_text("lost as well");
 	chardev_hurry(line, false);
+	waits = nr_waits;
+	assert_int_equal(pthread_create(&thread, NULL, late_writer, &done), 0);
+	await_waiter(waits);
 	chardev_swallow(line, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
 	write_text("kept");
 	chardev_swallow(line, false);
 	/* It waits until the loop has made room. */
 	done = 0;
+	waits = nr_waits;
 	assert_int_equal(pthread_create(&thread, NULL, late_writer, &done), 0);
+	await_waiter(waits);
 	assert_int_equal(load_once(&done), 0);
 	sum = drain(s.far[0]);
 	assert_true(sum > 0);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_int_equal(done, 1);
-	fake_settle(&fake);
-	assert_int_equal(sum + drain(s.far[0]), sent + strlen("kept") + strlen("late"));
+	assert_int_equal(sum + drain(s.far[0]), sent + strlen("late") + strlen("kept") + strlen("late"));
 	close_far(&s);
 }
 

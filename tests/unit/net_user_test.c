@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include "devices/net/forward.h"
 #include "tests/lib/test.h"
 #include "tests/lib/wire.h"
@@ -621,6 +622,72 @@ static void test_stop_and_start(void **state)
 	close(server);
 }
 
+/* --- what time does ---------------------------------------------------------------------------- */
+
+int __real_clock_gettime(clockid_t, struct timespec *);
+int __wrap_clock_gettime(clockid_t, struct timespec *);
+
+static u64 ahead_ms;
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
+{
+	int rc = __real_clock_gettime(clock, t);
+
+	t->tv_sec += (t->tv_nsec + ahead_ms * 1000000) / 1000000000;
+	t->tv_nsec = (t->tv_nsec + ahead_ms * 1000000) % 1000000000;
+	return rc;
+}
+
+/* The router makes itself known unasked, now and then; not while the card is stopped. */
+static void test_unasked(void **state)
+{
+	const u8 *ra;
+	size_t len;
+
+	(void)state;
+	wire_turn(&wire, 4);
+	wire.first = wire.nr;
+	for (int i = 0; i < 2; i++) {
+		wire.net->ops->stop(wire.net);
+		ahead_ms += 1800 * 1000;
+		assert_int_equal(wire_turn(&wire, 4), 0);
+		assert_int_equal(wire.net->ops->start(wire.net, wire.fake.p.io_loop), 0);
+		wire_listen(&wire, true);
+		ra = hear(IPPROTO_ICMPV6, 0, 0, &len);
+		assert_non_null(ra);
+		assert_int_equal(ra[0], 134);
+	}
+}
+
+/* What the guest does not acknowledge comes again, as it was. */
+static void test_tcp_repeats(void **state)
+{
+	u16 port;
+	int server = bound_socket(SOCK_STREAM, &port), fd;
+	u32 seq, ack;
+	const u8 *tcp;
+	size_t len;
+
+	(void)state;
+	fd = open_tcp(server, 5000, port, &seq, &ack);
+	assert_int_equal(send(fd, "once", 4, 0), 4);
+	assert_memory_equal(hear(IPPROTO_TCP, PSH, 5000, &len) + TCP_HDR, "once", 4);
+	wire_turn(&wire, 4);
+	wire.first = wire.nr;
+	for (int i = 0; i < 60 && wire.first == wire.nr; i++) {
+		ahead_ms += 500;
+		wire_turn(&wire, 2);
+	}
+	assert_true(wire.first < wire.nr);
+	tcp = hear(IPPROTO_TCP, ACK, 5000, &len);
+	assert_non_null(tcp);
+	assert_int_equal(get32(tcp + 4), ack);
+	assert_int_equal(len, TCP_HDR + 4);
+	assert_memory_equal(tcp + TCP_HDR, "once", 4);
+	close(fd);
+	close(server);
+}
+
 static void test_malformed(void **state)
 {
 	struct virtio_net_hdr_v1 hdr = { 0 };
@@ -712,6 +779,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_udp, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_backpressure, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stop_and_start, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_unasked, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tcp_repeats, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_malformed, setup, teardown),
 		cmocka_unit_test(test_forward_tcp), cmocka_unit_test(test_forward_udp),
 		cmocka_unit_test(test_forward_in_use), cmocka_unit_test(test_restricted),
