@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -201,9 +202,10 @@ static void test_arguments(void **state)
 	assert_string_equal(err.msg, "vmm-bridge-helper --bridge=repeats --vlan=7 --multi-queue bare");
 }
 
-/* As it is built, beside vmm; not there at all; there, but no program. */
+/* As it is built, beside vmm; not there at all; there, but no program, or no way to ask it. */
 static void test_places(void **state)
 {
+	struct rlimit old, none;
 	int fd;
 
 	(void)state;
@@ -220,6 +222,12 @@ static void test_places(void **state)
 	assert_says(err.msg, "libexec/vmm/vmm-bridge-helper: Permission denied");
 	place(INSTALLED, NULL);
 	place(INSTALLED, self);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	none = (struct rlimit){ 0, old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(ask("gives"), -EMFILE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_says(err.msg, "a socket: Too many open files");
 	self_is_unknown = true;
 	assert_int_equal(ask("gives"), -ENOENT);
 	assert_says(err.msg, "/proc/self/exe: ");

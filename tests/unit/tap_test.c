@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include "tests/lib/recorder.h"
 #include "tests/lib/test.h"
@@ -264,6 +265,28 @@ static void test_refused(void **state)
 	assert_int_equal(kernel.nr_attach, 0);
 	assert_int_equal(net_open_tap_fd(queue, 0, &err), -EINVAL);
 	assert_says(err.msg, "net: fd=0: Invalid argument");
+}
+
+/* No more files: for the device, and for the socket that the MTU is asked by. */
+static void test_no_more_files(void **state)
+{
+	static const char *const says[] = { "/dev/net/tun: Too many open files; load the module with "
+					    "'modprobe tun'", "socket: Too many open files" };
+	int next = fcntl(0, F_DUPFD_CLOEXEC, 0);
+	struct rlimit old, few;
+
+	(void)state;
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(says); i++) {
+		few = (struct rlimit){ next + i, old.rlim_max };
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+		assert_int_equal(net_open_tap(queue, 1, "tap9", 0, &err), -EMFILE);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+		assert_says(err.msg, "net: tap tap9: ");
+		assert_says(err.msg, says[i]);
+		assert_int_equal(fcntl(next, F_GETFD), -1);
+	}
 }
 
 static void test_mtu(void **state)
@@ -536,11 +559,13 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_open), T(test_queues), T(test_one_of_many), T(test_refused), T(test_mtu),
+		T(test_open), T(test_queues), T(test_one_of_many), T(test_refused), T(test_no_more_files),
+		T(test_mtu),
 		T(test_offload), T(test_set_offload), T(test_attach), T(test_link_and_filter),
 		T(test_frames), T(test_stopped_meanwhile), T(test_lost),
 	};
 
+	closefrom(3);		/* what was inherited has holes */
 	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
