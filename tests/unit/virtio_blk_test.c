@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include "devices/block/blk.h"
 #include "tests/lib/driver.h"
+#include "tests/lib/fetch.h"
 #include "tests/lib/recorder.h"
 #include "tests/lib/test.h"
 
@@ -75,25 +76,39 @@ static bool answered(void *arg)
 	return ring_used_idx(&f->d.ring[0]) == f->done;
 }
 
-/* One request of a header, data and a status byte; returns the status. */
-static u8 request(struct fixture *f, u32 type, u64 sector, u32 len, bool in, u32 want_written)
+/* One request of a header, data and a status byte, into the ring. */
+static u16 offer(struct fixture *f, u32 type, u64 sector, u32 len, bool in)
 {
 	struct virtio_blk_outhdr hdr = { .type = type, .sector = sector };
 	struct piece p[] = { { HDR, sizeof(hdr), false }, { DATA, len, in }, { STATUS, 1, true } };
 	u8 status = ANSWERED;
-	u16 head;
 
 	assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(HDR), &hdr), 0);
 	assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(STATUS), &status), 0);
 	if (!len)
 		p[1] = p[2];
-	head = ring_add(&f->d.ring[0], p, len ? 3 : 2);
 	f->done++;
+	return ring_add(&f->d.ring[0], p, len ? 3 : 2);
+}
+
+/* Its status. */
+static u8 wait_for_answer(struct fixture *f)
+{
+	u8 status;
+
 	driver_set(&f->d, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
 	assert_true(fake_turn_until(&f->fake, answered, f));
+	assert_int_equal(mem_read_obj(f->fake.p.mem, GPA(STATUS), &status), 0);
+	return status;
+}
+
+static u8 request(struct fixture *f, u32 type, u64 sector, u32 len, bool in, u32 want_written)
+{
+	u16 head = offer(f, type, sector, len, in);
+	u8 status = wait_for_answer(f);
+
 	assert_int_equal(ring_used(&f->d.ring[0], f->done - 1).id, head);
 	assert_int_equal(ring_used(&f->d.ring[0], f->done - 1).len, want_written);
-	assert_int_equal(mem_read_obj(f->fake.p.mem, GPA(STATUS), &status), 0);
 	return status;
 }
 
@@ -275,6 +290,39 @@ static void test_malformed(void **state)
 	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 512, true, 513), OK);
 }
 
+/* What 16 bytes at addr ask for changes after each of the reads of them, in turn, to something that is refused, and
+ * that without its check is the first sector. */
+static void change_between_reads(struct fixture *f, u32 type, u32 len, u64 addr, const void *now)
+{
+	u8 *at = (u8 *)mem_region(f->fake.p.mem, 0).host + addr, got[512], status;
+	unsigned after = 0, reads;
+
+	do {
+		struct virtio_blk_discard_write_zeroes seg = { 9, 1, 0 };
+
+		assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(DATA), &seg), 0);
+		offer(f, type, 9, len, false);
+		fetch_begin(at, now, 16, ++after);
+		status = wait_for_answer(f);
+		reads = fetch_end();
+		assert_true(status == OK || status == IOERR);
+		assert_int_equal(pread(f->fd, got, sizeof(got), 0), sizeof(got));
+		for (unsigned i = 0; i < sizeof(got); i++)
+			assert_int_equal(got[i], pattern(i));
+	} while (after < reads);
+	assert_true(reads > 0);
+}
+
+static void test_request_changes(void **state)
+{
+	static const struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_OUT, .sector = 1ULL << 55 };
+	static const struct virtio_blk_discard_write_zeroes seg = { .sector = 1ULL << 55, .num_sectors = 1 };
+	struct fixture *f = *state;
+
+	change_between_reads(f, VIRTIO_BLK_T_OUT, 512, HDR, &hdr);
+	change_between_reads(f, VIRTIO_BLK_T_WRITE_ZEROES, sizeof(seg), DATA, &seg);
+}
+
 static void test_read_only(void **state)
 {
 	struct fixture *f = *state;
@@ -396,7 +444,7 @@ int main(void)
 		BOTH(test_config), BOTH(test_read), BOTH(test_write_and_flush),
 		BOTH(test_write_zeroes_and_discard), BOTH(test_get_id), BOTH(test_errors), BOTH(test_counters),
 		BOTH(test_malformed), BOTH(test_reset_with_requests),
-		BOTH(test_disable_with_requests),
+		BOTH(test_disable_with_requests), BOTH(test_request_changes),
 		cmocka_unit_test_setup_teardown(test_full_queue, setup_threads, teardown),
 		cmocka_unit_test_setup_teardown(test_read_only, setup_ro, teardown),
 	};

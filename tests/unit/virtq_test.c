@@ -1,5 +1,6 @@
 /* virtq_test.c: the device's side of a split virtqueue, against good and bad drivers. */
 #include "devices/virtio/virtq.h"
+#include "tests/lib/fetch.h"
 #include "tests/lib/ring.h"
 #include "tests/lib/test.h"
 
@@ -507,6 +508,100 @@ static void test_avail_full_is_fine(void **state)
 	assert_int_equal(virtq_pop(&f->q, &f->c), 0);
 }
 
+/* --- what changes while it is looked at ------------------------- */
+
+/* What was taken is all in memory, and as long as it says. */
+static void check_taken(struct fixture *f)
+{
+	const struct sg *sg[] = { &f->c.out, &f->c.in };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(sg); i++) {
+		size_t len = 0;
+
+		for (int k = 0; k < sg[i]->nr; k++) {
+			const struct iovec *v = &sg[i]->iov[k];
+
+			assert_in_range((uintptr_t)v->iov_base, (uintptr_t)host(f, 0),
+					(uintptr_t)host(f, MEM_LEN) - v->iov_len);
+			len += v->iov_len;
+		}
+		assert_int_equal(sg[i]->len, len);
+	}
+}
+
+/* A chain of which len bytes at addr change after each of the reads that it takes, in turn. What is judged is
+ * what is used: it is as it was, or refused. */
+static void change_between_reads(struct fixture *f, u64 addr, const void *now, size_t len, bool sound)
+{
+	u8 was[64];
+	unsigned after = 0, reads;
+
+	assert_int_equal(mem_read(f->mem, GPA(addr), was, len), 0);
+	do {
+		int rc;
+
+		assert_int_equal(mem_write(f->mem, GPA(addr), was, len), 0);
+		f->q.broken = false;
+		f->q.next_avail = 0;
+		fetch_begin(host(f, addr), now, len, ++after);
+		rc = virtq_pop(&f->q, &f->c);
+		reads = fetch_end();
+		assert_true(rc == -EPROTO || (rc == 1 && sound));
+		if (rc == 1) {
+			assert_int_equal(f->c.head, 0);
+			check_taken(f);
+		}
+	} while (after < reads);
+	assert_true(reads > 0);
+}
+
+static void test_descriptor_changes(void **state)
+{
+	static const struct vring_desc now[] = {
+		{ MEM_LEN, 512, IN, 0 }, { DATA, 0xfffffff0, IN, 0 }, { DATA, 4096, IN, 0 },
+		{ DATA, 512, 0, 0 }, { DATA, 512, IN | NEXT, QSIZE }, { TABLE, 0xfffffff0, INDIRECT, 0 },
+	};
+	struct fixture *f = *state;
+
+	ring_desc(&f->r, 0, DATA, 512, IN, 0);
+	ring_offer(&f->r, 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(now); i++)
+		change_between_reads(f, f->r.desc, &now[i], sizeof(now[i]), true);
+}
+
+/* The table is the last of memory, and its chain goes on behind it. */
+static void test_table_grows(void **state)
+{
+	static const struct vring_desc now = { MEM_LEN - 32, 48, INDIRECT, 0 };
+	struct fixture *f = *state;
+
+	ring_desc_at(f->mem, MEM_LEN - 32, 0, DATA, 8, NEXT, 2);
+	ring_desc(&f->r, 0, MEM_LEN - 32, 32, INDIRECT, 0);
+	ring_offer(&f->r, 0);
+	change_between_reads(f, f->r.desc, &now, sizeof(now), false);
+}
+
+static void test_table_entry_changes(void **state)
+{
+	static const struct vring_desc now = { MEM_LEN - 8, 512, IN, 0 };
+	struct fixture *f = *state;
+
+	ring_desc_at(f->mem, TABLE, 0, DATA, 512, IN, 0);
+	ring_desc(&f->r, 0, TABLE, 16, INDIRECT, 0);
+	ring_offer(&f->r, 0);
+	change_between_reads(f, TABLE, &now, sizeof(now), true);
+}
+
+static void test_head_changes(void **state)
+{
+	static const u16 now = 0xffff;
+	struct fixture *f = *state;
+
+	ring_desc(&f->r, 0, DATA, 512, IN, 0);
+	ring_offer(&f->r, 0);
+	change_between_reads(f, f->r.avail + 4, &now, sizeof(now), true);
+}
+
 /* --- answers, notifications ------------------------- */
 
 static void offer_simple(struct fixture *f, int nr)
@@ -716,6 +811,8 @@ int main(void)
 		T(test_buffer_up_to_the_end_of_memory), T(test_writable_before_readable),
 		T(test_too_many_pieces), T(test_avail_index_too_far),
 		T(test_avail_index_backwards), T(test_avail_full_is_fine),
+		T(test_descriptor_changes), T(test_table_grows), T(test_table_entry_changes),
+		T(test_head_changes),
 		T(test_push_is_staged_until_flush), T(test_no_interrupt_flag),
 		T(test_no_notify_flag), T(test_event_idx_interrupts), T(test_event_idx_kicks),
 		T(test_budget), T(test_unpop),
