@@ -1,5 +1,6 @@
 /* state_test.c: the visitor, and every device's state: saved, loaded, saved again; and hostile streams. */
 #include <fcntl.h>
+#include <libfdt.h>
 #include <linux/virtio_blk.h>
 #include "devices/block/blk.h"
 #include "devices/chardev.h"
@@ -7,6 +8,7 @@
 #include "devices/pci/pci.h"
 #include "tests/lib/driver.h"
 #include "tests/lib/test.h"
+#include "tests/lib/vnet.h"
 #include "vmm/config.h"
 #include "vmm/core/state.h"
 
@@ -480,6 +482,100 @@ static void test_hostile_streams(void **state)
 	unlink(path);
 }
 
+/* A field that says what none can. */
+struct lie {
+	const char *node, *name;
+	u64 value;
+	bool wide;
+};
+
+static u8 *with_lie(const void *blob, size_t len, const struct lie *l)
+{
+	u8 *copy = malloc(len);
+	int node;
+
+	assert_non_null(copy);
+	memcpy(copy, blob, len);
+	node = fdt_path_offset(copy, l->node);
+	assert_true(node >= 0);
+	assert_int_equal(l->wide ? fdt_setprop_inplace_u64(copy, node, l->name, l->value) :
+			 fdt_setprop_inplace_u32(copy, node, l->name, l->value), 0);
+	return copy;
+}
+
+static void test_hostile_fields(void **state)
+{
+	static const struct lie lies[] = {
+		{ "/disk0@0", "status", 0x100, false }, { "/disk0@0", "status", 0x1f, false },
+		{ "/disk0@0", "status", 5, false }, { "/disk0@0", "accepted", 1ULL << 63, true },
+		{ "/disk0@0", "nr-queues", 3, true },
+		{ "/disk0@0/queue@0", "size", 3, false },
+		{ "/disk0@0/queue@0", "size", 0, false },
+		{ "/disk0@0/queue@0", "size", 0x8000, false },
+		{ "/disk0@0/queue@0", "desc", 8 * MIB - 16, true },
+		{ "/disk0@0/queue@1", "desc", 1, true },
+		{ "/disk0@0/queue@1", "avail", ~0ULL - 1, true },
+		{ "/disk0@0/queue@1", "used", 1 * GIB, true },
+		{ "/disk0@0/virtio-blk@0", "sectors", ~0ULL, true },
+	};
+	struct machine a, b;
+	const void *blob;
+	struct state *s;
+	size_t len;
+	char path[32];
+	struct err err;
+
+	(void)state;
+	make_image(path);
+	machine_start(&a, path);
+	use(&a);
+	s = machine_save(&a, &blob, &len);
+	blk_close(a.blk);
+	a.blk = NULL;
+	for (unsigned i = 0; i < ARRAY_SIZE(lies); i++) {
+		u8 *copy = with_lie(blob, len, &lies[i]);
+
+		machine_start(&b, path);
+		assert_int_equal(machine_load(&b, copy, len, &err), -EINVAL);
+		assert_says(err.msg, "/disk0@0");
+		machine_stop(&b);
+		free(copy);
+	}
+	state_free(s);
+	machine_stop(&a);
+	unlink(path);
+}
+
+static void test_hostile_card(void **state)
+{
+	static const struct lie lies[] = {
+		{ "/net0@0/virtio-net@0", "nr-macs", MACS_MAX + 1, false },
+		{ "/net0@0/virtio-net@0", "nr-macs", ~0U, false },
+		{ "/net0@0/virtio-net@0", "active-pairs", 0, false },
+		{ "/net0@0/virtio-net@0", "active-pairs", VNET_PAIRS + 1, false },
+	};
+	struct vnet *f = *state;
+	struct state *s, *lying;
+	const void *blob;
+	size_t len;
+	struct err err;
+
+	device_quiesce(f->dev);
+	assert_int_equal(state_new_save(&s, &err), 0);
+	device_state(f->dev, s);
+	assert_int_equal(state_finish_save(s, &blob, &len, &err), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(lies); i++) {
+		u8 *copy = with_lie(blob, len, &lies[i]);
+
+		assert_int_equal(state_new_load(&lying, copy, len, &err), 0);
+		device_state(f->dev, lying);
+		assert_int_equal(state_finish_load(lying, &err), -EINVAL);
+		state_free(lying);
+		free(copy);
+	}
+	state_free(s);
+}
+
 /* --- the configuration ------------------------------------------------------------------------- */
 
 static void test_config(void **state)
@@ -554,6 +650,8 @@ int main(void)
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_grows),
 		cmocka_unit_test(test_refusals), cmocka_unit_test(test_hostile_trees),
 		cmocka_unit_test(test_same_again), cmocka_unit_test(test_hostile_streams),
+		cmocka_unit_test(test_hostile_fields),
+		cmocka_unit_test_setup_teardown(test_hostile_card, vnet_setup_pairs, vnet_teardown),
 		cmocka_unit_test(test_config),
 	};
 
