@@ -198,6 +198,11 @@ static void test_get_id(void **state)
 	assert_int_equal(request(f, VIRTIO_BLK_T_GET_ID, 0, 20, true, 21), OK);
 	assert_int_equal(mem_read_obj(f->fake.p.mem, GPA(DATA), &id), 0);
 	assert_memory_equal(id, "serial-7\0\0\0\0\0\0\0\0\0\0\0\0", 20);
+	/* No more than there is room for. */
+	assert_int_equal(mem_fill(f->fake.p.mem, GPA(DATA), ANSWERED, sizeof(id)), 0);
+	assert_int_equal(request(f, VIRTIO_BLK_T_GET_ID, 0, 6, true, 7), OK);
+	assert_int_equal(mem_read_obj(f->fake.p.mem, GPA(DATA), &id), 0);
+	assert_memory_equal(id, "serial\xee\xee\xee", 9);
 }
 
 static void test_errors(void **state)
@@ -208,6 +213,7 @@ static void test_errors(void **state)
 	assert_int_equal(request(f, VIRTIO_BLK_T_IN, SECTORS - 1, 1024, true, 1), IOERR);
 	assert_int_equal(request(f, VIRTIO_BLK_T_OUT, ~0ULL, 512, false, 1), IOERR);
 	assert_int_equal(request(f, VIRTIO_BLK_T_OUT, ~0ULL / 512, 1024, false, 1), IOERR);
+	assert_int_equal(request(f, VIRTIO_BLK_T_OUT, 1ULL << 55, 512, false, 1), IOERR);
 	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 511, true, 1), IOERR);
 	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 0, true, 1), IOERR);
 	assert_int_equal(request(f, VIRTIO_BLK_T_OUT, 0, 0, false, 1), IOERR);
