@@ -596,6 +596,22 @@ static void test_backpressure(void **state)
 	close(fd);
 }
 
+/* Nor does what is answered without a sender that could be stopped. */
+static void test_answers_not_taken(void **state)
+{
+	static u8 echo[BIG] = { 8, 0, 0, 0, 0x12, 0x34 };
+	int n = 0, more;
+
+	(void)state;
+	wire_listen(&wire, false);
+	for (int i = 0; i < 200; i++)
+		send_ip("10.0.2.2", IPPROTO_ICMP, echo, sizeof(echo), 2);
+	wire_listen(&wire, true);
+	while ((more = wire_turn(&wire, 1)))
+		n += more;
+	assert_in_range(n, 20, 4 * MIB / BIG);
+}
+
 /* A guest that reboots: what was on its way is gone, connections from outside are not. */
 static void test_stop_and_start(void **state)
 {
@@ -778,6 +794,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_refused_port, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_udp, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_backpressure, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_answers_not_taken, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stop_and_start, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unasked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tcp_repeats, setup, teardown),
