@@ -539,6 +539,7 @@ static void test_after_driver_ok(void)
 	virtio_queue_size(&v, 0, 0);
 	virtio_accept(&v, 0);
 	virtio_notify(&v, 0);
+	check(works() && !broken(), "a live queue is where it was");
 	recover("a live queue was told new places");
 
 	start_with(0);
