@@ -19,10 +19,10 @@ static struct {
 static void touched(int signal, siginfo_t *info, void *context)
 {
 	ucontext_t *u = context;
-	uintptr_t where = (uintptr_t)info->si_addr;
+	uintptr_t offset = (uintptr_t)info->si_addr - (uintptr_t)fetch.page;
 
 	(void)signal;
-	if (fetch.stepping || where < (uintptr_t)fetch.page || where >= (uintptr_t)fetch.page + PAGE) {
+	if (fetch.stepping || offset >= PAGE) {
 		sigaction(SIGSEGV, &fetch.segv, NULL);		/* and there it goes again */
 		return;
 	}

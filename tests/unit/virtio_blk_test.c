@@ -296,9 +296,10 @@ static void test_malformed(void **state)
 	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 512, true, 513), OK);
 }
 
-/* What 16 bytes at addr ask for changes after each of the reads of them, in turn, to something that is refused, and
- * that without its check is the first sector. */
-static void change_between_reads(struct fixture *f, u32 type, u32 len, u64 addr, const void *now)
+/* What 16 bytes at addr ask for changes after each of the reads of them, in turn, to something
+ * that is refused, and that without its check is the first sector. */
+static void change_between_reads(struct fixture *f, u32 type, u32 len, u64 addr,
+				 const void *now)
 {
 	u8 *at = (u8 *)mem_region(f->fake.p.mem, 0).host + addr, got[512], status;
 	unsigned after = 0, reads;
@@ -321,8 +322,8 @@ static void change_between_reads(struct fixture *f, u32 type, u32 len, u64 addr,
 
 static void test_request_changes(void **state)
 {
-	static const struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_OUT, .sector = 1ULL << 55 };
-	static const struct virtio_blk_discard_write_zeroes seg = { .sector = 1ULL << 55, .num_sectors = 1 };
+	static const struct virtio_blk_outhdr hdr = { VIRTIO_BLK_T_OUT, 0, 1ULL << 55 };
+	static const struct virtio_blk_discard_write_zeroes seg = { 1ULL << 55, 1, 0 };
 	struct fixture *f = *state;
 
 	change_between_reads(f, VIRTIO_BLK_T_OUT, 512, HDR, &hdr);

@@ -424,15 +424,16 @@ static void test_indirect_table_outside_memory(void **state)
 	}
 }
 
-/* The first entry is the last of memory; the length promises more. */
+/* The first entry is the last of memory; the length promises more, whether it is used or not. */
 static void test_indirect_table_leaves_memory(void **state)
 {
+	static const u32 len[] = { 32, 16 * 32768, 0xfffffff0 };
 	struct fixture *f = *state;
 
-	for (int next = 0; next <= NEXT; next += NEXT) {
+	for (unsigned i = 0; i < 2 * ARRAY_SIZE(len); i++) {
 		f->q.broken = false;
-		ring_desc_at(f->mem, MEM_LEN - 16, 0, DATA, 8, next, 1);
-		ring_desc(&f->r, 0, MEM_LEN - 16, 0xfffffff0, INDIRECT, 0);
+		ring_desc_at(f->mem, MEM_LEN - 16, 0, DATA, 8, i % 2 ? NEXT : 0, 1);
+		ring_desc(&f->r, 0, MEM_LEN - 16, len[i / 2], INDIRECT, 0);
 		refused_head(f, 0);
 	}
 }
@@ -532,9 +533,10 @@ static void check_taken(struct fixture *f)
 	}
 }
 
-/* A chain of which len bytes at addr change after each of the reads that it takes, in turn. What is judged is
- * what is used: it is as it was, or refused. */
-static void change_between_reads(struct fixture *f, u64 addr, const void *now, size_t len, bool sound)
+/* A chain of which len bytes at addr change after each of the reads that it takes, in turn.
+ * What is judged is what is used: it is as it was, or refused. */
+static void change_between_reads(struct fixture *f, u64 addr, const void *now, size_t len,
+				 bool sound)
 {
 	u8 was[64];
 	unsigned after = 0, reads;
@@ -563,7 +565,8 @@ static void change_descriptor(struct fixture *f, u64 table)
 {
 	static const struct vring_desc now[] = {
 		{ MEM_LEN, 512, IN, 0 }, { DATA, 0xfffffff0, IN, 0 }, { DATA, 4096, IN, 0 },
-		{ DATA, 512, 0, 0 }, { DATA, 512, IN | NEXT, QSIZE }, { TABLE, 0xfffffff0, INDIRECT, 0 },
+		{ DATA, 512, 0, 0 }, { DATA, 512, IN | NEXT, QSIZE },
+		{ TABLE, 0xfffffff0, INDIRECT, 0 },
 	};
 
 	ring_desc_at(f->mem, table, 0, DATA, 512, IN, 0);
