@@ -219,7 +219,7 @@ void fake_settle(struct fake *f)
 
 bool fake_turn_until(struct fake *f, bool (*fn)(void *), void *arg)
 {
-	u64 end = now_ns() + 60000000000ULL;
+	u64 end = now_ns() + 300 * 1000000000ULL;
 
 	while (!fn(arg)) {
 		if (now_ns() > end)

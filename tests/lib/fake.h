@@ -49,7 +49,7 @@ void fake_fini(struct fake *);
 void fake_turn(struct fake *);
 /* Turns until all that is ready was done... */
 void fake_settle(struct fake *);
-/* ...or until fn says so; false: it did not within a minute. */
+/* ...or until fn says so; false: it did not within five minutes. */
 bool fake_turn_until(struct fake *, bool (*fn)(void *), void *arg);
 
 /* The wire of that kind and gsi, or the n-th MSI that lives; NULL: none. */

@@ -229,7 +229,7 @@ static void turn(struct vblk *f)
 
 void vblk_until(struct vblk *f, bool (*fn)(struct vblk *))
 {
-	time_t end = time(NULL) + 60;
+	time_t end = time(NULL) + 300;
 
 	while (!fn(f)) {
 		assert_true(time(NULL) < end);

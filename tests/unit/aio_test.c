@@ -709,6 +709,6 @@ int main(void)
 	};
 
 	signal(SIGXFSZ, SIG_IGN);	/* a write beyond the limit is an error, not the end */
-	alarm(120);			/* a completion that never comes is the end */
+	alarm(900);			/* a completion that never comes is the end */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
