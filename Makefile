@@ -151,8 +151,8 @@ $(BUILD)/fuzz/obj/%.o: %.c
 $(BUILD)/fuzz/core.a: $(FUZZ_CORE) $(FUZZ_LIB) $(BUILD)/obj/firmware/blobs.o
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-$(BUILD)/fuzz/virtio_% $(BUILD)/fuzz/state: FUZZ_WRAP = mem_read
-$(BUILD)/fuzz/virtio_blk: FUZZ_WRAP = mem_read file_sync
+$(BUILD)/fuzz/virtio_% $(BUILD)/fuzz/state: FUZZ_WRAP = sg_read
+$(BUILD)/fuzz/virtio_blk: FUZZ_WRAP = sg_read file_sync
 
 $(FUZZ): $(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/%.o $(BUILD)/fuzz/core.a
 	$(call say,LD)

@@ -335,7 +335,7 @@ static void take_all(struct hostile *h, int queue)
 		if (hostile_next(h, queue, &r->chain) <= 0)
 			return;
 		hostile_gather(h, &r->chain, false, out, sizeof(out));
-		hostile_reads(h, &r->chain, HDR + 16);
+		hostile_reads(h, &r->chain, r->chain.out);
 		hostile_allow(h, &r->chain, r->chain.in);
 		if (r->chain.out < HDR || !r->chain.in) {
 			h->q[queue].broken = true;
@@ -432,7 +432,7 @@ static void do_it(struct hostile *h, int what, int queue, u8 how)
 
 static void round_of(struct hostile *h, int what, int queue, u8 how, bool scribble)
 {
-	bool all = (what == KICK && h->prepared) || (what == RESUME && h->paused);
+	bool all = (what == KICK && h->prepared) || (what == RESUME && h->paused), idle = !d.nr;
 	u16 answers[HOSTILE_QUEUES] = { 0 };
 
 	if (what == RESUME)
@@ -442,7 +442,7 @@ static void round_of(struct hostile *h, int what, int queue, u8 how, bool scribb
 	for (int i = 0; i < NR_QUEUES; i++)
 		if (all || (what == KICK && i == queue))
 			take_all(h, i);
-	hostile_before(h, scribble && what == KICK);
+	hostile_before(h, scribble && what == KICK && idle);
 	do_it(h, what, queue, how);
 	hostile_after(h);
 	for (int i = 0; i < NR_QUEUES && !h->entangled; i++)

@@ -9,7 +9,7 @@
  * is written. */
 enum { FETCHED = 1, READ = 2, USED = 4, WRITTEN = 8 };
 
-static struct hostile *now;		/* for __wrap_mem_read; NULL: between two */
+static struct hostile *now;		/* for __wrap_sg_read; NULL: between two */
 
 /* --- the machine ----------------------------------------------------------------------- */
 
@@ -339,6 +339,7 @@ static void mark_read(struct hostile *h, u64 at, u64 len, u8 how)
 	for (u64 i = at; i < at + len && i < HOSTILE_MEM; i++) {
 		h->entangled |= h->mark[i] & (USED | WRITTEN);
 		h->again |= h->mark[i] & (how == FETCHED ? FETCHED | READ : FETCHED);
+		h->twice |= h->mark[i] & READ;
 		h->mark[i] |= how;
 	}
 }
@@ -361,7 +362,7 @@ bool hostile_live(const struct hostile *h, int queue)
 void hostile_look(struct hostile *h, bool kick)
 {
 	memset(h->mark, 0, sizeof(h->mark));
-	h->entangled = h->again = h->overlap = h->scribble = false;
+	h->entangled = h->again = h->twice = h->overlap = h->scribble = false;
 	if (h->prepared && kick) {
 		h->running = true;
 		h->again = h->stale;
@@ -481,22 +482,29 @@ void hostile_reads(struct hostile *h, const struct hostile_chain *c, u64 len)
 
 /* --- the device's turn -------------------------------------------------------------------- */
 
-int __real_mem_read(struct mem *, gpa_t, void *dst, size_t len);
-int __wrap_mem_read(struct mem *, gpa_t, void *dst, size_t len);
-int __wrap_mem_read(struct mem *m, gpa_t gpa, void *dst, size_t len)
+size_t __real_sg_read(struct sg *, void *dst, size_t len);
+size_t __wrap_sg_read(struct sg *, void *dst, size_t len);
+size_t __wrap_sg_read(struct sg *sg, void *dst, size_t len)
 {
-	int rc = __real_mem_read(m, gpa, dst, len);
+	struct iovec was[CHAIN_MAX];
+	size_t done, left;
 
-	if (!rc && now && now->scribble)
-		for (u64 i = gpa.addr; i < gpa.addr + len; i++)
-			now->before[i] = now->ram[i] ^= 0xff;
-	return rc;
+	for (int n = 0; n < sg->nr; n++)
+		was[n] = sg->iov[n];
+	done = left = __real_sg_read(sg, dst, len);
+	for (int n = 0; now && now->scribble && left; n++) {
+		u8 *at = was[n].iov_base, *end = at + MIN(was[n].iov_len, left);
+
+		for (left -= end - at; at < end; at++)
+			now->before[at - now->ram] = *at ^= 0xff;
+	}
+	return done;
 }
 
 void hostile_before(struct hostile *h, bool scribble)
 {
 	memcpy(h->before, h->ram, HOSTILE_MEM);
-	h->scribble = scribble && !h->entangled && !h->again;
+	h->scribble = scribble && !h->entangled && !h->again && !h->twice;
 }
 
 static u8 expected_status(const struct hostile *h)

@@ -54,8 +54,9 @@ struct hostile {
 	bool paused;			/* the device was quiesced: it does nothing */
 	u64 features;			/* that were taken */
 	/* Of this round: the device writes where it reads, so that all depends on the
-	 * order; it may read a descriptor twice; it writes to a byte twice. */
-	bool entangled, again, overlap;
+	 * order; it may read a descriptor twice; it reads a byte for two requests; it writes
+	 * to a byte twice. */
+	bool entangled, again, twice, overlap;
 	bool scribble;			/* see hostile_before */
 	bool stale;			/* kicked while it did not run: the kick comes later */
 	int raises;			/* of the wire, up to now */
@@ -97,7 +98,7 @@ int  hostile_next(struct hostile *, int queue, struct hostile_chain *);
 void hostile_allow(struct hostile *, const struct hostile_chain *, u64 len);
 void hostile_reads(struct hostile *, const struct hostile_chain *, u64 len);
 /*
- * With scribble, what the device fetches by mem_read changes as soon as it was
+ * With scribble, what the device fetches by sg_read changes as soon as it was
  * fetched, as another CPU of the guest could do it: that must make no difference.
  */
 void hostile_before(struct hostile *, bool scribble);
