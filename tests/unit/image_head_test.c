@@ -222,6 +222,26 @@ static void what_a_guest_wrote(void **state)
 	forge(DISK, 12, "disk@one.raw");
 }
 
+/* Of a backing file the first bytes are a guest's, too: its format is recorded, or it is not opened. */
+static void what_a_backing_file_is(void **state)
+{
+	enum { EXTENSIONS = 112 };
+	static const u8 unknown[] = { 0x12, 0x34, 0x56, 0x78 };
+	struct image *i;
+	struct err err;
+	int fd;
+
+	(void)state;
+	create("base.raw", "raw", NULL);
+	create("disk.qcow2", "qcow2", "base.raw");
+	assert_string_equal(format_of("disk.qcow2", &any), "qcow2");
+	fd = open(in("disk.qcow2"), O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, unknown, sizeof(unknown), EXTENSIONS), sizeof(unknown));
+	close(fd);
+	assert_int_equal(image_open(&i, in("disk.qcow2"), &any, &err), -EINVAL);
+	assert_says(err.msg, "does not say what format");
+}
+
 /* --- a snapshot as a disk ------------------------------------------------------------------ */
 
 static bool can_be_written(const char *name)
@@ -290,6 +310,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(commit_to_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_a_snapshot_left, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_a_guest_wrote, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_a_backing_file_is, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_a_disk_needs, setup, teardown),
 	};
 
