@@ -111,6 +111,27 @@ static void test_too_long(void **state)
 	assert_int_equal(feed_all("$g#67"), GDB_PACKET);
 }
 
+/* An answer that is longer than any may be is an error, and not written behind its end. */
+static void test_reply_too_long(void **state)
+{
+	struct gdb_reply *r = malloc(sizeof(*r));
+
+	(void)state;
+	assert_non_null(r);
+	gdb_reply_begin(r);
+	for (unsigned i = 0; i < GDB_PACKET_MAX; i++)
+		gdb_reply_hex(r, "x", 1);
+	gdb_reply_end(r);
+	assert_int_equal(r->len, sizeof(r->data));
+	gdb_reply_begin(r);
+	for (unsigned i = 0; i < 2 * GDB_PACKET_MAX; i++)
+		gdb_reply_text(r, "ab");
+	gdb_reply_end(r);
+	assert_int_equal(r->len, 7);
+	assert_memory_equal(r->data, "$E00#a5", 7);
+	free(r);
+}
+
 static void test_numbers(void **state)
 {
 	const char *t = "ffffffff81000000,";
@@ -625,6 +646,7 @@ int main(void)
 #define SERVER(f)	cmocka_unit_test_setup_teardown(f, start_server, stop_server)
 	const struct CMUnitTest tests[] = {
 		SESSION(test_frames), SESSION(test_escapes), SESSION(test_too_long),
+		SESSION(test_reply_too_long),
 		SESSION(test_numbers), SESSION(test_questions), SESSION(test_description),
 		SESSION(test_register_table), SESSION(test_registers), SESSION(test_memory),
 		SESSION(test_int3), SESSION(test_many_int3s), SESSION(test_points),
