@@ -103,9 +103,17 @@ static void see_l2(struct checker *k, u64 table, bool active)
 
 static void see_l1(struct checker *k, const u64 *l1, u32 len, bool active)
 {
+	u64 left = k->file_clusters;
+
 	for (u32 n = 0; n < len && !k->rc; n++) {
 		u64 table = l1[n] & QCOW2_OFFSET;
 
+		/* Or a small file has a check read the same table millions of times. */
+		if (table && !left--) {
+			tell(k, "corrupt: an L1 table has more L2 tables than the file has clusters");
+			k->c->corruptions++;
+			return;
+		}
 		if (table && see_table(k, table, cluster_len(k->q), "an L2 table"))
 			see_l2(k, table, active);
 	}
