@@ -28,7 +28,7 @@ SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all fuzz lint tsan coverage demo soak soak-snapshot soak-disk soak-pauses bench-boot bench-start bench-disk bench-net bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test deps-lint install clean
+.PHONY: all fuzz lint tsan coverage breaks demo soak soak-snapshot soak-disk soak-pauses bench-boot bench-start bench-disk bench-net bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test deps-lint install clean
 all: $(BUILD)/vmm $(BUILD)/vmm-bridge-helper
 
 include guest/rules.mk
@@ -192,6 +192,11 @@ coverage: deps-test
 	@find $(BUILD)/cov -name '*.gcda' -delete
 	@scripts/run-tests $(BUILD)/cov unit block guest net || true
 	@scripts/coverage $(BUILD)/cov
+# What a test sees as SECURITY.md says is made in a copy of the tree, and the test must fail.
+breaks: deps-test
+	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads $(BUILD)/page-handler $(BUILD)/vmm-faulty \
+		$$(sed -n 's|^test: unit \([^ ]*\).*|$(BUILD)/unit/\1_test|p; s|^test: fuzz |$(BUILD)/fuzz/|p' tests/breaks/*.patch | sort -u)
+	@scripts/breaks $(BUILD)
 lint: deps-lint
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@scripts/run-tests $(BUILD) lint
