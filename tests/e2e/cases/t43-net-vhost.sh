@@ -21,7 +21,8 @@ ticks()
 	echo $sum
 }
 
-# Two pairs of queues; what a pause, a pulled cable, a limit and a reboot take away comes back.
+# Two pairs of queues; what a pause, a pulled cable, a limit and a reboot take away comes back. An interrupt goes to
+# another processor with the first that comes after it was told to.
 case_net_vhost()
 {
 	local sum n
@@ -39,8 +40,12 @@ case_net_vhost()
 		ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up
 		echo up; read go
 		for d in /proc/irq/*/virtio0-*put*; do echo 2 >${d%/*}/smp_affinity; done # masks them for a moment
-		for i in 1 2; do taskset $i ping -c 1 -W 5 -s 1400 10.9.0.1; done
-		echo at $(cat /proc/irq/*/virtio0-*put*/../effective_affinity)
+		at=
+		until [ "$at" = "2 2 2 2" ]; do
+			for i in 1 2; do taskset $i ping -c 1 -W 5 -s 1400 10.9.0.1; done
+			at=$(echo $(cat /proc/irq/*/virtio0-*put*/../effective_affinity))
+		done
+		echo at $at
 		[ $go = off ] || {
 			echo moving
 			nc 10.9.0.1 5001 </dev/null >/tmp/a & nc 10.9.0.1 5002 </dev/null >/tmp/b; wait
@@ -82,14 +87,15 @@ case_net_vhost()
 	served 2 'after a reboot'
 	vm_send off
 	vm_end 100 0
-	[[ $(grep -ac '^1 packets transmitted, 1 packets received' "$T/out") = 4 ]] || fail 'ping'
+	[[ $(grep -ac '^1 packets transmitted, 1 packets received' "$T/out") -ge 4 ]] || fail 'ping'
+	if grep -a '^1 packets transmitted, 0' "$T/out"; then fail 'a ping was lost'; fi
 	ip link del vmmtest4
 }
 
 case_net_vhost_messages()
 {
 	local kernel=(--kernel "$K61C/vmlinuz" --initrd none) node
-	ip tuntap add dev vmmtest4 mode tap vnet_hdr
+	ip tuntap add dev vmmtest6 mode tap vnet_hdr
 	mkdir -p "$T/dev/net"
 	for node in kvm net/tun; do touch "$T/dev/$node"; done
 	cat >"$T/vmm" <<-END
@@ -99,8 +105,8 @@ case_net_vhost_messages()
 	END
 	chmod +x "$T/vmm"
 	VMM=$T/vmm
-	refuses 2 "vhost=on: /dev/vhost-net: .*load the module with 'modprobe vhost_net'" "${kernel[@]}" --net tap=vmmtest4,vhost=on
-	ip link del vmmtest4
+	refuses 2 "vhost=on: /dev/vhost-net: .*load the module with 'modprobe vhost_net'" "${kernel[@]}" --net tap=vmmtest6,vhost=on
+	ip link del vmmtest6
 }
 
 # What the host's kernel wrote to the guest's memory is in a diff: nobody has read it yet when it is saved.
