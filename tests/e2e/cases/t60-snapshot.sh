@@ -45,7 +45,7 @@ case_snapshot_mmio() { saved --transport mmio; }
 # back. While it is paused nothing of it is counted, and after each tenth time it is heard that all of it goes on.
 case_pauses()
 {
-	local pauses=${PAUSES:-200} got
+	local pauses=${PAUSES:-30} got
 	programs "$T/programs" fio
 	truncate -s 4M "$T/raw"
 	image qcow2
