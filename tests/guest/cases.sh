@@ -131,6 +131,9 @@ leave()
 	wait 2>/dev/null || true
 }
 
+# The first line of FILE, for that of a case that failed.
+reason() { [[ ! -s $1 ]] || head -n 1 "$1" | tr -d '#' | cut -c 1-150 | sed 's/^/: /'; }
+
 # Those of the script whose name matches one of the patterns, or all; in TAP, and their sum.
 run_cases() # [PATTERN...]
 {
@@ -162,7 +165,7 @@ run_cases() # [PATTERN...]
 			echo "ok $count - ${self##*/}-$name # SKIP $(<"$case_dir/.why")"
 		else
 			failed=$((failed + 1))
-			echo "not ok $count - ${self##*/}-$name"
+			echo "not ok $count - ${self##*/}-$name$(reason "$case_dir/.why")"
 			cat "$case_dir/.why" "$tmp/log" 2>/dev/null | head -n 30 | sed 's/^/# /' || true
 		fi
 		rm -rf "${case_dir:?}"

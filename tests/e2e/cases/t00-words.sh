@@ -4,7 +4,7 @@
 refuses() # STATUS ERE ARG...
 {
 	local status=0
-	timeout 20 "$VMM" "${@:3}" >"$T/out" 2>"$T/err" || status=$?
+	timeout 100 "$VMM" "${@:3}" >"$T/out" 2>"$T/err" || status=$?
 	((status == $1)) || fail "vmm ${*:3}: exit status $status, not $1"
 	(($(wc -l <"$T/err") == 1)) || fail "vmm ${*:3}: $(wc -l <"$T/err") lines, not one"
 	grep -qE -e "$2" "$T/err" || fail "vmm ${*:3}: does not say '$2'"

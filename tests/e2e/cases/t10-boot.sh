@@ -6,10 +6,10 @@ case_boot_shell()
 	vm_start "${boot[@]}" --cmdline 'console=ttyS0 quiet'
 	vm_expect 100 'no root=: a shell'
 	vm_send "uname -sr; echo \$((6 * 7)) of \$(nproc)"
-	vm_expect 20 '^Linux 6\.1\.'
-	vm_expect 20 '^42 of 1$'
+	vm_expect 100 '^Linux 6\.1\.'
+	vm_expect 100 '^42 of 1$'
 	vm_send 'exit 0'
-	vm_end 20 0
+	vm_end 100 0
 }
 
 boots() # DIR WHY-NOT KERNEL-FILE RELEASE

@@ -43,7 +43,7 @@ case_sigterm()
 	vm_start "${boot[@]}" --append "$(run 'echo ready; while :; do sleep 100; done')"
 	vm_expect 100 '^ready$'
 	kill -TERM "$vm_pid"
-	vm_end 25 0
+	vm_end 100 0
 	says 'initrd: power button'
 }
 case_sigint()
@@ -51,7 +51,7 @@ case_sigint()
 	vm_start "${boot[@]}" --append "$(run 'echo ready; while :; do sleep 100; done')"
 	vm_expect 100 '^ready$'
 	kill -INT "$vm_pid"
-	vm_end 25 0
+	vm_end 100 0
 	says 'initrd: power button'
 }
 
@@ -72,7 +72,7 @@ case_pidfile()
 	vm_expect 100 '^ready$'
 	[[ $(<"$T/pid") = "$vm_pid" ]] || fail "it holds '$(<"$T/pid")', not $vm_pid"
 	vm_send on
-	vm_end 20 0
+	vm_end 100 0
 	says '^got on$'
 	[[ ! -e $T/pid ]] || fail 'it is still there'
 }

@@ -129,7 +129,7 @@ sigkill() # FORMAT
 		while :; do i=$((i + 1)); seq $i $((i + 999)) | dd of=/mnt/f$i conv=fsync 2>/dev/null && echo synced $i; done')"
 	vm_expect 100 '^synced 25$'
 	kill -KILL "$vm_pid"
-	vm_end 10 137
+	vm_end 100 137
 	last=$(sed -n 's/^synced \([0-9]*\)$/\1/p' "$T/out" | tail -n 1)
 	cp "$T/disk" "$T/killed"
 	vm 100 0 "${boot[@]}" --disk "$T/disk" --append "$(run 'mkdir -p /mnt; mount -t ext4 /dev/vda /mnt && echo mounted; ls /mnt | wc -l; umount /mnt; sync')"

@@ -116,7 +116,7 @@ case_disk_kills()
 		if ((n <= kills)); then
 			read -r -t "$wait" -u "$never" || true # a moment that nothing marks
 			kill -KILL "$vm_pid"
-			vm_end 10 137
+			vm_end 100 137
 		fi
 		# What was known before this boot, if it came so far to say it.
 		if grep -qa '^found all$' "$T/out"; then

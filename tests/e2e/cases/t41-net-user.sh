@@ -60,7 +60,7 @@ publish=hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp:127.0.0.1:8053-:53
 
 published_answers()
 {
-	[[ $(socat -t 30 - TCP:127.0.0.1:8080 </dev/null) = published ]] || fail 'the published TCP port'
+	[[ $(socat -t 100 - TCP:127.0.0.1:8080 </dev/null) = published ]] || fail 'the published TCP port'
 	grep -q ':1F75 ' /proc/net/udp || fail 'the published UDP port'
 }
 
@@ -109,7 +109,7 @@ case_net_user_restrict()
 		[ \$go = off ] || reboot -f")"
 	for go in again off; do
 		vm_expect 100 '^blocked'
-		vm_expect 20 '^serving'
+		vm_expect 100 '^serving'
 		published_answers
 		vm_send "$go"
 	done
@@ -142,7 +142,7 @@ case_net_passt()
 	kill -KILL "$vm_pid"
 	wait "$vm_pid" || true
 	vm_pid=
-	timeout 20 tail -f --pid="$pid" /dev/null || fail 'passt outlived vmm'
+	timeout 100 tail -f --pid="$pid" /dev/null || fail 'passt outlived vmm'
 	published_is_gone
 }
 
@@ -158,7 +158,7 @@ case_net_fd()
 		printf '#!/bin/bash\nexec %s >%q 2>>%q\n' "${VMM@Q} ${args[*]@Q}" "$T/out$n" "$T/err" >"$T/vm$n"
 		chmod +x "$T/vm$n"
 	done
-	timeout 120 socat -t 60 "EXEC:$T/vm1,fdin=3,fdout=3" "EXEC:$T/vm2,fdin=3,fdout=3"
+	timeout 120 socat -t 100 "EXEC:$T/vm1,fdin=3,fdout=3" "EXEC:$T/vm2,fdin=3,fdout=3"
 	sum=$(seq 200000 | md5sum | cut -d ' ' -f 1)
 	cat "$T/out1" "$T/out2" >"$T/out"
 	says "^$sum"

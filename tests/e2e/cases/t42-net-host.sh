@@ -39,7 +39,7 @@ host_network() # ARG...: vmm net
 nothing_left()
 {
 	local left
-	timeout 60 bash -c 'while pgrep -x --ns $$ --nslist net vmm-net >/dev/null; do sleep 0.1; done' || fail 'what cleans up does not end'
+	timeout 100 bash -c 'while pgrep -x --ns $$ --nslist net vmm-net >/dev/null; do sleep 0.1; done' || fail 'what cleans up does not end'
 	host_network list >/dev/null
 	left=$(ip -br link | grep -E '^vmm(-|[0-9])' || true
 		nft list tables | grep vmm || true

@@ -15,10 +15,10 @@ ask='while :; do echo who; read -t 1 who && break; done; echo hello $who'
 answer() # SOCAT-ADDRESS: say something once asked, note the reply
 {
 	local line
-	coproc peer { exec timeout 90 socat - "$1"; }
+	coproc peer { exec timeout 100 socat - "$1"; }
 	# shellcheck disable=SC2154
 	exec {from_peer}<&"${peer[0]}" {to_peer}>&"${peer[1]}"
-	while IFS= read -r -t 60 -u "$from_peer" line; do
+	while IFS= read -r -t 100 -u "$from_peer" line; do
 		line=${line%$'\r'}
 		echo "$line"
 		[[ $line != who ]] || echo 'a b c' >&"$to_peer"
@@ -59,6 +59,6 @@ case_serial_paste()
 	vm_expect 100 '^ready$'
 	cat "$T/lines" >&"$to_vm" &
 	vm_expect 100 '^end$'
-	vm_end 20 0
+	vm_end 100 0
 	sed -n 's/^got //p' "$T/out" | cmp - "$T/lines" || fail 'not every line came through'
 }

@@ -35,7 +35,7 @@ case_api()
 	done
 	says '^size 6144$'
 	put /actions '{"action_type": "SendCtrlAltDel"}'
-	vm_end 25 0
+	vm_end 100 0
 	says 'initrd: power button'
 }
 

@@ -8,7 +8,7 @@ case_gdb()
 		"$(run 'grep " __x64_sys_sethostname$" /proc/kallsyms; echo ready; read x; busybox hostname other; echo went on')"
 	vm_expect 100 '^ready$'
 	addr=0x$(sed -n 's/ . __x64_sys_sethostname.*//p' "$T/out")
-	timeout 60 gdb -nx -nh --batch -ex 'set pagination off' -ex 'set remotetimeout 30' \
+	timeout 100 gdb -nx -nh --batch -ex 'set pagination off' -ex 'set remotetimeout 100' \
 		-ex "target remote $T/gdb" -ex 'info threads' -ex "hbreak *$addr" -ex "shell echo go >$T/.in" -ex continue \
 		-ex "printf \"pc %#lx\n\", \$pc" -ex "x/2i \$pc" -ex stepi -ex "printf \"step %d\n\", \$pc > $addr" \
 		-ex "printf \"paging %d\n\", (\$cr0 >> 31) & 1" -ex "x/2gx \$rsp" -ex detach >"$T/gdb.log" 2>&1 ||
