@@ -403,6 +403,20 @@ static void use(struct machine *m)
 	driver_start(&m->d, 1ULL << VIRTIO_BLK_F_FLUSH, 2, 16);
 }
 
+/* The state of a machine that was used; its disk, a new image at PATH, is free for another. */
+static struct state *machine_used(struct machine *m, char path[32], const void **blob, size_t *len)
+{
+	struct state *s;
+
+	make_image(path);
+	machine_start(m, path);
+	use(m);
+	s = machine_save(m, blob, len);
+	blk_close(m->blk);
+	m->blk = NULL;
+	return s;
+}
+
 static void test_same_again(void **state)
 {
 	struct machine a, b;
@@ -413,12 +427,7 @@ static void test_same_again(void **state)
 	struct err err;
 
 	(void)state;
-	make_image(path);
-	machine_start(&a, path);
-	use(&a);
-	s = machine_save(&a, &one, &len);
-	blk_close(a.blk);
-	a.blk = NULL;
+	s = machine_used(&a, path, &one, &len);
 	machine_start(&b, path);
 	/* RAM is loaded before. */
 	for (u64 at = 0; at < 8 * MIB; at += 4096) {
@@ -455,14 +464,9 @@ static void test_hostile_streams(void **state)
 	u8 *copy;
 
 	(void)state;
-	make_image(path);
-	machine_start(&a, path);
-	use(&a);
-	s = machine_save(&a, &blob, &len);
+	s = machine_used(&a, path, &blob, &len);
 	copy = malloc(len);
 	assert_non_null(copy);
-	blk_close(a.blk);
-	a.blk = NULL;
 	for (size_t at = 0; at < len; at += 13) {
 		machine_start(&b, path);
 		memcpy(copy, blob, len);
@@ -526,12 +530,7 @@ static void test_hostile_fields(void **state)
 	struct err err;
 
 	(void)state;
-	make_image(path);
-	machine_start(&a, path);
-	use(&a);
-	s = machine_save(&a, &blob, &len);
-	blk_close(a.blk);
-	a.blk = NULL;
+	s = machine_used(&a, path, &blob, &len);
 	for (unsigned i = 0; i < ARRAY_SIZE(lies); i++) {
 		u8 *copy = with_lie(blob, len, &lies[i]);
 
