@@ -429,7 +429,8 @@ static int enter(struct vm *v, struct err *err)
 
 	if (!rc || rc == -EBUSY)
 		return rc;
-	log_debug("%s", err->msg);
+	log_warn("%s; it runs, but 'vmm ps' and its like do not find it (the environment's "
+		 "VMM_RUNTIME_DIR names another directory)", err->msg);
 	*err = (struct err){ 0 };
 	return 0;
 }
