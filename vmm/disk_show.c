@@ -388,7 +388,7 @@ static int walk(struct image *i, json_t *list)
 			print_run(&last, list);
 		last = now;
 	}
-	if (!rc)
+	if (!rc && last.len)
 		print_run(&last, list);
 	return rc;
 }

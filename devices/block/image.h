@@ -207,6 +207,6 @@ struct image_snapshot {
 };
 int  image_snapshots(struct image *, struct image_snapshot **, unsigned *nr, struct err *) must_check;
 void image_snapshots_free(struct image_snapshot *, unsigned nr);
-/* By name or id.  -ENOENT: there is none such. */
+/* By name, or id if none has that name.  -ENOENT: there is none such. */
 int  image_snapshot_apply(struct image *, const char *name, struct err *) must_check;
 int  image_snapshot_delete(struct image *, const char *name, struct err *) must_check;

@@ -91,8 +91,12 @@ static int read_table(struct qcow2 *q, struct table *t, struct err *err)
 
 static struct snapshot *find(struct table *t, const char *name, struct err *err)
 {
+	/* A name may look like another's id. */
 	for (unsigned n = 0; n < t->nr; n++)
-		if (!strcmp(t->entry[n].shown.name, name) || !strcmp(t->entry[n].shown.id, name))
+		if (!strcmp(t->entry[n].shown.name, name))
+			return &t->entry[n];
+	for (unsigned n = 0; n < t->nr; n++)
+		if (!strcmp(t->entry[n].shown.id, name))
 			return &t->entry[n];
 	err_set(err, -ENOENT, "it has no snapshot '%s'", name);
 	return NULL;
