@@ -74,7 +74,7 @@ static int read_table(struct qcow2 *q, struct table *t, struct err *err)
 	if (q->nr_snapshots > SNAPSHOTS_MAX || q->snapshots_offset >= file)
 		return err_set(err, -EINVAL, "its table of snapshots cannot be");
 	t->len = MIN(file - q->snapshots_offset, MIN(TABLE_MAX, 192 * KIB * q->nr_snapshots));
-	t->bytes = malloc(t->len);
+	t->bytes = calloc(1, t->len + 7);	/* the last entry's padding may not be in the file */
 	t->entry = calloc(q->nr_snapshots, sizeof(*t->entry));
 	rc = t->bytes && t->entry ? file_read(q->image->fd, q->snapshots_offset, t->bytes, t->len) : -ENOMEM;
 	for (t->nr = 0; t->nr < q->nr_snapshots && !rc; t->nr++) {
