@@ -142,19 +142,19 @@ void image_snapshots_free(struct image_snapshot *s, unsigned nr)
  * the header's one write on. */
 static int apply(struct qcow2 *q, const struct snapshot *s, struct err *err)
 {
-	u64 reach = cluster_len(q) << q->l2_bits, first, got, *l1, *disk;
-	u32 len = MAX(s->l1_len, (s->shown.size + reach - 1) / reach);
+	u64 reach = cluster_len(q) << q->l2_bits, size = s->shown.size, first, got, *l1, *disk;
+	u64 len = MAX(s->l1_len, size / reach + !!(size % reach));
 	u64 clusters = (len * 8ULL + cluster_len(q) - 1) >> q->cluster_bits;
 	u8 *dirty;
 	int rc;
 
-	if (!len || len > L1_BYTES_MAX / 8 || s->shown.size % 512)
+	if (!size || size % 512 || size > INT64_MAX || len > L1_BYTES_MAX / 8)
 		return err_set(err, -EINVAL, "its snapshot '%s' makes no sense", s->shown.name);
 	l1 = calloc(len, 8);
 	disk = calloc(clusters, cluster_len(q));
 	dirty = calloc(1, (len + 63) / 64);
 	rc = l1 && disk && dirty ? file_read(q->image->fd, s->l1_offset, disk, s->l1_len * 8ULL) : -ENOMEM;
-	for (u32 n = 0; n < len && !rc; n++) {
+	for (u64 n = 0; n < len && !rc; n++) {
 		l1[n] = be64toh(disk[n]) & ~QCOW2_COPIED;
 		disk[n] = htobe64(l1[n]);
 	}
@@ -178,7 +178,7 @@ static int apply(struct qcow2 *q, const struct snapshot *s, struct err *err)
 	q->l1_dirty = dirty;
 	q->l1_len = len;
 	q->l1_offset = first << q->cluster_bits;
-	q->image->size = q->size = s->shown.size;
+	q->image->size = q->size = size;
 	rc = qcow2_write_header(q);
 	if (rc) {
 		q->damaged = true;
