@@ -63,6 +63,15 @@ static char *directory_of(const char *path)
 	return len ? strndup(path, len) : strdup("./");
 }
 
+char *chain_no_protocol(const char *name)
+{
+	char *out;
+
+	if (name[strcspn(name, ":/")] != ':')
+		return strdup(name);
+	return asprintf(&out, "./%s", name) < 0 ? NULL : out;
+}
+
 /* Relative if that can be, so that a disk may be moved with all its files. */
 char *chain_recorded_as(const char *path, const char *file)
 {
@@ -71,7 +80,7 @@ char *chain_recorded_as(const char *path, const char *file)
 	size_t len = base ? strlen(base) : 0;
 
 	if (base && real && len > 1 && !strncmp(real, base, len) && real[len] == '/')
-		out = strdup(real + len + 1);
+		out = chain_no_protocol(real + len + 1);
 	else if (real)
 		out = strdup(real);
 	free(dir);

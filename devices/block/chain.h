@@ -129,6 +129,8 @@ int   chain_no_format(const char *path, const char *backing, struct err *);
 int   chain_open(struct image **, const char *path, const struct image_options *,
 		 struct chain_family *, struct err *) must_check;
 int   chain_still_there(const struct image *, struct err *) must_check;
+/* A relative name as it is recorded: to QEMU what is before a colon is a protocol. */
+char *chain_no_protocol(const char *name);
 /* Symbolic links are not what is renamed, nor where names begin. */
 char *chain_resolve(const char *path);
 /* Its place in the family; -ENOENT. */

@@ -12,23 +12,23 @@ static int go_on_above(const char *path, const struct image *was, const char *be
 		       const char *format, u64 size, bool *done, struct err *err)
 {
 	struct image_create c = { 0 };
-	char *temp = chain_temp(path);
-	int rc;
+	char *temp = chain_temp(path), *name = chain_no_protocol(chain_last_part(below));
+	int rc = temp && name ? 0 : err_set(err, -ENOMEM, "out of memory");
 
 	*done = false;
-	if (!temp)
-		return err_set(err, -ENOMEM, "out of memory");
 	chain_like(was, &c);
 	c.format = "qcow2";
 	c.size = size;
-	c.backing = chain_last_part(below);
+	c.backing = name;
 	c.backing_format = format;
-	rc = chain_make(path, temp, &c, err);
+	if (!rc)
+		rc = chain_make(path, temp, &c, err);
 	if (!rc) {
 		rc = chain_replace(temp, path, done, err);
 		if (!*done)
 			unlink(temp);
 	}
+	free(name);
 	free(temp);
 	return rc;
 }
