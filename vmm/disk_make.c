@@ -198,6 +198,7 @@ static int make_copy(const struct subcommand_args *a, struct image *from, const 
 	if (!temp)
 		return err_set(err, -ENOMEM, "out of memory");
 	c->size = from->size;
+	c->called = path;
 	if (!strcmp(c->format, "raw"))
 		rc = check_head(a, from, path, err);
 	if (!rc)

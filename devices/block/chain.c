@@ -242,6 +242,10 @@ static int add_chain(struct chain_family *f, struct err *err)
 			     last->path);
 	else
 		rc = add_file(f, below, last->backing_format, err);
+	if (rc == -ENOENT) {
+		image_no_backing(below, err);
+		err_prefix(err, "disk %s: ", f->file[f->nr - 1].path);
+	}
 	free(below);
 	if (!rc)
 		f->file[f->nr - 2].parent = f->nr - 1;
@@ -436,14 +440,17 @@ char *chain_temp(const char *path)
 	return asprintf(&out, "%.*s.%s" TEMP_END, (int)(base - path), path, base) < 0 ? NULL : out;
 }
 
-int chain_make(const char *path, const char *temp, const struct image_create *c, struct err *err)
+int chain_make(const char *path, const char *temp, const struct image_create *asked,
+	       struct err *err)
 {
+	struct image_create c = *asked;
 	struct stat st;
 	int rc;
 
 	/* The lock on path is held: what is there is from one who did not come to an end. */
 	unlink(temp);
-	rc = image_create(temp, c, err);
+	c.called = path;
+	rc = image_create(temp, &c, err);
 	/* Whoever could use the disk can go on doing so; an owner only root may set. */
 	if (!rc && !stat(path, &st)) {
 		(void)!chown(temp, st.st_uid, st.st_gid);

@@ -113,6 +113,8 @@ const struct image_ops *image_format(const char *name);	/* NULL: not known */
  * be used, and why.
  */
 int  image_open(struct image **, const char *path, const struct image_options *, struct err *) must_check;
+/* Returns -ENOENT, with what to do about it. */
+int image_no_backing(const char *name, struct err *);
 /* NULL is allowed.  What was not flushed may be lost. */
 void image_close(struct image *);
 
@@ -176,6 +178,7 @@ enum preallocation { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_
 
 struct image_create {
 	const char *format;		/* "raw", "qcow2" */
+	const char *called;		/* by errors, where path is not what the user knows; or NULL */
 	u64 size;			/* bytes; 0 with a backing image: its size */
 	enum preallocation preallocation;
 	/* qcow2 */

@@ -229,6 +229,12 @@ static char *backing_name(const struct image *i)
 	return n < 0 ? NULL : name;
 }
 
+int image_no_backing(const char *name, struct err *err)
+{
+	return err_set(err, -ENOENT, "its backing file %s: %s; if it is elsewhere, 'vmm disk rebase "
+		       "--unsafe --backing FILE' records that", name, strerror(ENOENT));
+}
+
 /* An image is data; it does not get to choose which other files of the host the
  * guest reads. */
 static int check_place(const struct image *i, const char *name, struct err *err)
@@ -236,7 +242,7 @@ static int check_place(const struct image *i, const char *name, struct err *err)
 	char own[PATH_MAX], other[PATH_MAX], *slash;
 
 	if (!realpath(i->path, own) || !realpath(name, other))
-		return err_set(err, -errno, "its backing file %s: %s", name, strerror(errno));
+		return errno == ENOENT ? image_no_backing(name, err) : err_set(err, -errno, "its backing file %s: %s", name, strerror(errno));
 	slash = strrchr(own, '/');
 	if (!strncmp(own, other, slash + 1 - own))
 		return 0;
@@ -276,7 +282,9 @@ static int open_backing(struct image *top, struct image *i, const struct image_o
 		rc = check_place(i, name, err);
 	if (!rc) {
 		rc = open_one(&i->backing, name, &below, err);
-		if (rc)
+		if (rc == -ENOENT)
+			image_no_backing(name, err);
+		else if (rc)
 			err_prefix(err, "backing file %s: ", name);
 	}
 	free(name);

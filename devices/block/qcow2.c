@@ -643,7 +643,9 @@ static int check_options(const struct image_create *c, u64 cluster, struct err *
 	if (c->version == 2 && (c->lazy_refcounts || c->zstd || c->refcount_bits != 16))
 		return err_set(err, -EINVAL, "version 2 has no lazy refcounts, no zstd and only counts of "
 			       "16 bits; leave out version=2");
-	if (!c->size || c->size % BLK_SECTOR || c->size > INT64_MAX)
+	if (!c->size)
+		return err_set(err, -EINVAL, "size 0: a disk has %d bytes at least", BLK_SECTOR);
+	if (c->size % BLK_SECTOR || c->size > INT64_MAX)
 		return err_set(err, -EINVAL, "size %llu is not a multiple of %d bytes, or too large",
 			       (unsigned long long)c->size, BLK_SECTOR);
 	if (c->backing && c->preallocation)
