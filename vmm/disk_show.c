@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +11,35 @@
 #include "vmm/core/log.h"
 #include "vmm/disk.h"
 
-static json_t *text_or_null(const char *text)
+/* File names are bytes, and need not be UTF-8, as JSON is. */
+static json_t *text(const char *bytes)
 {
-	return text ? json_string(text) : json_null();
+	json_t *o = json_string(bytes);
+	char *copy = o ? NULL : strdup(bytes);
+
+	for (char *c = copy; c && *c; c++)
+		if (*c & 0x80)
+			*c = '?';
+	if (copy)
+		o = json_string(copy);
+	free(copy);
+	return o;
+}
+
+static json_t *text_or_null(const char *bytes)
+{
+	return bytes ? text(bytes) : json_null();
+}
+
+/* A name of a file, or in an image, which anybody may have made: nothing that a terminal obeys. */
+struct shown { char text[PATH_MAX]; };
+static struct shown shown(const char *name)
+{
+	struct shown s;
+
+	snprintf(s.text, sizeof(s.text), "%s", name);
+	subcommand_no_controls(s.text);
+	return s;
 }
 
 struct date { char text[24]; };
@@ -32,8 +59,8 @@ static json_t *file_json(const char *disk, const struct chain_file *f)
 	char name[CHAIN_NAME_MAX + 1];
 	bool is_snapshot = chain_snapshot_name(disk, f, name);
 
-	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:o}", "filename", f->path, "format",
-			 f->format, "virtual-size", (json_int_t)f->size, "actual-size",
+	return json_pack("{s:o, s:s, s:I, s:I, s:I, s:o, s:o, s:o}", "filename", text(f->path),
+			 "format", f->format, "virtual-size", (json_int_t)f->size, "actual-size",
 			 (json_int_t)f->on_host, "changed", (json_int_t)f->changed, "snapshot",
 			 text_or_null(is_snapshot ? name : NULL), "backing-filename",
 			 text_or_null(f->backing), "backing-format",
@@ -80,8 +107,8 @@ static int subject_open(struct subject *s, const struct subcommand_args *a, stru
 
 static json_t *one_inside_json(const struct image_snapshot *s)
 {
-	return json_pack("{s:s, s:s, s:I, s:I, s:I}", "id", s->id, "name", s->name, "virtual-size",
-			 (json_int_t)s->size, "vm-state-size", (json_int_t)s->vm_state, "date",
+	return json_pack("{s:o, s:o, s:I, s:I, s:I}", "id", text(s->id), "name", text(s->name),
+			 "virtual-size", (json_int_t)s->size, "vm-state-size", (json_int_t)s->vm_state, "date",
 			 (json_int_t)s->date_s);
 }
 
@@ -119,7 +146,7 @@ static void info_json(const struct subject *s)
 	json_object_set_new(root, "state", json_string(chain_state(s->image) ?: "clean"));
 	json_object_set_new(root, "chain", chain_json(s));
 	if (s->family.broken.code)
-		json_object_set_new(root, "chain-error", json_string(s->family.broken.msg));
+		json_object_set_new(root, "chain-error", text(s->family.broken.msg));
 	json_object_set_new(root, "inside", inside_json(s));
 	subcommand_print_json(root);
 }
@@ -181,7 +208,7 @@ static void print_tree(const struct subject *s, int k, int depth)
 
 	printf("%-20s %-6s %6s %6s  %s  %*s%s%s\n", is_snapshot ? name : k ? "-" : "(now)",
 	       f->format, disk_size_text(f->size).text, disk_size_text(f->on_host).text,
-	       date_text(f->changed).text, 2 * depth, "", depth ? "`- " : "", f->path);
+	       date_text(f->changed).text, 2 * depth, "", depth ? "`- " : "", shown(f->path).text);
 	for (unsigned n = 0; n < s->family.nr; n++)
 		if (s->family.file[n].parent == k && (int)n != k)
 			print_tree(s, n, depth + 1);
@@ -193,9 +220,9 @@ static void list_text(const struct subject *s)
 	       "FILE");
 	print_tree(s, s->family.depth - 1, 0);
 	for (unsigned n = 0; n < s->nr_inside; n++)
-		printf("%-20s %-6s %6s %6s  %s  inside %s\n", s->inside[n].name, "",
+		printf("%-20s %-6s %6s %6s  %s  inside %s\n", shown(s->inside[n].name).text, "",
 		       disk_size_text(s->inside[n].size).text, "",
-		       date_text(s->inside[n].date_s).text, s->path);
+		       date_text(s->inside[n].date_s).text, shown(s->path).text);
 }
 
 static bool is_related(const struct chain_family *f, unsigned n)
@@ -224,7 +251,7 @@ static void list_json(const struct subject *s)
 		o = file_json(s->path, f);
 		json_object_set_new(o, "in-chain", json_boolean(n < s->family.depth));
 		json_object_set_new(o, "parent", f->parent < 0 ? json_null() :
-				    json_string(s->family.file[f->parent].path));
+				    text(s->family.file[f->parent].path));
 		json_array_append_new(files, o);
 	}
 	subcommand_print_json(json_pack("{s:o, s:o}", "files", files, "inside", inside_json(s)));
@@ -275,7 +302,7 @@ static void check_text(const char *path, const struct image_check *c, bool repai
 static void check_json(const char *path, const struct image_check *c, json_t *lines)
 {
 	subcommand_print_json(json_pack(
-			     "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "filename", path,
+			     "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "filename", text(path),
 			     "corruptions", (json_int_t)c->corruptions, "leaks",
 			     (json_int_t)c->leaks, "fixed", (json_int_t)c->fixed,
 			     "allocated-clusters",
@@ -348,15 +375,16 @@ static void print_run(const struct run *r, json_t *list)
 		if (has_place)
 			json_object_set_new(o, "offset", json_integer(r->at));
 		if (r->image)
-			json_object_set_new(o, "filename", json_string(r->image->path));
+			json_object_set_new(o, "filename", text(r->image->path));
 		json_array_append_new(list, o);
 		return;
 	}
 	printf("0x%-12" PRIx64 " 0x%-12" PRIx64 " %-6s", r->start, r->len, r->kind);
 	if (has_place)
-		printf(" %d 0x%-12" PRIx64 " %s", r->depth, r->at, r->image->path);
+		printf(" %d 0x%-12" PRIx64 " %s", r->depth, r->at,
+		       shown(r->image->path).text);
 	else if (r->image)
-		printf(" %d %-14s %s", r->depth, "", r->image->path);
+		printf(" %d %-14s %s", r->depth, "", shown(r->image->path).text);
 	putchar('\n');
 }
 

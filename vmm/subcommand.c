@@ -2,6 +2,7 @@
 #include "vmm/subcommand.h"
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,15 +24,23 @@ int subcommand_misused(const struct subcommand_args *a, const char *fmt, ...)
 	return EXIT_USAGE;
 }
 
+void subcommand_no_controls(char *text)
+{
+	for (; *text; text++)
+		if ((u8)*text < ' ' || *text == 0x7f)
+			*text = '?';
+}
+
 void print_row(const char *what, const char *fmt, ...)
 {
+	char text[2 * PATH_MAX];
 	va_list ap;
 
-	printf("%-14s ", what);
 	va_start(ap, fmt);
-	vprintf(fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	putchar('\n');
+	subcommand_no_controls(text);
+	printf("%-14s %s\n", what, text);
 }
 
 void subcommand_print_json(json_t *root)
