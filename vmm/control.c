@@ -82,7 +82,6 @@ void control_block_signals(void)
 	for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
 		die_neatly(sig);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN);	/* writes say EFBIG */
 	signal(SIGTTIN, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);

@@ -1,5 +1,6 @@
 /* main.c: which subcommand. */
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 #include "vmm/commands.h"
@@ -65,6 +66,7 @@ static bool is_called(const char *name, const char *wanted)
 int main(int argc, char **argv)
 {
 	fill_standard_files();
+	signal(SIGXFSZ, SIG_IGN);	/* writes say EFBIG */
 	if (argc && is_called(argv[0], "firecracker"))
 		return command_firecracker(argc - 1, argv + 1);
 	if (argc && is_called(argv[0], "jailer"))
