@@ -56,7 +56,7 @@ char *chain_seen_from(const char *path, const char *name)
 	return out;
 }
 
-static char *directory_of(const char *path)
+char *chain_directory_of(const char *path)
 {
 	int len = chain_last_part(path) - path;
 
@@ -75,7 +75,7 @@ char *chain_no_protocol(const char *name)
 /* Relative if that can be, so that a disk may be moved with all its files. */
 char *chain_recorded_as(const char *path, const char *file)
 {
-	char *dir = directory_of(path), *base = dir ? realpath(dir, NULL) : NULL;
+	char *dir = chain_directory_of(path), *base = dir ? realpath(dir, NULL) : NULL;
 	char *real = realpath(file, NULL), *out = NULL;
 	size_t len = base ? strlen(base) : 0;
 
@@ -311,7 +311,7 @@ static bool is_temp(const char *name)
 /* The qcow2 files beside the disk that have a backing file; what is none is passed over. */
 static void add_beside(struct chain_family *f, const char *path)
 {
-	char *dir = directory_of(path);
+	char *dir = chain_directory_of(path);
 	DIR *d = dir ? opendir(dir) : NULL;
 	struct dirent *entry;
 
@@ -461,7 +461,7 @@ int chain_make(const char *path, const char *temp, const struct image_create *as
 
 int chain_sync_dir(const char *path, struct err *err)
 {
-	char *dir = directory_of(path);
+	char *dir = chain_directory_of(path);
 	int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	int rc = fd < 0 ? -errno : 0;
 

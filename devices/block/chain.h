@@ -121,6 +121,7 @@ int   chain_make(const char *path, const char *temp, const struct image_create *
 		 struct err *) must_check;
 /* *done: path is what temp was, though that may not be on the disk yet. */
 int   chain_replace(const char *temp, const char *path, bool *done, struct err *) must_check;
+char *chain_directory_of(const char *path);
 int   chain_sync_dir(const char *path, struct err *) must_check;
 void  chain_tell(struct chain_job *, const char *fmt, ...) printf_like(2, 3);
 /* Guessing it would let a guest choose. */

@@ -1,5 +1,6 @@
 /* chain_change.c: folding a delta into what is below it, another backing file, no snapshot, less space. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -126,6 +127,17 @@ static int refuse_disguise(const struct commit *c, struct err *err)
 			       c->own ? c->path : c->below) : 0;
 }
 
+/* What is folded cannot be unfolded when in the end nothing can be renamed. */
+static int refuse_read_only(const struct commit *c, struct err *err)
+{
+	char *dir = chain_directory_of(c->path);
+	int rc = dir && faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) ? -errno : 0;
+
+	free(dir);
+	return rc ? err_set(err, rc, "disk %s: its directory cannot be written to, so the disk cannot be "
+			    "replaced: %s", c->path, strerror(-rc)) : 0;
+}
+
 /* What c.path and its family are is known. */
 static int fold_top(struct commit *c, const struct image_options *o, struct chain_job *job,
 		    struct err *err)
@@ -140,6 +152,8 @@ static int fold_top(struct commit *c, const struct image_options *o, struct chai
 	}
 	if (!rc)
 		rc = refuse_disguise(c, err);
+	if (!rc)
+		rc = refuse_read_only(c, err);
 	if (!rc)
 		rc = fold(c, job, err);
 	if (!rc)
@@ -325,6 +339,8 @@ int chain_delete(const char *given, const char *name, const struct image_options
 		rc = fold_top(&c, o, job, err);
 	} else if (!rc) {
 		rc = may_go(&c, n, name, err);
+		if (!rc)
+			rc = refuse_read_only(&c, err);
 		if (!rc)
 			rc = leave_out(&c, n, o, job, err);
 	}
