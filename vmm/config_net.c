@@ -90,6 +90,12 @@ static int set_host_network(struct net_config *n, enum net_mode mode, const char
 	return config_set_text(&n->host_network, value, err);
 }
 
+/* What has no value, or is a switch in JSON. */
+static bool names_nothing(const char *value)
+{
+	return !strcmp(value, "true") || !strcmp(value, "false");
+}
+
 static int set_net_mode(struct net_config *n, enum net_mode mode, const char *key,
 			const char *value, struct err *err)
 {
@@ -99,6 +105,8 @@ static int set_net_mode(struct net_config *n, enum net_mode mode, const char *ke
 	n->mode = mode;
 	if (mode == NET_FD)
 		return set_net_fd(n, value, err);
+	if ((mode == NET_BRIDGE || mode == NET_TAP) && names_nothing(value))
+		return err_set(err, -EINVAL, "net: '%s' does not say which; write %s=NAME", key, key);
 	if (mode == NET_BRIDGE)
 		return config_set_text(&n->bridge, value, err);
 	if (mode == NET_NAT || mode == NET_HOSTONLY)
@@ -206,14 +214,17 @@ static int set_net_key(struct net_config *n, const char *key, const char *value,
 		if (config_parse_size(value, 1, strstr(key, "_burst") ? &rate->burst : &rate->rate, err))
 			return err_prefix(err, "net: %s: ", key);
 	} else if (!strcmp(key, "dump")) {
-		return *value ? config_set_text(&n->dump, value, err) :
-				err_set(err, -EINVAL, "net: dump names no file");
+		return *value && !names_nothing(value) ? config_set_text(&n->dump, value, err) :
+			err_set(err, -EINVAL, "net: dump names no file; write dump=FILE.pcap");
 	} else if (!strcmp(key, "vhost")) {
 		return set_vhost(n, value, err);
 	} else if (!strcmp(key, "mtu") || !strcmp(key, "queues") || !strcmp(key, "iothreads")) {
 		return net_number(n, key, value, err);
 	} else if (!strcmp(key, "vlan")) {
-		return config_set_text(&n->vlan, value, err);
+		/* The last alone would put a card meant for a trunk into one VLAN. */
+		return n->vlan ? err_set(err, -EINVAL, "net: vlan '%s' beside '%s'; several are written "
+					 "%s+%s", value, n->vlan, n->vlan, value) :
+				 config_set_text(&n->vlan, value, err);
 	} else if (!strcmp(key, "hostfwd")) {
 		*for_nat = "hostfwd";
 		return add_forward(n, value, err);
@@ -342,6 +353,24 @@ int config_use_tap(struct net_config *n, const char *tap, struct err *err)
 	return config_set_text(&n->tap, tap, err);
 }
 
+/* Two cards of one address on a bridge hear each other's frames, or none. */
+static int check_pair(const struct net_config *a, const struct net_config *b, struct err *err)
+{
+	const char *on = config_net_name(a);
+
+	if (a->tap && b->tap && !strcmp(a->tap, b->tap))
+		return err_set(err, -EINVAL, "--net: tap '%s' is given twice", a->tap);
+	if (a->dump && b->dump && !strcmp(a->dump, b->dump))
+		return err_set(err, -EINVAL, "--net: dump '%s' is given twice", a->dump);
+	if (a->mode == NET_FD && b->mode == NET_FD && a->fd == b->fd)
+		return err_set(err, -EINVAL, "--net: fd %d is given twice", a->fd);
+	if (on && a->mode == b->mode && !strcmp(on, config_net_name(b)) && a->has_mac && b->has_mac &&
+	    !memcmp(a->mac, b->mac, sizeof(a->mac)))
+		return err_set(err, -EINVAL, "--net: mac %s is given twice on %s; leave one out, or give "
+			       "another", network_mac_text(a->mac).text, on);
+	return 0;
+}
+
 int config_check_nets(const struct config *c, struct err *err)
 {
 	for (unsigned i = 0; i < c->nr_nets; i++) {
@@ -352,16 +381,10 @@ int config_check_nets(const struct config *c, struct err *err)
 		if (c->chroot && c->net[i].mode != NET_TAP && c->net[i].mode != NET_FD)
 			return err_set(err, -EINVAL, "--net %s: with --chroot there are tap= and fd= only",
 				       config_net_kind(&c->net[i]));
-		for (unsigned j = 0; j < i; j++) {
-			const struct net_config *a = &c->net[i], *b = &c->net[j];
-
-			if (a->tap && b->tap && !strcmp(a->tap, b->tap))
-				return err_set(err, -EINVAL, "--net: tap '%s' is given twice", a->tap);
-			if (a->dump && b->dump && !strcmp(a->dump, b->dump))
-				return err_set(err, -EINVAL, "--net: dump '%s' is given twice", a->dump);
-			if (a->mode == NET_FD && b->mode == NET_FD && a->fd == b->fd)
-				return err_set(err, -EINVAL, "--net: fd %d is given twice", a->fd);
-		}
+		for (unsigned j = 0; j < i && !rc; j++)
+			rc = check_pair(&c->net[i], &c->net[j], err);
+		if (rc)
+			return rc;
 	}
 	return 0;
 }

@@ -370,7 +370,9 @@ static void test_net_modes(void **state)
 		{ "queues=2,passt", "for tap=, bridge=" }, { "tap=a,iothreads=9", "iothreads '9'" },
 		{ "iothreads=2,tap=a", "2 iothreads for 1 queues" },
 		{ "tap=a,bw_rx_burst=5", "add bw_rx=" }, { "tap=a,pps_tx_burst=5", "add pps_tx=" },
-		{ "user,dump=", "dump names no file" },
+		{ "user,dump=", "dump names no file" }, { "user,dump", "dump names no file" },
+		{ "tap", "write tap=NAME" }, { "tap=false", "write tap=NAME" },
+		{ "bridge", "write bridge=NAME" },
 		{ "tap=a,vhost=maybe", "on, off or auto, not 'maybe'" }, { "user,vhost=on", "user has none" },
 		{ "vhost=on,passt", "for taps; passt has none" },
 		{ "tap=a,vhost=on,dump=f", "vhost=on, and dump=" },
@@ -407,6 +409,7 @@ static void test_net_modes(void **state)
 	assert_true(c.net[1].has_mac);
 	assert_int_equal(c.net[2].mode, NET_FD);
 	assert_int_equal(c.net[2].fd, 7);
+	bad_json("write tap=NAME", "{\"net\": {\"tap\": true}}");
 	bad("dump 'x' is given twice", "--net", "user,dump=x", "--net", "tap=a,dump=x");
 	bad("fd 7 is given twice", "--net", "fd=7", "--net", "tap=a", "--net", "fd=7");
 }
@@ -504,10 +507,19 @@ static void test_networks(void **state)
 	bad("not a bridge's name", "--net", "bridge=sixteen-letters!");
 	bad("vlan '4095'", "--net", "bridge=b,vlan=4095");
 	bad("vlan 'true'", "--net", "bridge=b,vlan");
+	bad("vlan '200' beside '100'; several are written 100+200", "--net", "bridge=b,vlan=100,vlan=200");
+	bad_json("several are written 100+200", "{\"net\": {\"bridge\": \"b\", \"vlan\": [100, 200]}}");
 	bad("bridge=NAME only", "--net", "nat,vlan=5");
 	bad("bridge=NAME only", "--net", "tap=t,vlan=5");
 	bad("what kind of network", "--net", "vlan=5");
 	bad("user, passt, nat, hostonly, bridge=NAME", "--net", "mac=02:00:00:00:00:01");
+	bad("mac 02:00:00:00:00:01 is given twice on b", "--net", "bridge=b,mac=02:00:00:00:00:01", "--net",
+	    "vlan=5,bridge=b,mac=02:00:00:00:00:01");
+	bad("is given twice on default", "--net", "nat,mac=02:00:00:00:00:01", "--net",
+	    "mac=02:00:00:00:00:01,nat");
+	good("--net", "nat,mac=02:00:00:00:00:01", "--net", "nat=x,mac=02:00:00:00:00:01", "--net",
+	     "bridge=x,mac=02:00:00:00:00:01", "--net", "user,mac=02:00:00:00:00:01", "--net",
+	     "user,mac=02:00:00:00:00:01", "--net", "bridge=x", "--net", "bridge=x");
 	bad("says again", "--net", "nat,hostonly");
 	bad("says again", "--net", "nat,tap=t");
 	bad("did you mean 'hostonly'", "--net", "host-only");
