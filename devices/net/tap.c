@@ -1,7 +1,6 @@
 /* tap.c: a tap interface of the host as the far end of a network card. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "devices/net/link.h"
 #include "devices/net/net.h"
 
 /* Of Linux 6.2. */
@@ -191,6 +191,9 @@ static int refused(int rc, const char *name, unsigned nr, struct err *err)
 	case -EBUSY:
 		return err_set(err, rc, "in use by another program");
 	case -EINVAL:
+		if (!link_name_valid(name))
+			return err_set(err, rc, "no interface can have that name; leave out blanks, '/', "
+				       "':' and '%%'");
 		return nr > 1 ?
 			err_set(err, rc, "it was made for one queue, or is no tap; make it with 'ip "
 				"tuntap add %s mode tap multi_queue', or leave out queues=", name) :

@@ -249,6 +249,14 @@ static void test_refused(void **state)
 	refuse(1, -EINVAL, "not a tap");
 	kernel.attach[0] = -EINVAL;
 	refuse(2, -EINVAL, "or leave out queues=");
+	for (unsigned nr = 1; nr <= 2; nr++) {
+		kernel.nr_attach = 0;
+		kernel.attach[0] = kernel.attach[1] = -EINVAL;
+		assert_int_equal(net_open_tap(queue, nr, "a/b", 0, &err), -EINVAL);
+		assert_says(err.msg, "tap a/b: no interface can have that name");
+	}
+	kernel.nr_attach = 0;
+	memset(kernel.attach, 0, sizeof(kernel.attach));
 	kernel.attach[3] = -E2BIG;
 	refuse(4, -E2BIG, "fewer than 4");
 	kernel.attach[0] = -ENOMEM;
