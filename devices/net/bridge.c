@@ -18,6 +18,10 @@ static int find_bridge(struct netlink *nl, const char *name, const struct vlans 
 			       "it, 'vmm net list' shows vmm's", name);
 	if (rc)
 		return err_set(err, rc, "%s", strerror(-rc));
+	/* Users are let in by the first name: no deny would be met by an alternative one. */
+	if (strcmp(bridge->name, name))
+		return err_set(err, -EINVAL, "this is another name of %s; write bridge=%s", bridge->name,
+			       bridge->name);
 	if (!bridge->is_bridge)
 		return err_set(err, -EINVAL, "this interface is not a bridge; 'ip link show type bridge' "
 			       "lists them");

@@ -771,6 +771,11 @@ static void test_tap_is_refused(void **state)
 	end();
 	answer(0);
 	refuse_tap(-EINVAL, "this interface is not a bridge");
+	/* The kernel finds it by its other names, too, which no allow list has heard of. */
+	say_bridge(3, "br1", 0, 1);
+	end();
+	answer(0);
+	refuse_tap(-EINVAL, "another name of br1; write bridge=br1");
 	say_both(0, 0, 0);
 	assert_int_equal(new_tap("7"), -EINVAL);
 	assert_says(err.msg, "'ip link set br0 type bridge vlan_filtering 1'");

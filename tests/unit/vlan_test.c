@@ -164,6 +164,11 @@ static void test_allow_files(void **state)
 	/* A file that includes itself ends. */
 	put(lines, 0644);
 	assert_int_equal(allow_check(path, "br0", &v, &err), -ELOOP);
+	/* Nor is what stands behind a zero byte overlooked. */
+	put("allow br0\n", 0644);
+	assert_int_equal(truncate(path, 20), 0);
+	assert_int_equal(allow_check(path, "br0", &v, &err), -EINVAL);
+	assert_says(err.msg, "zero byte");
 	put("allow br0\n", 0666);
 	assert_int_equal(allow_check(path, "br0", &v, &err), -EPERM);
 	assert_int_equal(ask(lines, "br0", NULL), -EPERM);

@@ -24,6 +24,8 @@ static int read_file(const char *path, char **text, struct err *err)
 		rc = err_set(err, -EFBIG, "%s: larger than %d bytes", path, MAX_FILE - 1);
 	else if ((n = read(fd, *text, MAX_FILE - 1)) < 0)
 		rc = err_set(err, -errno, "%s: %s", path, strerror(errno));
+	else if (memchr(*text, 0, n))
+		rc = err_set(err, -EINVAL, "%s: has a zero byte; it must be plain text", path);
 	else
 		(*text)[n] = 0;
 	close(fd);
