@@ -1,5 +1,6 @@
 /* net.c: 'vmm net': its commands and their options; making and removing networks. */
 #include "vmm/net.h"
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,7 +88,9 @@ static int read_options(const struct subcommand_args *a, struct network *n)
 	status = read_type(a, n);
 	if (status)
 		return status;
-	n->mtu = strspn(mtu, "0123456789") < 6 ? strtoul(mtu, &end, 10) : 0;
+	/* No sign and no blank before it, which strtoul would take. */
+	n->mtu = isdigit((unsigned char)*mtu) && strspn(mtu, "0123456789") < 6 ?
+		 strtoul(mtu, &end, 10) : 0;
 	if (n->mtu < MTU_MIN || n->mtu > MTU_MAX || *end)
 		return subcommand_misused(a, "mtu '%s' is not a number from %d to %d", mtu, MTU_MIN,
 					  MTU_MAX);

@@ -151,12 +151,6 @@ static int join_by_helper(struct joining *j, struct err *err)
 
 /* --- bridges -------------------------------------------------------------------------------------- */
 
-/* The name of the network whose bridge this would be; NULL: of none. */
-static const char *network_of(const char *bridge)
-{
-	return !strncmp(bridge, "vmm-", 4) && !network_check_name(bridge + 4, NULL) ? bridge + 4 : NULL;
-}
-
 static int join_bridge(struct joining *j, int *user, struct err *err)
 {
 	const struct net_config *c = &j->config->net[j->i];
@@ -165,7 +159,7 @@ static int join_bridge(struct joining *j, int *user, struct err *err)
 
 	if (rc)
 		return rc;
-	j->name = network_of(c->bridge);
+	j->name = network_of_bridge(c->bridge);
 	if (j->name && network_may_change() && !look(j, &why))
 		return join_network(j, user, err);
 	j->tap = bridge_new_tap(c->bridge, &j->vlans, getpid(), several(j), j->user.tap, &why);

@@ -372,9 +372,12 @@ static void show_text(const struct view *v)
 /* A network's name, or a bridge's. */
 static int find(struct view *v, const char *name, struct err *err)
 {
+	const char *network = network_of_bridge(name);
 	int rc = network_check_name(name, NULL) ? -ENOENT :
 		 net_state_load(v->host->state, name, &v->network, err);
 
+	if (rc == -ENOENT && network)
+		rc = net_state_load(v->host->state, network, &v->network, err);
 	v->is_ours = !rc;
 	if (rc != -ENOENT)
 		return rc;

@@ -34,6 +34,11 @@ int network_check_name(const char *name, struct err *err)
 	return 0;
 }
 
+const char *network_of_bridge(const char *bridge)
+{
+	return !strncmp(bridge, "vmm-", 4) && !network_check_name(bridge + 4, NULL) ? bridge + 4 : NULL;
+}
+
 struct network_mac network_mac_text(const u8 m[6])
 {
 	struct network_mac t;

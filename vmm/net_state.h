@@ -31,6 +31,8 @@ struct network_user {
 };
 
 int network_check_name(const char *name, struct err *) must_check;
+/* The name of the network whose bridge this would be, within it; NULL: of none. */
+const char *network_of_bridge(const char *bridge);
 struct network_mac { char text[18]; };
 struct network_mac network_mac_text(const u8 mac[6]);
 
