@@ -138,8 +138,8 @@ static int refuse_used(struct net_host *h, const struct network *n, struct err *
 	if (rc)
 		return rc;
 	if (u.nr)
-		rc = err_set(err, -EBUSY, "network %s: in use by VM '%s', process %d%s; stop it first",
-			     n->name, u.user[0].vm, u.user[0].pid, u.nr > 1 ? " and others" : "");
+		rc = err_set(err, -EBUSY, "network %s: in use by %s%s; stop it first", n->name,
+			     network_user_text(&u.user[0]).text, u.nr > 1 ? " and others" : "");
 	else if (*u.port)
 		rc = err_set(err, -EBUSY, "network %s: its bridge %s has the port %s; remove that first",
 			     n->name, n->bridge, u.port);

@@ -49,9 +49,10 @@ static int check_mac(struct net_host *h, const struct joining *j, struct err *er
 
 	for (unsigned i = 0; !rc && i < u.nr; i++)
 		if (!memcmp(u.user[i].mac, j->user.mac, 6))
-			rc = err_set(err, -EADDRINUSE, "process %d, VM '%s', has the address %s there "
-				     "already; give one of them another --name, or mac=",
-				     u.user[i].pid, u.user[i].vm, network_mac_text(j->user.mac).text);
+			rc = err_set(err, -EADDRINUSE, "%s has the address %s there already; give one "
+				     "of them another --name, or mac=",
+				     network_user_text(&u.user[i]).text,
+				     network_mac_text(j->user.mac).text);
 	free(u.user);
 	return rc;
 }

@@ -56,6 +56,17 @@ bool network_may_change(void)
 	return !syscall(SYS_capget, &h, data) && data[0].effective & 1u << CAP_NET_ADMIN;
 }
 
+struct network_user_text network_user_text(const struct network_user *u)
+{
+	struct network_user_text t;
+
+	if (*u->vm)
+		snprintf(t.text, sizeof(t.text), "VM '%s', process %d", u->vm, u->pid);
+	else
+		snprintf(t.text, sizeof(t.text), "process %d", u->pid);
+	return t;
+}
+
 /* --- the directory -------------------------------------------------------------------------- */
 
 /* Who may not make any looks at root's. */

@@ -36,6 +36,9 @@ const char *network_of_bridge(const char *bridge);
 struct network_mac { char text[18]; };
 struct network_mac network_mac_text(const u8 mac[6]);
 
+struct network_user_text { char text[NETWORK_VM_LEN + 32]; };
+struct network_user_text network_user_text(const struct network_user *);
+
 /* Could this process make networks here? */
 bool network_may_change(void);
 
