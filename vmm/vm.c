@@ -91,7 +91,7 @@ static int start(struct vm *v, struct err *err)
 {
 	int rc = resources_open(&v->r, err);
 
-	v->bad_input = rc;
+	v->bad_input = rc && !err_of_host(rc);
 	if (rc)
 		return rc;
 	restore_unlink(v->config);
