@@ -42,6 +42,12 @@ static int add_forward(struct net_config *n, const char *value, struct err *err)
 
 	if (rc)
 		return err_prefix(err, "net: "), rc;
+	/* Else it would be said to be another program's. */
+	for (unsigned i = 0; i < n->nr_forwards; i++)
+		if (n->forward[i].udp == f.udp && n->forward[i].host_port == f.host_port &&
+		    n->forward[i].host.s_addr == f.host.s_addr)
+			return err_set(err, -EINVAL, "net: hostfwd '%s': port %u is published twice", value,
+				       f.host_port);
 	if (n->nr_forwards == CONFIG_MAX_FORWARDS)
 		return err_set(err, -EINVAL, "net: more than %d hostfwd", CONFIG_MAX_FORWARDS);
 	all = reallocarray(n->forward, n->nr_forwards + 1, sizeof(f));
