@@ -242,7 +242,8 @@ static int check_place(const struct image *i, const char *name, struct err *err)
 	char own[PATH_MAX], other[PATH_MAX], *slash;
 
 	if (!realpath(i->path, own) || !realpath(name, other))
-		return errno == ENOENT ? image_no_backing(name, err) : err_set(err, -errno, "its backing file %s: %s", name, strerror(errno));
+		return errno == ENOENT ? image_no_backing(name, err) :
+			err_set(err, -errno, "its backing file %s: %s", name, strerror(errno));
 	slash = strrchr(own, '/');
 	if (!strncmp(own, other, slash + 1 - own))
 		return 0;
