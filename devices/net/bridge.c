@@ -31,15 +31,24 @@ static int find_bridge(struct netlink *nl, const char *name, const struct vlans 
 	return 0;
 }
 
+const char *tun_cure(int why)
+{
+	switch (why) {
+	case EACCES:
+		return "; be root or in its group";
+	case ENOENT: case ENODEV: case ENXIO:
+		return "; load the module with 'modprobe tun'";
+	}
+	return "";
+}
+
 static int make_tap(int owner, bool multi_queue, struct link *tap, struct err *err)
 {
 	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL };
 	int rc, fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0)
-		return err_set(err, -errno, "/dev/net/tun: %s%s", strerror(errno),
-			       errno == EACCES ? "; be root or in its group" :
-						 "; load the module with 'modprobe tun'");
+		return err_set(err, -errno, "/dev/net/tun: %s%s", strerror(errno), tun_cure(errno));
 	if (multi_queue)
 		ifr.ifr_flags |= IFF_MULTI_QUEUE;
 	/* The kernel puts the first free number for %d. */

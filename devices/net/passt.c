@@ -160,7 +160,7 @@ static int wait_ready(struct passt *p, int out, struct err *err)
 	}
 	p->pid = 0;
 	last_words(p, text, sizeof(text));
-	return err_set(err, -EIO, "net: passt does not start: %s", text);
+	return err_set(err, -EIO, "net: passt does not start: %s; --net user may do", text);
 }
 
 struct pipes {

@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "devices/net/link.h"
+#include "devices/net/bridge.h"
 #include "devices/net/net.h"
 
 /* Of Linux 6.2. */
@@ -210,9 +210,7 @@ static int open_queue(const char *name, unsigned nr, struct err *err)
 	int rc, fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0)
-		return err_set(err, -errno, "/dev/net/tun: %s%s", strerror(errno),
-			       errno == EACCES ? "; be root or in its group" :
-						 "; load the module with 'modprobe tun'");
+		return err_set(err, -errno, "/dev/net/tun: %s%s", strerror(errno), tun_cure(errno));
 	memcpy(ifr.ifr_name, name, strlen(name));
 	if (nr > 1)
 		ifr.ifr_flags |= IFF_MULTI_QUEUE;

@@ -141,7 +141,7 @@ static void test_passt_fails(void **state)
 	install("echo 'External interface not usable' >&2; echo 'Failed to send 3 bytes to syslog' >&2; "
 		"exit 1");
 	assert_int_equal(net_open_passt(&n, NULL, 0, &err), -EIO);
-	assert_says(err.msg, "does not start: External interface not usable");
+	assert_says(err.msg, "does not start: External interface not usable; --net user may do");
 }
 
 static void test_passt_is_missing(void **state)
