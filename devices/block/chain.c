@@ -409,6 +409,17 @@ int chain_open(struct image **out, const char *path, const struct image_options 
 	return rc;
 }
 
+void chain_give_back(const char *path, const char *format, u64 size)
+{
+	struct image_options o = { .format = format, .no_backing = true };
+	struct image *i;
+
+	if (strcmp(format, "qcow2") || image_open(&i, path, &o, NULL))
+		return;
+	qcow2_trim(i, size);
+	image_close(i);
+}
+
 void chain_like(const struct image *i, struct image_create *c)
 {
 	const struct qcow2 *q = i->own;

@@ -129,6 +129,9 @@ int   chain_no_format(const char *path, const char *backing, struct err *);
 /* To write to, only the file itself; not if an image is based on it. */
 int   chain_open(struct image **, const char *path, const struct image_options *,
 		 struct chain_family *, struct err *) must_check;
+/* After a change of the file that failed: what it took beyond size, as large as it was, and
+ * nothing refers to. */
+void  chain_give_back(const char *path, const char *format, u64 size);
 int   chain_still_there(const struct image *, struct err *) must_check;
 /* A relative name as it is recorded: to QEMU what is before a colon is a protocol. */
 char *chain_no_protocol(const char *name);

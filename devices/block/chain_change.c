@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "devices/block/blk.h"
 #include "devices/block/chain.h"
+#include "devices/block/file.h"
 
 /* --- commit --------------------------------------------------------------------------------- */
 
@@ -14,6 +15,7 @@ struct commit {
 	char *path, *below;
 	struct image *top, *base;
 	struct chain_family family;
+	u64 base_end;		/* of its file, before anything was done */
 	bool own;		/* base is a snapshot of this disk */
 };
 
@@ -38,7 +40,10 @@ static int open_base(struct commit *c, const struct image_options *o, struct err
 			       "be right; 'vmm disk rebase --backing none' makes that one whole",
 			       c->path, user->path, c->below);
 	c->own = chain_snapshot_name(c->path, &c->family.file[1], name);
-	return image_open(&c->base, c->below, &base, err);
+	rc = image_open(&c->base, c->below, &base, err);
+	if (!rc && file_size(c->base->fd, &c->base_end))
+		c->base_end = UINT64_MAX;
+	return rc;
 }
 
 static int fold(struct commit *c, struct chain_job *job, struct err *err)
@@ -161,9 +166,11 @@ static int fold_top(struct commit *c, const struct image_options *o, struct chai
 	return rc;
 }
 
-static void commit_fini(struct commit *c)
+static void commit_fini(struct commit *c, int rc)
 {
 	image_close(c->base);
+	if (rc && c->base)
+		chain_give_back(c->below, c->family.file[1].format, c->base_end);
 	image_close(c->top);
 	chain_family_free(&c->family);
 	free(c->path);
@@ -182,7 +189,7 @@ int chain_commit(const char *given, const struct image_options *o, struct chain_
 		rc = err_set(err, -EINVAL, "disk %s: it has no backing file to commit to", c.path);
 	if (!rc)
 		rc = fold_top(&c, o, job, err);
-	commit_fini(&c);
+	commit_fini(&c, rc);
 	return rc;
 }
 
@@ -255,6 +262,7 @@ int chain_rebase(const char *given, const struct chain_rebase *r, const struct i
 	struct image_options io = { .format = "qcow2", .backing_anywhere = o->backing_anywhere,
 				    .no_backing = !copy };
 	struct image *top = NULL;
+	u64 size = 0;
 	int rc = path ? image_open(&top, path, &io, err) :
 		 err_set(err, -errno, "disk %s: %s", given, strerror(errno));
 
@@ -265,9 +273,13 @@ int chain_rebase(const char *given, const struct chain_rebase *r, const struct i
 			     "recorded", path);
 	if (!rc && copy)
 		rc = refuse_internal(top, err);
+	if (!rc && file_size(top->fd, &size))
+		size = UINT64_MAX;
 	if (!rc)
 		rc = rebase(top, r, copy, o, job, err);
 	image_close(top);
+	if (rc && size)
+		chain_give_back(path, "qcow2", size);
 	free(path);
 	return rc;
 }
@@ -344,7 +356,7 @@ int chain_delete(const char *given, const char *name, const struct image_options
 		if (!rc)
 			rc = leave_out(&c, n, o, job, err);
 	}
-	commit_fini(&c);
+	commit_fini(&c, rc);
 	return rc;
 }
 

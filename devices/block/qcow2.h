@@ -135,6 +135,8 @@ void clusters_free_later(struct qcow2 *, u64 first, u64 nr);
 /* The same for clusters that nothing on the disk ever referred to. */
 void clusters_free_now(struct qcow2 *, u64 first, u64 nr);
 void qcow2_reclaim(struct image *);
+/* Of an image just opened: the file ends with its last cluster in use, but not before least. */
+void qcow2_trim(struct image *, u64 least);
 u64  refcount_read(const struct qcow2 *, const u8 *block, u64 index);
 void refcount_write(const struct qcow2 *, u8 *block, u64 index, u64 value);
 

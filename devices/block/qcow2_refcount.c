@@ -398,3 +398,18 @@ void qcow2_reclaim(struct image *i)
 	q->freed[1] = q->freed[0];
 	q->freed[0] = done;
 }
+
+void qcow2_trim(struct image *i, u64 least)
+{
+	struct qcow2 *q = i->own;
+	u64 size, end, used;
+
+	if (file_size(i->fd, &size))
+		return;
+	for (end = (size + cluster_len(q) - 1) >> q->cluster_bits; end << q->cluster_bits > least; end--)
+		if (is_table(q, end - 1) || refcount_get(q, end - 1, &used) || used)
+			break;
+	size = MIN(size, MAX(end << q->cluster_bits, least));
+	/* If not, no harm is done. */
+	(void)!file_truncate(i->fd, size);
+}
