@@ -513,6 +513,24 @@ static void test_socket_names(void **state)
 	assert_int_equal(access(other, F_OK), -1);
 }
 
+/* Nobody has come to accept them yet. */
+static void test_crowd_at_the_door(void **state)
+{
+	char other[80];
+	int listener, fd[100];
+	struct err err = { 0 };
+
+	(void)state;
+	snprintf(other, sizeof(other), "%s/crowd", dir);
+	assert_int_equal(socket_listen(other, &listener, &err), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++)
+		assert_int_equal(socket_connect(other, &fd[i], &err), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++)
+		close(fd[i]);
+	close(listener);
+	unlink(other);
+}
+
 int main(void)
 {
 #define T(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -521,6 +539,7 @@ int main(void)
 		T(test_slow), T(test_not_reading), T(test_gone), T(test_payload_limit),
 		T(test_chunks), T(test_methods), T(test_bad_http), T(test_many),
 		T(test_half_words), T(test_close_with_clients), T(test_socket_names),
+		T(test_crowd_at_the_door),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

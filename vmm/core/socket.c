@@ -8,7 +8,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { BACKLOG = 64 };
+/* A client that does not wait, as one in Go, fails at once when the queue is full. */
+enum { BACKLOG = SOMAXCONN };
 
 static int open_socket(const char *path, struct sockaddr_un *a, int *fd, struct err *err)
 {
