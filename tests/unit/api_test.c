@@ -1017,6 +1017,13 @@ static void test_file(void **state)
 	bad_file("line 1", "{");
 	bad_file("missing field 'drives'", "{\"boot-source\":{\"kernel_image_path\":\"k\"}}");
 	bad_file("missing field 'boot-source'", "{\"drives\":[]}");
+	bad_file("field 'boot-source' must be an object or a list",
+		 "{\"boot-source\":null,\"drives\":[]}");
+	bad_file("field 'drives' must be",
+		 "{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":null}");
+	bad_file("field 'network-interfaces' must be",
+		 "{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[],"
+		 "\"network-interfaces\":null}");
 	bad_file("boot-source: unknown field 'kernel'",
 		 "{\"boot-source\":{\"kernel\":\"k\"},\"drives\":[]}");
 	bad_file("unknown field 'drive'; did you mean 'drives'?",

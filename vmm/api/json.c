@@ -186,6 +186,8 @@ static int read_field(const struct field *f, const json_t *v, void *into, struct
 		rc = read_texts(f, v, err);
 		break;
 	case FIELD_ANY:
+		if (json_is_null(v))
+			return wrong_kind(f, "an object or a list", err);
 		break;
 	}
 	if (!rc && into)
