@@ -374,6 +374,18 @@ static void test_machine(void **state)
 	assert_int_equal(f.config.mem, 128 * MIB);
 }
 
+static void test_zero_byte(void **state)
+{
+	static const char body[] = "{\"vcpu_count\":1,\"mem_size_mib\":64\0}";
+	json_t *answer = NULL;
+
+	(void)state;
+	assert_int_equal(api_request(f.api, "PUT", "/machine-config", body, sizeof(body) - 1, &answer),
+			 400);
+	assert_says(json_string_value(json_object_get(answer, "fault_message")), "zero byte");
+	json_decref(answer);
+}
+
 static void test_boot_source(void **state)
 {
 	(void)state;
@@ -1046,7 +1058,7 @@ int main(void)
 #define T(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_contract), T(test_methods), T(test_paths), T(test_ids), T(test_instance),
-		T(test_machine), T(test_boot_source), T(test_drives), T(test_too_many_drives),
+		T(test_machine), T(test_zero_byte), T(test_boot_source), T(test_drives), T(test_too_many_drives),
 		T(test_drive_limits), T(test_patch_drive), T(test_nets), T(test_no_net_limits),
 		T(test_actions), T(test_pause), T(test_snapshots), T(test_small_ones), T(test_metrics),
 		T(test_logger), T(test_device_metrics), T(test_own_metrics), T(test_own_vm), T(test_own_disks),
