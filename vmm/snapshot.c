@@ -88,10 +88,12 @@ struct new_file {
 	int fd;
 };
 
+static const char new_suffix[] = ".new-XXXXXX";
+
 static int new_file(struct new_file *f, const char *path, struct err *err)
 {
 	*f = (struct new_file){ .path = path, .fd = -1 };
-	if (asprintf(&f->temp, "%s.new-XXXXXX", path) < 0) {
+	if (asprintf(&f->temp, "%s%s", path, new_suffix) < 0) {
 		f->temp = NULL;
 		return err_set(err, -ENOMEM, "out of memory");
 	}
@@ -101,6 +103,22 @@ static int new_file(struct new_file *f, const char *path, struct err *err)
 	free(f->temp);
 	f->temp = NULL;
 	return err_set(err, -errno, "snapshot %s: %s", path, strerror(errno));
+}
+
+/* However their paths are written, one would take the other's place. */
+static int check_apart(const struct new_file *a, const struct new_file *b, struct err *err)
+{
+	char *one = realpath(a->temp, NULL), *two = realpath(b->temp, NULL);
+	int rc = 0;
+
+	if (!one || !two)
+		rc = err_set(err, -errno, "snapshot %s: %s", one ? b->path : a->path, strerror(errno));
+	else if (strlen(one) == strlen(two) && !strncmp(one, two, strlen(one) - strlen(new_suffix)))
+		rc = err_set(err, -EINVAL, "snapshot %s: state and memory are two files; give each a name",
+			     a->path);
+	free(one);
+	free(two);
+	return rc;
 }
 
 /* What has been written, under its name. */
@@ -257,6 +275,8 @@ int snapshot_save(struct machine *m, const char *state_path, const char *memory_
 		rc = err_set(err, -errno, "snapshot: no random number: %s", strerror(errno));
 	if (!rc)
 		rc = new_file(&memory, memory_path, err);
+	if (!rc)
+		rc = check_apart(&state, &memory, err);
 	if (!rc)
 		rc = save_state(m, bases, &state, &t, err);
 	if (!rc)
