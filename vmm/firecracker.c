@@ -6,6 +6,7 @@
 #include <string.h>
 #include "vmm/commands.h"
 #include "vmm/core/log.h"
+#include "vmm/snapshot.h"
 #include "vmm/version.h"
 #include "vmm/vm.h"
 
@@ -14,7 +15,7 @@
 enum option_id {
 	API_SOCK, ID, CONFIG_FILE, NO_API, METADATA, LOG_PATH, LEVEL, SHOW_LEVEL, SHOW_LOG_ORIGIN,
 	MODULE, METRICS_PATH, BOOT_TIMER, ENABLE_PCI, HTTP_MAX, MMDS_LIMIT, START_TIME,
-	START_TIME_CPU, PARENT_CPU_TIME, NO_SECCOMP, SECCOMP_FILTER, VERSION, SNAPSHOT_VERSION,
+	START_TIME_CPU, PARENT_CPU_TIME, NO_SECCOMP, SECCOMP_FILTER, VERSION, FORMAT,
 	DESCRIBE_SNAPSHOT, HELP, NR_OPTIONS
 };
 
@@ -43,8 +44,8 @@ static const struct {
 	[NO_SECCOMP] = { "no-seccomp", NULL, "as --sandbox off of 'vmm run'" },
 	[SECCOMP_FILTER] = { "seccomp-filter", "FILE", "refused: vmm has filters of its own" },
 	[VERSION] = { "version", NULL, "which version of Firecracker's API this is" },
-	[SNAPSHOT_VERSION] = { "snapshot-version", NULL, "refused: there are no snapshots of VMs" },
-	[DESCRIBE_SNAPSHOT] = { "describe-snapshot", "FILE", "refused, likewise" },
+	[FORMAT] = { "snapshot-version", NULL, "which format snapshots of VMs are saved in" },
+	[DESCRIBE_SNAPSHOT] = { "describe-snapshot", "FILE", "the same, of this state file" },
 	[HELP] = { "help", NULL, "also -h" },
 };
 
@@ -95,8 +96,6 @@ static int check(struct arguments *a, struct err *err)
 		const char *lacks;
 	} refused[] = {
 		{ METADATA, "a metadata service" }, { SECCOMP_FILTER, "filters but its own" },
-		{ SNAPSHOT_VERSION, "snapshots of a whole VM" },
-		{ DESCRIBE_SNAPSHOT, "snapshots of a whole VM" },
 	};
 	const char *id = a->value[ID];
 
@@ -137,7 +136,8 @@ static int parse(struct arguments *a, int argc, char **argv, struct err *err)
 				       known[id].metavar);
 		a->value[id] = argv[++i];
 	}
-	return a->value[HELP] || a->value[VERSION] ? 0 : check(a, err);
+	return a->value[HELP] || a->value[VERSION] || a->value[FORMAT] || a->value[DESCRIBE_SNAPSHOT] ?
+		0 : check(a, err);
 }
 
 static void print_help(void)
@@ -229,6 +229,17 @@ static int run(struct arguments *a, struct err *err)
 	return status;
 }
 
+/* A state of another version is refused: there is one. */
+static int describe(const struct arguments *a, struct err *err)
+{
+	const char *path = a->value[DESCRIBE_SNAPSHOT];
+
+	if (path && snapshot_check_state(path, err))
+		return EXIT_USAGE;
+	printf("v%d.0.0\n", SNAPSHOT_VERSION);
+	return EXIT_OK;
+}
+
 int command_firecracker(int argc, char **argv)
 {
 	struct arguments a = { 0 };
@@ -244,7 +255,7 @@ int command_firecracker(int argc, char **argv)
 			puts("Firecracker v" API_VERSION "\n\nspoken by vmm " VMM_VERSION);
 			return EXIT_OK;
 		}
-		status = run(&a, &err);
+		status = a.value[FORMAT] || a.value[DESCRIBE_SNAPSHOT] ? describe(&a, &err) : run(&a, &err);
 	}
 	if (err.code)
 		log_err("%s", err.msg);

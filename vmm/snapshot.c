@@ -15,7 +15,7 @@
 #include "vmm/core/log.h"
 #include "vmm/core/state.h"
 
-enum { VERSION = 1, ID_LEN = SNAPSHOT_ID_LEN, STATE_MAX = 64 << 20, COPY = 1 << 20 };
+enum { VERSION = SNAPSHOT_VERSION, ID_LEN = SNAPSHOT_ID_LEN, STATE_MAX = 64 << 20, COPY = 1 << 20 };
 
 #define WORKING_SET ".working-set"	/* after the name of the memory file */
 
@@ -420,6 +420,15 @@ int snapshot_open_paged(struct snapshot **out, const char *state_path, const cha
 	memcpy(s->mem_trailer.id, s->trailer.id, ID_LEN);
 	*out = s;
 	return 0;
+}
+
+int snapshot_check_state(const char *state_path, struct err *err)
+{
+	struct snapshot *s;
+	int rc = open_state(&s, state_path, "", err);
+
+	snapshot_close(s);
+	return rc;
 }
 
 void snapshot_close(struct snapshot *s)

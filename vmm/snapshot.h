@@ -9,7 +9,7 @@
  * that were written to since the snapshot before, of which it has the id, and a map of
  * them in front of its trailer; merged with that one it is a whole memory file.
  */
-enum { SNAPSHOT_ID_LEN = 16 };
+enum { SNAPSHOT_ID_LEN = 16, SNAPSHOT_VERSION = 1 };
 struct snapshot;
 
 /*
@@ -41,6 +41,8 @@ int  snapshot_open(struct snapshot **, const char *state_path, const char *memor
 /* The memory is what the page fault handler at socket has (core/pager.h), unchecked. */
 int  snapshot_open_paged(struct snapshot **, const char *state_path, const char *socket,
 			 struct err *) must_check;
+/* Whether the state alone is one: whole, and of SNAPSHOT_VERSION. */
+int  snapshot_check_state(const char *state_path, struct err *) must_check;
 void snapshot_close(struct snapshot *);			/* NULL is allowed */
 struct snapshot_info {
 	u8 id[SNAPSHOT_ID_LEN];
