@@ -113,14 +113,36 @@ static int apply(unsigned version, const char *group, const char *setting, struc
 	return rc ? rc : write_file(path, "cgroup.procs", "0", err);
 }
 
+static int check_path(const char *group, struct err *err)
+{
+	return strstr(group, "..") || *group == '/' ?
+		err_set(err, -EINVAL, "cgroup: '%s' is not a path below the hierarchy", group) : 0;
+}
+
+int cgroup_join(const char *group, struct err *err)
+{
+	char path[PATH_MAX];
+	int rc = check_path(group, err);
+	size_t len;
+
+	if (!rc)
+		rc = find_mount(2, "", path, err);
+	if (rc)
+		return rc;
+	len = strlen(path);
+	if (snprintf(path + len, PATH_MAX - len, "/%s", group) >= (int)(PATH_MAX - len))
+		return err_set(err, -ENAMETOOLONG, "cgroup: %s: too long", group);
+	return access(path, F_OK) ? 0 : write_file(path, "cgroup.procs", "0", err);
+}
+
 int cgroup_enter(unsigned version, const char *group, const char *const *setting, unsigned nr,
 		 struct err *err)
 {
 	char path[PATH_MAX];
-	int rc = 0;
+	int rc = check_path(group, err);
 
-	if (strstr(group, "..") || *group == '/')
-		return err_set(err, -EINVAL, "cgroup: '%s' is not a path below the hierarchy", group);
+	if (rc)
+		return rc;
 	for (unsigned i = 0; i < nr && !rc; i++)
 		rc = apply(version, group, setting[i], err);
 	if (nr || version != 2)

@@ -10,6 +10,8 @@
  */
 int cgroup_enter(unsigned version, const char *group, const char *const *setting, unsigned nr,
 		 struct err *) must_check;
+/* Move this process into a group of version 2 that is there already; else do nothing. */
+int cgroup_join(const char *group, struct err *) must_check;
 /*
  * What --cgroup, --cpu-quota and --mem-limit say, by version 2; nothing, if they say
  * nothing.  The group is gone when the process is, unless others are in it.

@@ -250,21 +250,32 @@ static int daemonize(struct err *err)
 	return 0;
 }
 
+/* With nothing to set there, the group is one that somebody made for VMs, as it is. */
+static int enter_cgroup(const struct arguments *a, struct err *err)
+{
+	const char *parent = a->value[PARENT_CGROUP] ?: a->name;
+	char group[PATH_MAX];
+
+	if (!a->nr_cgroups)
+		return a->cgroup_version == 2 ? cgroup_join(parent, err) : 0;
+	if (snprintf(group, sizeof(group), "%s/%s", parent, a->value[ID]) >= PATH_MAX)
+		return err_set(err, -ENAMETOOLONG, "--parent-cgroup %s: too long", parent);
+	return cgroup_enter(a->cgroup_version, group, a->cgroup, a->nr_cgroups, err);
+}
+
 static int enter(const struct arguments *a, struct err *err)
 {
 	struct config c = { .uid = a->uid, .gid = a->gid, .has_uid = true, .has_gid = true,
 			    .netns = (char *)(uintptr_t)a->value[NETNS], .chroot = (char *)(uintptr_t)"",
 			    .api_sock = (char *)(uintptr_t)"" };
-	char jail[PATH_MAX], group[PATH_MAX];
+	char jail[PATH_MAX];
 	int rc = make_jail(a, jail, err);
 
 	c.chroot = jail;
 	if (!rc)
 		rc = set_limits(a, err);
-	if (!rc && (a->nr_cgroups || a->value[PARENT_CGROUP])) {
-		snprintf(group, sizeof(group), "%s/%s", a->value[PARENT_CGROUP] ?: a->name, a->value[ID]);
-		rc = cgroup_enter(a->cgroup_version, group, a->cgroup, a->nr_cgroups, err);
-	}
+	if (!rc)
+		rc = enter_cgroup(a, err);
 	if (!rc && a->value[DAEMONIZE])
 		rc = daemonize(err);
 	if (!rc && a->value[NEW_PID_NS])
