@@ -336,6 +336,8 @@ int command_jailer(int argc, char **argv)
 	struct arguments a = { 0 };
 	struct err err = { 0 };
 
+	/* Of whoever started us: nothing but its standard files is for a jail. */
+	closefrom(STDERR_FILENO + 1);
 	if (!parse(&a, argc, argv, &err) && a.value[HELP]) {
 		print_help();
 		return EXIT_OK;
