@@ -107,6 +107,8 @@ static int parse(struct arguments *a, int argc, char **argv, struct err *err)
 		id = find(argv[i], len, err);
 		if (id < 0)
 			return id;
+		if (!known[id].metavar && value)
+			return err_set(err, -EINVAL, "--%s takes no value: '%s'", known[id].name, argv[i]);
 		if (known[id].metavar && !value) {
 			if (i + 1 == argc)
 				return err_set(err, -EINVAL, "%s needs a value: %s %s", argv[i], argv[i],
