@@ -2,7 +2,9 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -446,6 +448,41 @@ static void test_many(void **state)
 	close(first);
 }
 
+static void hold(void *sem)
+{
+	sem_wait(sem);
+}
+
+static void *hold_loop(void *sem)
+{
+	loop_call(f.loop, hold, sem);
+	return NULL;
+}
+
+/* Each of a hundred that ask at once is answered, however late the loop comes to it. */
+static void test_all_at_once(void **state)
+{
+	int fd[100];
+	pthread_t thread;
+	sem_t go;
+
+	(void)state;
+	assert_alive();
+	sem_init(&go, 0, 0);
+	assert_int_equal(pthread_create(&thread, NULL, hold_loop, &go), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++) {
+		fd[i] = dial();
+		assert_true(say(fd[i], VERSION));
+	}
+	sem_post(&go);
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++)
+		assert_int_equal(hear(fd[i]), 200);
+	pthread_join(thread, NULL);
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++)
+		close(fd[i]);
+	assert_alive();
+}
+
 /* A crowd that says half a word each does not keep anybody out. */
 static void test_half_words(void **state)
 {
@@ -539,7 +576,7 @@ int main(void)
 		T(test_slow), T(test_not_reading), T(test_gone), T(test_payload_limit),
 		T(test_chunks), T(test_methods), T(test_bad_http), T(test_many),
 		T(test_half_words), T(test_close_with_clients), T(test_socket_names),
-		T(test_crowd_at_the_door),
+		T(test_crowd_at_the_door), T(test_all_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -26,6 +26,7 @@ static struct { FUNCTIONS(MEMBER) } mhd;
 struct connection {
 	int fd;				/* -1: free */
 	u64 used;			/* when it last asked for something, by http->clock */
+	bool asks;			/* or is about to: it has no answer yet */
 };
 
 struct http {
@@ -54,7 +55,7 @@ struct upload {
 /* The fd is the library's, which closes it when it finds it shut. */
 static void make_room(struct http *h)
 {
-	struct connection *oldest = NULL;
+	struct connection *oldest = NULL, *answered = NULL;
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(h->connection); i++) {
@@ -65,11 +66,15 @@ static void make_room(struct http *h)
 		n++;
 		if (!oldest || c->used < oldest->used)
 			oldest = c;
+		if (!c->asks && (!answered || c->used < answered->used))
+			answered = c;
 	}
-	if (n > HTTP_CONNECTIONS) {
-		shutdown(oldest->fd, SHUT_RDWR);
-		oldest->used = 0;
-	}
+	if (n > HTTP_CONNECTIONS && answered)
+		oldest = answered;
+	else if (n <= HTTP_ASKING)
+		return;
+	shutdown(oldest->fd, SHUT_RDWR);
+	oldest->used = 0;
 }
 
 static void connected(void *arg, struct MHD_Connection *mc, void **context,
@@ -90,8 +95,18 @@ static void connected(void *arg, struct MHD_Connection *mc, void **context,
 		return;
 	c->fd = mhd.get_connection_info(mc, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 	c->used = ++h->clock;
+	c->asks = true;
 	*context = c;
 	make_room(h);
+}
+
+/* NULL: there was no room for it. */
+static struct connection *connection_of(struct MHD_Connection *mc)
+{
+	const union MHD_ConnectionInfo *info =
+		mhd.get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	return info ? info->socket_context : NULL;
 }
 
 /* --- requests --------------------------------------------------------------------------------- */
@@ -155,13 +170,15 @@ static enum MHD_Result handle(void *arg, struct MHD_Connection *mc, const char *
 	struct http *h = arg;
 	struct upload *u = *context;
 	struct http_answer answer = { .status = MHD_HTTP_INTERNAL_SERVER_ERROR };
-	const union MHD_ConnectionInfo *info;
 	struct connection *c;
 
 	(void)version;
 	if (!u && h->closing)
 		return MHD_NO;
+	c = connection_of(mc);
 	if (!u) {
+		if (c)
+			c->asks = true;
 		*context = calloc(1, sizeof(*u));
 		return *context ? MHD_YES : MHD_NO;
 	}
@@ -175,22 +192,22 @@ static enum MHD_Result handle(void *arg, struct MHD_Connection *mc, const char *
 		.method = method, .path = path_of(url), .body = u->data ?: "",
 		.len = u->len, .too_long = u->dropped,
 	}, &answer);
-	info = mhd.get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-	c = info ? info->socket_context : NULL;
 	if (c && c->used)
 		c->used = ++h->clock;
 	return reply(mc, &answer);
 }
 
-/* Also of one whose client died in the middle of it. */
+/* The answer is sent; also of a request whose client died in the middle of it. */
 static void completed(void *arg, struct MHD_Connection *mc, void **context,
 		      enum MHD_RequestTerminationCode how)
 {
+	struct connection *c = connection_of(mc);
 	struct upload *u = *context;
 
 	(void)arg;
-	(void)mc;
 	(void)how;
+	if (c)
+		c->asks = false;
 	if (u)
 		free(u->data);
 	free(u);

@@ -26,9 +26,10 @@ struct http_user {
 	size_t max_body;
 };
 
-/* As many connections at once; one more, and the one that asked for nothing for the
- * longest time is closed. */
-enum { HTTP_CONNECTIONS = 32 };
+/* As many connections at once; one more, and of those that have their answers the one
+ * that asked for nothing for the longest time is closed.  Where none has, there may be
+ * HTTP_ASKING, and then it is the oldest. */
+enum { HTTP_CONNECTIONS = 32, HTTP_ASKING = 48 };
 
 /*
  * All on the loop's owner.  path is bound at once, so that clients can connect; the
