@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "devices/block/chain.h"
 #include "devices/block/file.h"
 #include "devices/block/image.h"
 #include "vmm/commands.h"
@@ -444,6 +445,25 @@ static int copy_file(const char *from, const char *to, struct err *err)
 	return rc;
 }
 
+/* Under its name when it is whole. */
+static int copy_state(const char *from, const char *to, struct err *err)
+{
+	char *temp;
+	int rc;
+
+	if (asprintf(&temp, "%s.new", to) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	rc = copy_file(from, temp, err);
+	if (!rc && rename(temp, to))
+		rc = err_set(err, -errno, "snapshot %s: %s", to, strerror(errno));
+	if (rc)
+		unlink(temp);
+	else
+		rc = chain_sync_dir(to, err);
+	free(temp);
+	return rc;
+}
+
 /* The memory first: with the state it is a snapshot. */
 static int merge(const char *base, const char *diff, const char *out)
 {
@@ -452,7 +472,8 @@ static int merge(const char *base, const char *diff, const char *out)
 	int rc;
 
 	if (mkdir(out, 0777)) {
-		log_err("snapshot %s: %s", out, strerror(errno));
+		log_err("snapshot %s: %s", out, errno == EEXIST ? "there is something already; choose another "
+			"directory" : strerror(errno));
 		return EXIT_USAGE;
 	}
 	snprintf(path[0], PATH_MAX, "%s/memory", base);
@@ -462,10 +483,11 @@ static int merge(const char *base, const char *diff, const char *out)
 	snprintf(path[1], PATH_MAX, "%s/state", diff);
 	snprintf(path[3], PATH_MAX, "%s/state", out);
 	if (!rc)
-		rc = copy_file(path[1], path[3], &err);
+		rc = copy_state(path[1], path[3], &err);
 	if (!rc)
 		return EXIT_OK;
 	log_err("%s", err.msg);
+	unlink(path[3]);
 	unlink(path[2]);
 	rmdir(out);
 	return rc == -EINVAL || rc == -ENOENT ? EXIT_USAGE : EXIT_RUNTIME;
@@ -483,5 +505,7 @@ int command_snapshot(int argc, char **argv)
 		return show(argv[1]);
 	if (argc == 4 && !strcmp(argv[0], "merge"))
 		return merge(argv[1], argv[2], argv[3]);
+	if (argc && strcmp(argv[0], "info") && strcmp(argv[0], "merge"))
+		return misused("snapshot", "neither info nor merge:", argv[0]);
 	return misused("snapshot", "'vmm snapshot --help' says how", NULL);
 }
