@@ -58,8 +58,10 @@ static int fold(struct commit *c, struct chain_job *job, struct err *err)
 		rc = chain_copy(top, base, &how, job, err);
 	if (!rc && c->own && base->size > top->size)
 		rc = image_resize(base, top->size, err);
-	return rc ? err_prefix(err, "disk %s, which may have a part of %s now (try again): ", c->below,
-			       c->path), rc : 0;
+	if (rc)
+		err_prefix(err, "disk %s, which may have a part of %s now (try again): ", c->below,
+			   c->path);
+	return rc;
 }
 
 /* The base has all; until then the delta had it, so any number of tries do the same. */

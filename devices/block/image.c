@@ -485,7 +485,8 @@ int image_create(const char *path, const struct image_create *c, struct err *err
 		return err_set(err, -EINVAL, "format '%s' is not known; known: raw, qcow2", c->format);
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0 && errno == EEXIST)
-		return err_set(err, -EEXIST, "disk %s: there is a file already; remove it first", path);
+		return err_set(err, -EEXIST, "disk %s: there is a file already; remove it first",
+			       path);
 	if (fd < 0)
 		return err_set(err, -errno, "disk %s: %s", c->called ?: path, strerror(errno));
 	rc = !strcmp(c->format, "raw") ? create_raw(fd, c, err) : qcow2_create(fd, path, c, err);

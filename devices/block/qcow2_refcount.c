@@ -406,7 +406,8 @@ void qcow2_trim(struct image *i, u64 least)
 
 	if (file_size(i->fd, &size))
 		return;
-	for (end = (size + cluster_len(q) - 1) >> q->cluster_bits; end << q->cluster_bits > least; end--)
+	end = (size + cluster_len(q) - 1) >> q->cluster_bits;
+	for (; end << q->cluster_bits > least; end--)
 		if (is_table(q, end - 1) || refcount_get(q, end - 1, &used) || used)
 			break;
 	size = MIN(size, MAX(end << q->cluster_bits, least));
