@@ -45,8 +45,44 @@ static int write_file(const char *dir, const char *name, const char *value, stru
 	return rc;
 }
 
+/* Without the end of its line; 0: nothing is in there. */
+static ssize_t read_file(const char *dir, const char *name, char *value, size_t room)
+{
+	char path[PATH_MAX];
+	ssize_t n = -1;
+	int fd = -1;
+
+	if (snprintf(path, sizeof(path), "%s/%s", dir, name) < (int)sizeof(path))
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, value, room - 1);
+		close(fd);
+	}
+	n = MAX(n, 0);
+	while (n && value[n - 1] == '\n')
+		n--;
+	value[n] = 0;
+	return n;
+}
+
+/* A new group's processors and memory nodes are none, until its parent's are copied. */
+static int inherit_cpuset(const char *path, struct err *err)
+{
+	static const char *const file[] = { "cpuset.cpus", "cpuset.mems" };
+	char parent[PATH_MAX], value[4096];
+	int rc = 0;
+
+	snprintf(parent, sizeof(parent), "%.*s", (int)(strrchr(path, '/') - path), path);
+	for (unsigned i = 0; i < ARRAY_SIZE(file) && !rc; i++)
+		if (!read_file(path, file[i], value, sizeof(value)) &&
+		    read_file(parent, file[i], value, sizeof(value)))
+			rc = write_file(path, file[i], value, err);
+	return rc;
+}
+
 /* Each part in turn: in version 2 what a group may have is its parent's to say. */
-static int make_group(char path[PATH_MAX], const char *group, const char *controller, struct err *err)
+static int make_group(char path[PATH_MAX], const char *group, unsigned version, const char *controller,
+		      struct err *err)
 {
 	char enable[NAME_MAX];
 
@@ -56,40 +92,17 @@ static int make_group(char path[PATH_MAX], const char *group, const char *contro
 
 		if (at + len + 2 > PATH_MAX)
 			return err_set(err, -ENAMETOOLONG, "cgroup: %s: too long", group);
-		if (*controller && write_file(path, "cgroup.subtree_control", enable, err))
+		if (version == 2 && *controller && write_file(path, "cgroup.subtree_control", enable, err))
 			return err->code;
 		snprintf(path + at, PATH_MAX - at, "/%.*s", (int)len, group);
 		if (mkdir(path, 0755) && errno != EEXIST)
 			return err_set(err, -errno, "cgroup: %s: %s", path, strerror(errno));
+		if (version == 1 && !strcmp(controller, "cpuset") && inherit_cpuset(path, err))
+			return err->code;
 		group += len;
 		group += strspn(group, "/");
 	}
 	return 0;
-}
-
-/* A new group's processors and memory nodes are none, until its parent's are copied. */
-static int inherit_cpuset(const char *path, struct err *err)
-{
-	static const char *const file[] = { "cpuset.cpus", "cpuset.mems" };
-	char name[PATH_MAX], value[4096];
-	int rc = 0;
-
-	for (unsigned i = 0; i < ARRAY_SIZE(file) && !rc; i++) {
-		ssize_t n = -1;
-		int fd;
-
-		if (snprintf(name, sizeof(name), "%s/../%s", path, file[i]) >= (int)sizeof(name))
-			return err_set(err, -ENAMETOOLONG, "cgroup: %s", path);
-		fd = open(name, O_RDONLY | O_CLOEXEC);
-		if (fd >= 0) {
-			n = read(fd, value, sizeof(value) - 1);
-			close(fd);
-		}
-		value[MAX(n, 0)] = 0;
-		if (n > 1)
-			rc = write_file(path, file[i], value, err);
-	}
-	return rc;
 }
 
 static int apply(unsigned version, const char *group, const char *setting, struct err *err)
@@ -105,9 +118,7 @@ static int apply(unsigned version, const char *group, const char *setting, struc
 	snprintf(controller, sizeof(controller), "%.*s", (int)strcspn(file, "."), file);
 	rc = find_mount(version, controller, path, err);
 	if (!rc)
-		rc = make_group(path, group, version == 2 ? controller : "", err);
-	if (!rc && version == 1 && !strcmp(controller, "cpuset"))
-		rc = inherit_cpuset(path, err);
+		rc = make_group(path, group, version, controller, err);
 	if (!rc)
 		rc = write_file(path, file, eq + 1, err);
 	return rc ? rc : write_file(path, "cgroup.procs", "0", err);
@@ -150,7 +161,7 @@ int cgroup_enter(unsigned version, const char *group, const char *const *setting
 	/* Nothing to set: the group is there to be counted by, if it is. */
 	rc = find_mount(2, "", path, err);
 	if (!rc)
-		rc = make_group(path, group, "", err);
+		rc = make_group(path, group, 2, "", err);
 	return rc ? rc : write_file(path, "cgroup.procs", "0", err);
 }
 
