@@ -52,7 +52,7 @@ vm_send() { printf '%s\n' "$1" >&"$to_vm"; }
 #  - A triple fault that began with an instruction fetch of the guest's kernel from a page that is not present, or with
 #    the delivery of an interrupt that KVM injected (which the emulator may do a second time: see scripts/lab).
 # No device, lost request or lost interrupt of vmm's looks like this; memory or registers that vmm spoilt could, which
-# is why tests/e2e/run is told, says so, and lets it happen twice in a case. The case is given up unfinished, and
+# is why tests/e2e/run is told, says so, and lets it happen only so often. The case is given up unfinished, and
 # this L1 with it, for it may go on so.
 #
 # And now and then a whole L1 gets the timers of its guests late, by seconds each, from its first guest on. So a payload
