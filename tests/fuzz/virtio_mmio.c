@@ -107,6 +107,7 @@ static void check(struct hostile *h, u64 at, unsigned size)
 
 static void write_to(struct hostile *h, u64 at, unsigned size, u64 value)
 {
+	value &= ~0ULL >> (64 - 8 * size);
 	bus_write(&h->fake.mmio, HOSTILE_BASE + at, size, value);
 	expect_write(at, size, value);
 }

@@ -279,7 +279,6 @@ static void write_common(u64 at, u32 value)
 
 static void write_bar(u64 at, unsigned size, u64 value)
 {
-	value &= ~0ULL >> (64 - 8 * size);
 	switch (at / PART * PART) {
 	case COMMON:
 		if (!good_width(at, size))
@@ -327,7 +326,7 @@ static void set_port(struct hostile *h, u64 at, unsigned size, u64 value)
 {
 	if (!pci.ports || at + size > PORTS_LEN)
 		return;
-	bus_write(&h->fake.pio, pci.ports + at, size, value);
+	bus_write(&h->fake.pio, pci.ports + at, size, value & ~0ULL >> (64 - 8 * size));
 	probe_kick(&m, at / 4);
 }
 
@@ -354,6 +353,7 @@ static void set_bar(struct hostile *h, u64 at, unsigned size, u64 value)
 {
 	if (!is_ours(at))
 		return;
+	value &= ~0ULL >> (64 - 8 * size);
 	bus_write(&h->fake.mmio, pci.bar + at, size, value);
 	if (at + size <= BAR_LEN)
 		write_bar(at, size, value);

@@ -52,6 +52,7 @@ void bus_unmap(struct bus *, struct io_range *);	/* idempotent */
 int  bus_doorbell(struct bus *, const struct doorbell *) must_check;
 void bus_undoorbell(struct bus *, const struct doorbell *);
 
-/* From vcpu.c.  Unclaimed reads give all ones; unclaimed writes vanish. */
+/* From vcpu.c.  Unclaimed reads give all ones; unclaimed writes vanish.  A value is of size
+ * bytes: the rest of it is 0. */
 u64  bus_read(struct bus *, u64 addr, unsigned size);
 void bus_write(struct bus *, u64 addr, unsigned size, u64 value);
