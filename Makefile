@@ -76,6 +76,7 @@ WRAPPED := $(addprefix file_,read write sync truncate allocate zero) preadv pwri
 $(BUILD)/unit/image_fault_test: WRAPPED += malloc calloc realloc reallocarray strdup
 $(BUILD)/unit/virtio_blk_options_test $(BUILD)/tsan/virtio_blk_options_test: WRAPPED += clock_gettime
 $(addprefix $(BUILD)/unit/,virtio_net_vhost_test tap_test link_test): WRAPPED += ioctl
+$(BUILD)/unit/image_head_test: WRAPPED += poll
 $(BUILD)/unit/bridge_ask_test: WRAPPED += readlink
 $(BUILD)/unit/chardev_test: WRAPPED += pthread_cond_wait
 $(BUILD)/unit/net_user_test: WRAPPED += clock_gettime

@@ -1,8 +1,11 @@
 /* disk.c: 'vmm disk': its commands and their options. */
 #include "vmm/disk.h"
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "vmm/commands.h"
@@ -58,19 +61,19 @@ static const struct subcommand commands[] = {
 	  "copy into a new image", disk_convert },
 	{ "resize", "PATH [+|-]SIZE", 2, 2, O(FORMAT) | O(SHRINK) | O(BACKING_ANYWHERE),
 	  "make the disk larger or smaller", disk_resize },
-	{ "snapshot", "PATH NAME", 2, 2, O(FORMAT),
+	{ "snapshot", "PATH NAME", 2, 2, O(FORMAT) | O(JSON),
 	  "keep it as it is now, and go on in a delta", disk_snapshot },
 	{ "list", "PATH", 1, 1, O(FORMAT) | O(JSON), "its snapshots, as a tree", disk_list },
-	{ "revert", "PATH NAME", 2, 2, 0,
+	{ "revert", "PATH NAME", 2, 2, O(JSON),
 	  "go back to a snapshot; what came after it is lost", disk_revert },
-	{ "delete", "PATH NAME", 2, 2, O(BACKING_ANYWHERE),
+	{ "delete", "PATH NAME", 2, 2, O(BACKING_ANYWHERE) | O(JSON),
 	  "delete a snapshot; the disk and its others stay as they are", disk_delete },
-	{ "commit", "PATH", 1, 1, O(BACKING_ANYWHERE),
+	{ "commit", "PATH", 1, 1, O(BACKING_ANYWHERE) | O(JSON),
 	  "fold the delta into what is below it", disk_commit },
 	{ "rebase", "PATH", 1, 1,
-	  O(NEW_BACKING) | O(NEW_BACKING_FORMAT) | O(UNSAFE) | O(BACKING_ANYWHERE),
+	  O(NEW_BACKING) | O(NEW_BACKING_FORMAT) | O(UNSAFE) | O(BACKING_ANYWHERE) | O(JSON),
 	  "give it another backing file; its content stays", disk_rebase },
-	{ "compact", "PATH", 1, 1, O(FORMAT) | O(BACKING_ANYWHERE),
+	{ "compact", "PATH", 1, 1, O(FORMAT) | O(BACKING_ANYWHERE) | O(JSON),
 	  "give unused space back", disk_compact },
 };
 
@@ -98,6 +101,7 @@ struct image_options disk_options(const struct subcommand_args *a)
 
 static volatile sig_atomic_t interrupted;
 static bool show_progress;
+static json_t *told;		/* with --json */
 static int percent = -1;
 
 static void interrupt(int signal)
@@ -108,7 +112,7 @@ static void interrupt(int signal)
 
 static int step(struct chain_job *job, u64 done, u64 total)
 {
-	int now = done * 100.0 / total;
+	int now = total ? done * 100.0 / total : 100;
 
 	(void)job;
 	if (show_progress && now != percent) {
@@ -125,10 +129,13 @@ static int step(struct chain_job *job, u64 done, u64 total)
 static void tell(struct chain_job *job, const char *line)
 {
 	(void)job;
-	puts(line);
+	if (told)
+		json_array_append_new(told, disk_json(line));
+	else
+		puts(line);
 }
 
-struct chain_job *disk_job(void)
+struct chain_job *disk_job(const struct subcommand_args *a)
 {
 	static struct chain_job job = { .step = step, .tell = tell };
 	struct sigaction sa = { .sa_handler = interrupt };
@@ -137,7 +144,42 @@ struct chain_job *disk_job(void)
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGHUP, &sa, NULL);
 	show_progress = isatty(STDERR_FILENO);
+	if (a->value[DISK_JSON])
+		told = json_array();
 	return &job;
+}
+
+void disk_tell(const char *fmt, ...)
+{
+	char line[2 * PATH_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	tell(NULL, line);
+}
+
+int disk_done(const struct subcommand_args *a)
+{
+	if (told)
+		subcommand_print_json(json_pack("{s:o, s:o}", "filename",
+						disk_json(a->word[0]), "messages", told));
+	return EXIT_OK;
+}
+
+json_t *disk_json(const char *bytes)
+{
+	json_t *o = json_string(bytes);
+	char *copy = o ? NULL : strdup(bytes);
+
+	for (char *c = copy; c && *c; c++)
+		if (*c & 0x80)
+			*c = '?';
+	if (copy)
+		o = json_string(copy);
+	free(copy);
+	return o;
 }
 
 struct disk_text disk_size_text(u64 size)

@@ -32,8 +32,13 @@ int disk_failed(const struct err *);
 
 /* What the user says of the image at PATH, to open it by. */
 struct image_options disk_options(const struct subcommand_args *);
-/* Progress on a terminal; a signal ends it; lines go to stdout. */
-struct chain_job *disk_job(void);
+/* Progress on a terminal; a signal ends it; lines go to stdout, with --json those of a command
+ * that succeeds by disk_done, which returns EXIT_OK. */
+struct chain_job *disk_job(const struct subcommand_args *);
+void disk_tell(const char *fmt, ...) printf_like(1, 2);
+int disk_done(const struct subcommand_args *);
+/* File names are bytes, and need not be UTF-8, as JSON is. */
+json_t *disk_json(const char *bytes);
 /* "64K", "1.5G" */
 struct disk_text { char text[16]; };
 struct disk_text disk_size_text(u64 size);

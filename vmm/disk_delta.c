@@ -10,40 +10,59 @@ int disk_snapshot(const struct subcommand_args *a)
 	struct image_options o = disk_options(a);
 	struct err err;
 
-	return chain_snapshot(a->word[0], a->word[1], &o, disk_job(), &err) ?
-		disk_failed(&err) : EXIT_OK;
+	return chain_snapshot(a->word[0], a->word[1], &o, disk_job(a), &err) ?
+		disk_failed(&err) : disk_done(a);
 }
 
-/* Snapshots inside the file.  found: there is one of that name, or id. */
-static int inside(const struct subcommand_args *a, bool delete, bool *found, struct err *err)
+static int act_inside(struct image *i, const char *name, bool delete, struct err *err)
 {
-	struct image_options o = { .format = "qcow2", .no_backing = true };
-	struct image_snapshot *s = NULL;
-	struct chain_family f = { 0 };
-	struct image *i;
-	unsigned nr = 0;
-	/* Going back changes what is based on it. */
-	int rc = delete ? image_open(&i, a->word[0], &o, err) :
-			  chain_open(&i, a->word[0], &o, &f, err);
+	int rc = delete ? image_snapshot_delete(i, name, err) : image_snapshot_apply(i, name, err);
 
-	*found = false;
-	if (rc)
-		return rc;
-	rc = image_snapshots(i, &s, &nr, err);
-	for (unsigned n = 0; n < nr && !*found; n++)
-		*found = !strcmp(s[n].name, a->word[1]) || !strcmp(s[n].id, a->word[1]);
-	if (!rc && *found)
-		rc = delete ? image_snapshot_delete(i, a->word[1], err) :
-			      image_snapshot_apply(i, a->word[1], err);
-	else if (!rc)
-		rc = err_set(err, -ENOENT, "no snapshot '%s' inside it", a->word[1]);
 	if (!rc) {
 		rc = chain_settle(i);
 		if (rc)
 			err_set(err, rc, "%s", strerror(-rc));
 	}
-	if (rc)
-		err_prefix(err, "disk %s: ", a->word[0]);
+	return rc;
+}
+
+/* Snapshots inside the file.  err is why there is no delta of that name, and what there is
+ * inside is added to it. */
+static int inside(const struct subcommand_args *a, bool delete, struct err *err)
+{
+	struct image_options o = { .format = "qcow2", .no_backing = true };
+	struct image_snapshot *s = NULL;
+	struct chain_family f = { 0 };
+	bool found = false;
+	struct image *i;
+	struct err why;
+	unsigned nr = 0;
+	/* Going back changes what is based on it. */
+	int rc = delete ? image_open(&i, a->word[0], &o, &why) :
+			  chain_open(&i, a->word[0], &o, &f, &why);
+
+	if (rc) {
+		if (delete && rc == -EBUSY)
+			*err = why;
+		return rc;
+	}
+	rc = image_snapshots(i, &s, &nr, &why);
+	for (unsigned n = 0; n < nr && !found; n++)
+		found = !strcmp(s[n].name, a->word[1]) || !strcmp(s[n].id, a->word[1]);
+	if (found) {
+		rc = act_inside(i, a->word[1], delete, &why);
+		if (rc) {
+			err_prefix(&why, "disk %s: ", a->word[0]);
+			*err = why;
+		}
+	} else if (!rc) {
+		size_t len = strlen(err->msg);
+
+		for (unsigned n = 0; n < nr; n++, len = strlen(err->msg))
+			snprintf(err->msg + len, sizeof(err->msg) - len, "%s%s",
+				 n ? ", " : "; inside it are ", s[n].name);
+		rc = -ENOENT;
+	}
 	image_snapshots_free(s, nr);
 	image_close(i);
 	chain_family_free(&f);
@@ -53,40 +72,27 @@ static int inside(const struct subcommand_args *a, bool delete, bool *found, str
 int disk_revert(const struct subcommand_args *a)
 {
 	struct image_options o = { .format = NULL };
-	struct err err, why;
-	bool found;
+	struct err err;
 
-	if (!chain_revert(a->word[0], a->word[1], &o, disk_job(), &err))
-		return EXIT_OK;
-	if (err.code == -ENOENT) {
-		if (!inside(a, false, &found, &why)) {
-			printf("%s is what the snapshot %s inside it was\n", a->word[0],
-			       a->word[1]);
-			return EXIT_OK;
-		}
-		if (found)
-			err = why;
-	}
-	return disk_failed(&err);
+	if (!chain_revert(a->word[0], a->word[1], &o, disk_job(a), &err))
+		return disk_done(a);
+	if (err.code != -ENOENT || inside(a, false, &err))
+		return disk_failed(&err);
+	disk_tell("%s is what the snapshot %s inside it was", a->word[0], a->word[1]);
+	return disk_done(a);
 }
 
 int disk_delete(const struct subcommand_args *a)
 {
 	struct image_options o = disk_options(a);
-	struct err err, why;
-	bool found;
+	struct err err;
 
-	if (!chain_delete(a->word[0], a->word[1], &o, disk_job(), &err))
-		return EXIT_OK;
-	if (err.code == -ENOENT) {
-		if (!inside(a, true, &found, &why)) {
-			printf("the snapshot %s inside %s: removed\n", a->word[1], a->word[0]);
-			return EXIT_OK;
-		}
-		if (found || why.code == -EBUSY)
-			err = why;
-	}
-	return disk_failed(&err);
+	if (!chain_delete(a->word[0], a->word[1], &o, disk_job(a), &err))
+		return disk_done(a);
+	if (err.code != -ENOENT || inside(a, true, &err))
+		return disk_failed(&err);
+	disk_tell("the snapshot %s inside %s: removed", a->word[1], a->word[0]);
+	return disk_done(a);
 }
 
 int disk_commit(const struct subcommand_args *a)
@@ -94,7 +100,7 @@ int disk_commit(const struct subcommand_args *a)
 	struct image_options o = disk_options(a);
 	struct err err;
 
-	return chain_commit(a->word[0], &o, disk_job(), &err) ? disk_failed(&err) : EXIT_OK;
+	return chain_commit(a->word[0], &o, disk_job(a), &err) ? disk_failed(&err) : disk_done(a);
 }
 
 int disk_rebase(const struct subcommand_args *a)
@@ -107,5 +113,6 @@ int disk_rebase(const struct subcommand_args *a)
 
 	if (!file && !format)
 		return subcommand_misused(a, "nothing to do; give --backing FILE or --format F");
-	return chain_rebase(a->word[0], &r, &o, disk_job(), &err) ? disk_failed(&err) : EXIT_OK;
+	return chain_rebase(a->word[0], &r, &o, disk_job(a), &err) ?
+		disk_failed(&err) : disk_done(a);
 }

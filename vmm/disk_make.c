@@ -151,7 +151,7 @@ int disk_create(const struct subcommand_args *a)
 	struct err err;
 	int status = pick_all(a, a->word[0], &c);
 
-	disk_job();	/* A signal ends taking the space, and what was made is removed. */
+	disk_job(a);	/* A signal ends taking the space, and what was made is removed. */
 	if (!status && a->word[1])
 		status = pick_size(a, a->word[1], &c.size);
 	else if (!status && !c.backing)
@@ -189,8 +189,9 @@ static int make_copy(const struct subcommand_args *a, struct image *from, const 
 		     struct image_create *c, struct err *err)
 {
 	struct image_options o = { .format = c->format, .backing_anywhere = true };
-	struct chain_copy how = { .compare = c->backing, .pack = a->value[DISK_COMPRESS] };
-	struct chain_job *job = disk_job();
+	struct chain_copy how = { .compare = c->backing, .blank = !c->backing,
+				  .pack = a->value[DISK_COMPRESS] };
+	struct chain_job *job = disk_job(a);
 	char *temp = chain_temp(path);
 	struct image *to = NULL;
 	int rc = 0;
@@ -312,11 +313,11 @@ int disk_compact(const struct subcommand_args *a)
 
 	if (stat(a->word[0], &before))
 		before.st_blocks = 0;
-	if (chain_compact(a->word[0], &o, disk_job(), &err))
+	if (chain_compact(a->word[0], &o, disk_job(a), &err))
 		return disk_failed(&err);
 	if (!stat(a->word[0], &after))
-		printf("%s: %s on the host, was %s\n", a->word[0],
-		       disk_size_text(after.st_blocks * 512ULL).text,
-		       disk_size_text(before.st_blocks * 512ULL).text);
-	return EXIT_OK;
+		disk_tell("%s: %s on the host, was %s", a->word[0],
+			  disk_size_text(after.st_blocks * 512ULL).text,
+			  disk_size_text(before.st_blocks * 512ULL).text);
+	return disk_done(a);
 }

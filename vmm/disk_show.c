@@ -11,24 +11,9 @@
 #include "vmm/core/log.h"
 #include "vmm/disk.h"
 
-/* File names are bytes, and need not be UTF-8, as JSON is. */
-static json_t *text(const char *bytes)
-{
-	json_t *o = json_string(bytes);
-	char *copy = o ? NULL : strdup(bytes);
-
-	for (char *c = copy; c && *c; c++)
-		if (*c & 0x80)
-			*c = '?';
-	if (copy)
-		o = json_string(copy);
-	free(copy);
-	return o;
-}
-
 static json_t *text_or_null(const char *bytes)
 {
-	return bytes ? text(bytes) : json_null();
+	return bytes ? disk_json(bytes) : json_null();
 }
 
 /* A name of a file, or in an image, which anybody may have made: nothing that a terminal obeys. */
@@ -38,7 +23,7 @@ static struct shown shown(const char *name)
 	struct shown s;
 
 	snprintf(s.text, sizeof(s.text), "%s", name);
-	subcommand_no_controls(s.text);
+	mask_controls(s.text);
 	return s;
 }
 
@@ -59,7 +44,7 @@ static json_t *file_json(const char *disk, const struct chain_file *f)
 	char name[CHAIN_NAME_MAX + 1];
 	bool is_snapshot = chain_snapshot_name(disk, f, name);
 
-	return json_pack("{s:o, s:s, s:I, s:I, s:I, s:o, s:o, s:o}", "filename", text(f->path),
+	return json_pack("{s:o, s:s, s:I, s:I, s:I, s:o, s:o, s:o}", "filename", disk_json(f->path),
 			 "format", f->format, "virtual-size", (json_int_t)f->size, "actual-size",
 			 (json_int_t)f->on_host, "changed", (json_int_t)f->changed, "snapshot",
 			 text_or_null(is_snapshot ? name : NULL), "backing-filename",
@@ -107,8 +92,9 @@ static int subject_open(struct subject *s, const struct subcommand_args *a, stru
 
 static json_t *one_inside_json(const struct image_snapshot *s)
 {
-	return json_pack("{s:o, s:o, s:I, s:I, s:I}", "id", text(s->id), "name", text(s->name),
-			 "virtual-size", (json_int_t)s->size, "vm-state-size", (json_int_t)s->vm_state, "date",
+	return json_pack("{s:o, s:o, s:I, s:I, s:I}", "id", disk_json(s->id), "name",
+			 disk_json(s->name), "virtual-size", (json_int_t)s->size,
+			 "vm-state-size", (json_int_t)s->vm_state, "date",
 			 (json_int_t)s->date_s);
 }
 
@@ -146,7 +132,7 @@ static void info_json(const struct subject *s)
 	json_object_set_new(root, "state", json_string(chain_state(s->image) ?: "clean"));
 	json_object_set_new(root, "chain", chain_json(s));
 	if (s->family.broken.code)
-		json_object_set_new(root, "chain-error", text(s->family.broken.msg));
+		json_object_set_new(root, "chain-error", disk_json(s->family.broken.msg));
 	json_object_set_new(root, "inside", inside_json(s));
 	subcommand_print_json(root);
 }
@@ -251,7 +237,7 @@ static void list_json(const struct subject *s)
 		o = file_json(s->path, f);
 		json_object_set_new(o, "in-chain", json_boolean(n < s->family.depth));
 		json_object_set_new(o, "parent", f->parent < 0 ? json_null() :
-				    text(s->family.file[f->parent].path));
+				    disk_json(s->family.file[f->parent].path));
 		json_array_append_new(files, o);
 	}
 	subcommand_print_json(json_pack("{s:o, s:o}", "files", files, "inside", inside_json(s)));
@@ -285,7 +271,10 @@ static void say(const char *line, void *arg)
 static void check_text(const char *path, const struct image_check *c, bool repair)
 {
 	if (c->fixed)
-		printf("%s: mended %" PRIu64 " counts\n", path, c->fixed);
+		printf("%s: mended %" PRIu64 " things\n", path, c->fixed);
+	if (c->lost)
+		printf("%s: it was cut off: %" PRIu64 " clusters were beyond its end, and read as zeroes\n",
+		       path, c->lost);
 	if (c->corruptions)
 		printf("%s: %" PRIu64 " things are wrong%s\n", path, c->corruptions,
 		       repair ? " still; copy what can be read with 'vmm disk convert'" :
@@ -302,9 +291,10 @@ static void check_text(const char *path, const struct image_check *c, bool repai
 static void check_json(const char *path, const struct image_check *c, json_t *lines)
 {
 	subcommand_print_json(json_pack(
-			     "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "filename", text(path),
-			     "corruptions", (json_int_t)c->corruptions, "leaks",
-			     (json_int_t)c->leaks, "fixed", (json_int_t)c->fixed,
+			     "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "filename",
+			     disk_json(path), "corruptions", (json_int_t)c->corruptions, "leaks",
+			     (json_int_t)c->leaks, "fixed", (json_int_t)c->fixed, "lost",
+			     (json_int_t)c->lost,
 			     "allocated-clusters",
 			     (json_int_t)c->allocated, "compressed-clusters", (json_int_t)c->packed,
 			     "total-clusters", (json_int_t)c->total, "messages", lines));
@@ -375,7 +365,7 @@ static void print_run(const struct run *r, json_t *list)
 		if (has_place)
 			json_object_set_new(o, "offset", json_integer(r->at));
 		if (r->image)
-			json_object_set_new(o, "filename", text(r->image->path));
+			json_object_set_new(o, "filename", disk_json(r->image->path));
 		json_array_append_new(list, o);
 		return;
 	}

@@ -1,6 +1,8 @@
 /* main.c: which subcommand. */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include "vmm/commands.h"
@@ -63,10 +65,8 @@ static bool is_called(const char *name, const char *wanted)
 	return !strcmp(slash ? slash + 1 : name, wanted);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
-	fill_standard_files();
-	signal(SIGXFSZ, SIG_IGN);	/* writes say EFBIG */
 	if (argc && is_called(argv[0], "firecracker"))
 		return command_firecracker(argc - 1, argv + 1);
 	if (argc && is_called(argv[0], "jailer"))
@@ -80,4 +80,18 @@ int main(int argc, char **argv)
 				command_run(argc - 2, argv + 2) :
 				commands[i].run(argc - 2, argv + 2);
 	return unknown(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	fill_standard_files();
+	signal(SIGXFSZ, SIG_IGN);	/* writes say EFBIG */
+	status = run(argc, argv);
+	errno = 0;
+	if (!fflush(stdout) && !ferror(stdout))
+		return status;
+	log_err("standard output: %s", errno ? strerror(errno) : "not all could be written");
+	return status ?: EXIT_RUNTIME;
 }

@@ -1,7 +1,6 @@
 /* subcommand.c: the command line of a family of commands, and its help. */
 #include "vmm/subcommand.h"
 #include <ctype.h>
-#include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,13 +23,6 @@ int subcommand_misused(const struct subcommand_args *a, const char *fmt, ...)
 	return EXIT_USAGE;
 }
 
-void subcommand_no_controls(char *text)
-{
-	for (; *text; text++)
-		if ((u8)*text < ' ' || *text == 0x7f)
-			*text = '?';
-}
-
 void print_row(const char *what, const char *fmt, ...)
 {
 	char text[2 * PATH_MAX];
@@ -39,7 +31,7 @@ void print_row(const char *what, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	subcommand_no_controls(text);
+	mask_controls(text);
 	printf("%-14s %s\n", what, text);
 }
 
@@ -187,12 +179,7 @@ static int run(const struct subcommands *f, const struct subcommand *c, int argc
 	status = check_words(f, c, &a, n);
 	if (status)
 		return status;
-	status = c->run(&a);
-	if (fflush(stdout) || ferror(stdout)) {
-		log_err("%s %s: standard output: %s", f->name, c->name, strerror(errno));
-		return status ? status : EXIT_RUNTIME;
-	}
-	return status;
+	return c->run(&a);
 }
 
 int subcommand_run(const struct subcommands *f, int argc, char **argv)

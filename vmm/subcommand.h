@@ -38,8 +38,6 @@ int subcommand_run(const struct subcommands *, int argc, char **argv);
 /* Say that the user is wrong; the exit status for it. */
 int subcommand_misused(const struct subcommand_args *, const char *fmt, ...) printf_like(2, 3);
 
-/* What somebody else wrote does not command the terminal: '?' for each such byte. */
-void subcommand_no_controls(char *text);
 /* What they print: a line "WHAT   value"; JSON, which is freed. */
 void print_row(const char *what, const char *fmt, ...) printf_like(2, 3);
 void subcommand_print_json(json_t *);

@@ -402,6 +402,16 @@ static void step_over(struct blk_req *r, int res)
 		leave_straight(r);
 }
 
+/* A file that ends there: zeroes follow where a format says that it goes on, and in the
+ * sector that the odd bytes of a raw one begin (see raw.c). */
+static bool goes_on_as_zeroes(const struct blk_req *r)
+{
+	const struct blk *b = r->blk;
+
+	return r->op == BLK_READ &&
+	       (!b->raw || (b->info.read_only && r->offset > b->info.size - BLK_SECTOR));
+}
+
 static void io_done(struct aio_req *io, int res)
 {
 	struct blk_req *r = container_of(io, struct blk_req, io);
@@ -422,9 +432,8 @@ static void io_done(struct aio_req *io, int res)
 		return;
 	}
 	if (res >= 0 && (io->op == AIO_READ || io->op == AIO_WRITE)) {
-		/* The file became shorter than the disk it was; what a format says
-		 * is beyond its end reads as zeroes. */
-		if (!res && r->len && !(r->op == BLK_READ && !r->blk->raw)) {
+		/* Else it became shorter than the disk it was. */
+		if (!res && r->len && !goes_on_as_zeroes(r)) {
 			r->done(r, -EIO);
 			return;
 		}

@@ -52,6 +52,7 @@ int chain_rebase(const char *path, const struct chain_rebase *, const struct ima
 struct chain_copy {
 	bool own;		/* only what the file itself has */
 	bool compare;		/* leave out what to reads as anyway */
+	bool blank;		/* that is zeroes, whatever space it has for them */
 	bool pack;		/* compressed */
 	bool keep_packed;	/* compressed where from is; to has clusters of the same size */
 };

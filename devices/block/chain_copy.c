@@ -73,14 +73,14 @@ static int failed(const struct image *from, const struct image *to, int rc, stru
 
 /* --- one piece -------------------------------------------------------------------------- */
 
-static int put_zeroes(struct image *to, u64 at, u64 len)
+static int put_zeroes(struct copier *c, u64 at, u64 len)
 {
-	while (len) {
+	while (len && !c->how.blank) {
 		struct image_where w;
-		int rc = image_where(to, at, len, &w);
+		int rc = image_where(c->to, at, len, &w);
 
 		if (!rc && w.depth >= 0)
-			rc = image_zero(to, at, w.extent.len, true);
+			rc = image_zero(c->to, at, w.extent.len, true);
 		if (rc)
 			return rc;
 		at += w.extent.len;
@@ -93,11 +93,11 @@ enum deed { SKIP, ZERO, WRITE };
 
 static int judge(struct copier *c, u64 at, const u8 *buf, size_t len, enum deed *deed)
 {
-	bool zero = all_zero(buf, len), blank = false;
+	bool zero = all_zero(buf, len), blank = c->how.blank;
 	int rc = 0;
 
 	*deed = zero ? ZERO : WRITE;
-	if (zero || c->how.compare)
+	if (!blank && (zero || c->how.compare))
 		rc = is_void(c->to, at, len, &blank);
 	if (rc || !c->how.compare || blank) {
 		*deed = zero && blank ? SKIP : *deed;
@@ -115,7 +115,7 @@ static int act(struct copier *c, enum deed deed, u64 at, const u8 *buf, size_t l
 	case SKIP:
 		return 0;
 	case ZERO:
-		return put_zeroes(c->to, at, len);
+		return put_zeroes(c, at, len);
 	case WRITE:
 		return pack ? image_write_packed(c->to, at, buf, len) :
 			      image_write(c->to, at, buf, len);
@@ -162,7 +162,7 @@ static int copy_window(struct copier *c, u64 at, u64 *len)
 		return rc;
 	if (w.depth < 0 && w.extent.len >= *len) {
 		*len = MAX(*len, ALIGN_DOWN(w.extent.len, (u64)WINDOW));
-		return put_zeroes(c->to, at, *len);
+		return put_zeroes(c, at, *len);
 	}
 	rc = image_read(c->from, at, c->buf, *len);
 	return rc ? rc : put(c, at, c->buf, *len, c->how.pack);
@@ -180,7 +180,7 @@ static int copy_own(struct copier *c, u64 at, u64 *len)
 	if (e.kind == EXTENT_ABSENT)
 		return 0;
 	if (e.kind == EXTENT_ZERO)
-		return put_zeroes(c->to, at, *len);
+		return put_zeroes(c, at, *len);
 	*len = MIN(*len, to_window_end(at, c->from->size));
 	rc = image_read(c->from, at, c->buf, *len);
 	return rc ? rc : put(c, at, c->buf, *len, c->how.keep_packed && e.kind == EXTENT_PACKED);

@@ -196,7 +196,9 @@ int image_create(const char *path, const struct image_create *, struct err *) mu
 struct image_check {
 	u64 corruptions, leaks;		/* wrong; merely wasted, in clusters */
 	u64 fixed;
+	u64 lost;			/* of those: beyond the end of a file that was cut off */
 	u64 allocated, packed, total;	/* clusters of the disk */
+	bool keep_lost;			/* even with repair: the user shall see */
 	void (*tell)(const char *line, void *arg);	/* NULL: counts only */
 	void *arg;
 };

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/fs.h>
 #include <linux/stat.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,20 +59,29 @@ static void find_holder(const struct image *i, char *text, size_t len)
 		closedir(proc);
 }
 
+/*
+ * What a program that was killed had asked of io_uring is still done, and until then the lock
+ * is nobody's that can be seen: such a one is waited for.
+ */
 static int lock_image(const struct image *i, struct err *err)
 {
+	enum { PAUSE_MS = 10, PAUSES = 200 };
 	char holder[32];
 	struct flock lock = {
 		.l_type = i->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
 	};
 
-	if (!fcntl(i->fd, F_OFD_SETLK, &lock))
-		return 0;
-	if (errno != EAGAIN && errno != EACCES)
-		return 0;	/* this file system has no locks: nothing to respect */
-	find_holder(i, holder, sizeof(holder));
-	return err_set(err, -EBUSY, "in use by another program%s%s", holder, i->read_only ?
-		       ", which writes to it" : "; several may have it only if all only read");
+	for (unsigned n = 0; fcntl(i->fd, F_OFD_SETLK, &lock); n++) {
+		if (errno != EAGAIN && errno != EACCES)
+			return 0;	/* this file system has no locks: nothing to respect */
+		find_holder(i, holder, sizeof(holder));
+		if (*holder || n == PAUSES)
+			return err_set(err, -EBUSY, "in use by another program%s%s", holder, i->read_only ?
+				       ", which writes to it" :
+				       "; several may have it only if all only read");
+		poll(NULL, 0, PAUSE_MS);
+	}
+	return 0;
 }
 
 /* Locked, but is it still the file of that name?  'vmm disk snapshot' and others
@@ -95,6 +105,8 @@ static int open_file(struct image *i, const struct image_options *o, struct err 
 		const char *cure = "";
 
 		rc = -errno;
+		if (rc == -ENXIO)	/* a socket, or a device that is not there */
+			return err_set(err, -EINVAL, "neither a file nor a block device");
 		if (rc == -ENOENT)
 			cure = "; make one with 'vmm disk create'";
 		else if ((rc == -EACCES || rc == -EROFS) && !i->read_only)
@@ -248,15 +260,15 @@ static int check_place(const struct image *i, const char *name, struct err *err)
 	if (!strncmp(own, other, slash + 1 - own))
 		return 0;
 	return err_set(err, -EPERM, "its backing file %s is outside its directory; if that is meant, "
-		       "say so with 'backing=anywhere'", name);
+		       "say so with '--backing-anywhere', for a VM ',backing=anywhere'", name);
 }
 
-static bool in_chain(const struct image *top, const struct image *i)
+static bool in_chain(const struct image *top, const char *name)
 {
 	struct stat a, b;
 
-	for (; top && top != i; top = top->backing)
-		if (!fstat(top->fd, &a) && !fstat(i->fd, &b) && a.st_dev == b.st_dev &&
+	for (; top; top = top->backing)
+		if (!fstat(top->fd, &a) && !stat(name, &b) && a.st_dev == b.st_dev &&
 		    a.st_ino == b.st_ino)
 			return true;
 	return false;
@@ -281,6 +293,9 @@ static int open_backing(struct image *top, struct image *i, const struct image_o
 		return err_set(err, -ENOMEM, "out of memory");
 	if (!o->backing_anywhere)
 		rc = check_place(i, name, err);
+	/* Before it is found to be in use, by us. */
+	if (!rc && in_chain(top, name))
+		rc = err_set(err, -EINVAL, "its backing files go round in a circle");
 	if (!rc) {
 		rc = open_one(&i->backing, name, &below, err);
 		if (rc == -ENOENT)
@@ -289,8 +304,6 @@ static int open_backing(struct image *top, struct image *i, const struct image_o
 			err_prefix(err, "backing file %s: ", name);
 	}
 	free(name);
-	if (!rc && in_chain(top, i->backing))
-		rc = err_set(err, -EINVAL, "its backing files go round in a circle");
 	return rc;
 }
 

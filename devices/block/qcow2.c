@@ -11,12 +11,14 @@
 
 enum {
 	EXT_END = 0, EXT_BACKING_FORMAT = 0xe2792aca, EXT_FEATURE_NAMES = 0x6803f857,
+	EXT_BITMAPS = 0x23852875,
 	NAME_MAX_LEN = 1023, FORMAT_MAX_LEN = 31,
 	KNOWN_INCOMPATIBLE = QCOW2_DIRTY | QCOW2_CORRUPT | QCOW2_COMPRESSION,
 };
 
 struct extension { u32 type, len; };
 struct feature_name { u8 kind, bit; char name[46]; };
+struct bitmaps { u32 nr, pad; u64 len, offset; };
 
 /* --- the header ---------------------------------------------------------------------------- */
 
@@ -98,6 +100,16 @@ static int read_name(const u8 *from, u32 len, char **out)
 	return *out ? 0 : -ENOMEM;
 }
 
+static void note_bitmaps(struct qcow2 *q, const u8 *from)
+{
+	struct bitmaps b;
+
+	memcpy(&b, from, sizeof(b));
+	q->nr_bitmaps = be32toh(b.nr);
+	q->bitmaps_len = be64toh(b.len);
+	q->bitmaps_offset = be64toh(b.offset);
+}
+
 /* Extensions lie between the header and the backing file's name or the cluster's end. */
 static int read_extensions(struct image *i, const u8 *head, u64 end, u64 unknown, struct err *err)
 {
@@ -123,6 +135,8 @@ static int read_extensions(struct image *i, const u8 *head, u64 end, u64 unknown
 			names = at;
 			names_len = x.len;
 		}
+		if (x.type == EXT_BITMAPS && x.len >= sizeof(struct bitmaps))
+			note_bitmaps(q, head + at);
 		at += ALIGN_UP(x.len, 8u);
 	}
 	return unknown ? refuse_features(unknown, head + names, names_len, err) : 0;
@@ -148,7 +162,6 @@ static int check_tables(struct image *i, struct err *err)
 {
 	struct qcow2 *q = i->own;
 	u64 mask = cluster_len(q) - 1, file = i->size;
-	u64 reach = (u64)q->l1_len << (q->cluster_bits + q->l2_bits);
 
 	if (q->l1_len > L1_BYTES_MAX / 8 || q->l1_offset & mask || (q->l1_len && !q->l1_offset))
 		return err_set(err, -EINVAL, "its L1 table cannot be: %u entries at %#llx", q->l1_len,
@@ -160,7 +173,7 @@ static int check_tables(struct image *i, struct err *err)
 	if (q->l1_offset > file || q->l1_len * 8ULL > file - q->l1_offset ||
 	    q->reftable_offset > file || q->reftable_len * 8ULL > file - q->reftable_offset)
 		return err_set(err, -EINVAL, "the file ends before its tables do: it was cut off");
-	return reach ? 0 : err_set(err, -EINVAL, "it has no L1 table");
+	return 0;
 }
 
 static int read_header(struct image *i, const u8 *head, struct err *err)
@@ -224,7 +237,7 @@ static int read_header(struct image *i, const u8 *head, struct err *err)
 	if (rc)
 		return rc;
 	reach = (u64)q->l1_len << (q->cluster_bits + q->l2_bits);
-	if (!size || size > reach || size > INT64_MAX)
+	if (size > reach || size > INT64_MAX)
 		return err_set(err, -EINVAL, "its size cannot be %llu bytes", (unsigned long long)size);
 	/* Where the file ends, before size becomes the disk's. */
 	q->virgin = (i->size + cluster_len(q) - 1) >> q->cluster_bits;
@@ -240,7 +253,7 @@ static int load_tables(struct qcow2 *q, struct err *err)
 
 	if (!rc)
 		rc = qcow2_read_table(q, q->reftable_offset, q->reftable_len, &q->reftable);
-	if (!rc && !(q->l1_dirty = calloc(1, (q->l1_len + 63) / 64)))
+	if (!rc && !(q->l1_dirty = calloc(1, q->l1_len / 64 + 1)))
 		rc = -ENOMEM;
 	for (u32 i = 0; i < q->reftable_len && !rc; i++)
 		if (q->reftable[i] & (cluster_len(q) - 1))
@@ -294,7 +307,7 @@ static void qcow2_close(struct image *i)
 int qcow2_made_consistent(struct image *i, struct err *err)
 {
 	struct qcow2 *q = i->own;
-	struct image_check c = { 0 };
+	struct image_check c = { .keep_lost = true };
 	int rc = 0;
 
 	if (i->read_only)
@@ -302,6 +315,13 @@ int qcow2_made_consistent(struct image *i, struct err *err)
 	if (q->incompatible & QCOW2_CORRUPT)
 		return err_set(err, -EUCLEAN, "it is marked as damaged; 'vmm disk check --repair' may "
 			       "mend it, ',readonly' reads what can be read");
+	/* What others keep beside the data (bitmaps) does not follow our writes. */
+	if (q->autoclear) {
+		q->autoclear = 0;
+		rc = qcow2_write_header(q);
+		if (rc)
+			return err_set(err, rc, "%s", strerror(-rc));
+	}
 	if (q->incompatible & QCOW2_DIRTY) {
 		log_info("disk %s: was not closed, and its reference counts are lazy: counting anew",
 			 i->path);
@@ -309,15 +329,8 @@ int qcow2_made_consistent(struct image *i, struct err *err)
 		if (!rc && c.corruptions)
 			rc = err_set(err, -EUCLEAN, "%llu things are wrong in it; see 'vmm disk check'",
 				     (unsigned long long)c.corruptions);
-		if (rc)
-			return rc;
 	}
-	/* What others keep beside the data (bitmaps) does not follow our writes. */
-	if (q->autoclear) {
-		q->autoclear = 0;
-		rc = qcow2_write_header(q);
-	}
-	return rc ? err_set(err, rc, "%s", strerror(-rc)) : 0;
+	return rc;
 }
 
 /* --- resize -------------------------------------------------------------------------------------- */

@@ -44,6 +44,7 @@ enum {
 	QCOW2_DIRTY = 1 << 0, QCOW2_CORRUPT = 1 << 1, QCOW2_DATA_FILE = 1 << 2,
 	QCOW2_COMPRESSION = 1 << 3, QCOW2_EXTENDED_L2 = 1 << 4,		/* incompatible */
 	QCOW2_LAZY_REFCOUNTS = 1 << 0,					/* compatible */
+	QCOW2_BITMAPS = 1 << 0,						/* autoclear */
 	QCOW2_ZLIB = 0, QCOW2_ZSTD = 1,
 };
 
@@ -87,6 +88,9 @@ struct qcow2 {
 
 	u32 nr_snapshots;
 	u64 snapshots_offset;
+
+	u32 nr_bitmaps;			/* others', and right while autoclear says so */
+	u64 bitmaps_offset, bitmaps_len;
 
 	struct slice *hash[CACHE_HASH];
 	unsigned nr_slices, nr_dirty_l2, nr_dirty_counts;
@@ -164,6 +168,16 @@ struct snapshot_header {		/* big-endian */
 	u32 vm_state_len, extra_len;
 };
 _Static_assert(sizeof(struct snapshot_header) == 40, "as in the specification");
+
+/* Of the directory of bitmaps; extra data, the name and padding follow. */
+struct bitmap_entry {			/* big-endian */
+	u64 table_offset;
+	u32 table_len, flags;
+	u8 type, granularity_bits;
+	u16 name_len;
+	u32 extra_len;
+};
+_Static_assert(sizeof(struct bitmap_entry) == 24, "as in the specification");
 
 /* qcow2_check.c */
 /* Makes all counts what the references come to, with those of another L1 table

@@ -15,10 +15,13 @@ struct checker {
 	struct image_check *c;
 	u64 file_clusters;
 	u64 nr;				/* clusters with room in seen */
+	u64 most;			/* it may have */
 	u32 *seen;			/* references found */
 	const u64 *more_l1;		/* which is to be referred to soon */
 	u32 more_len;
 	u64 more_offset;
+	bool mend;			/* drop what refers to beyond the file's end */
+	bool beyond;			/* the place last seen is there */
 	unsigned told;
 	int rc;				/* -errno: could not look */
 };
@@ -46,7 +49,8 @@ static bool see(struct checker *k, u64 offset, u64 len, const char *what)
 {
 	u64 first = offset >> k->q->cluster_bits, last = (offset + len - 1) >> k->q->cluster_bits;
 
-	if (offset + len < offset || last >= k->file_clusters) {
+	k->beyond = offset + len < offset || last >= k->file_clusters;
+	if (k->beyond) {
 		tell(k, "corrupt: %s at %#" PRIx64 " is beyond the end of the file", what, offset);
 		k->c->corruptions++;
 		return false;
@@ -59,6 +63,7 @@ static bool see(struct checker *k, u64 offset, u64 len, const char *what)
 
 static bool see_table(struct checker *k, u64 offset, u64 len, const char *what)
 {
+	k->beyond = false;
 	if (offset & (cluster_len(k->q) - 1)) {
 		tell(k, "corrupt: %s at %#" PRIx64 " is not at the beginning of a cluster", what, offset);
 		k->c->corruptions++;
@@ -67,41 +72,74 @@ static bool see_table(struct checker *k, u64 offset, u64 len, const char *what)
 	return see(k, offset, len, what);
 }
 
-static void see_entry(struct checker *k, u64 v, bool active)
+/* To be dropped: it led to where the file, which was cut off, has nothing any more.  What is
+ * read there is zeroes, and stays so; left alone, a new cluster might come to lie there. */
+static bool is_lost(struct checker *k)
+{
+	if (!k->mend || !k->beyond)
+		return false;
+	k->c->corruptions--;
+	k->c->fixed++;
+	k->c->lost++;
+	return true;
+}
+
+/* False: it cannot be. */
+static bool see_entry(struct checker *k, u64 v, bool active)
 {
 	struct qcow2 *q = k->q;
+	bool good;
 
 	if (v & QCOW2_PACKED) {
 		struct packed p = packed_place(q, v);
 
 		/* Its last sector may be cut off by the end of the file. */
-		see(k, p.offset, MIN(p.len, (k->file_clusters << q->cluster_bits) - p.offset), "compressed data");
+		good = see(k, p.offset, MIN(p.len, (k->file_clusters << q->cluster_bits) - p.offset),
+			   "compressed data");
 		k->c->packed += active;
-		k->c->allocated += active;
-		return;
+	} else if (v & QCOW2_OFFSET) {
+		good = see_table(k, v & QCOW2_OFFSET, cluster_len(q), "data");
+	} else {
+		return true;
 	}
-	if (!(v & QCOW2_OFFSET)) {
-		return;
-	}
-	if (see_table(k, v & QCOW2_OFFSET, cluster_len(q), "data"))
-		k->c->allocated += active;
+	k->c->allocated += active && good;
+	return good;
 }
 
 /* In pieces: an L2 table may have two megabytes. */
 static void see_l2(struct checker *k, u64 table, bool active)
 {
-	u64 piece[512];
+	struct qcow2 *q = k->q;
+	u64 piece[512], len = MIN(sizeof(piece), cluster_len(q));
 
-	for (u64 at = 0; at < cluster_len(k->q) && !k->rc; at += MIN(sizeof(piece), cluster_len(k->q))) {
-		u64 len = MIN(sizeof(piece), cluster_len(k->q));
+	for (u64 at = 0; at < cluster_len(q) && !k->rc; at += len) {
+		bool changed = false;
 
-		k->rc = file_read(k->q->image->fd, table + at, piece, len);
-		for (u64 n = 0; n < len / 8 && !k->rc; n++)
-			see_entry(k, be64toh(piece[n]), active);
+		k->rc = file_read(q->image->fd, table + at, piece, len);
+		for (u64 n = 0; n < len / 8 && !k->rc; n++) {
+			if (see_entry(k, be64toh(piece[n]), active) || !is_lost(k))
+				continue;
+			piece[n] = htobe64(q->version < 3 ? 0 : QCOW2_ZERO);
+			changed = true;
+		}
+		if (changed && !k->rc) {
+			cache_forget(q, table + at, len);
+			k->rc = file_write(q->image->fd, table + at, piece, len);
+		}
 	}
 }
 
-static void see_l1(struct checker *k, const u64 *l1, u32 len, bool active)
+static void drop_l2(struct checker *k, u64 l1_offset, u32 n, bool active)
+{
+	static const u64 none;
+
+	if (active)
+		l1_set(k->q, n, none);
+	else
+		k->rc = file_write(k->q->image->fd, l1_offset + n * 8ULL, &none, sizeof(none));
+}
+
+static void see_l1(struct checker *k, const u64 *l1, u32 len, u64 l1_offset, bool active)
 {
 	u64 left = k->file_clusters;
 
@@ -114,8 +152,12 @@ static void see_l1(struct checker *k, const u64 *l1, u32 len, bool active)
 			k->c->corruptions++;
 			return;
 		}
-		if (table && see_table(k, table, cluster_len(k->q), "an L2 table"))
+		if (!table)
+			continue;
+		if (see_table(k, table, cluster_len(k->q), "an L2 table"))
 			see_l2(k, table, active);
+		else if (is_lost(k))
+			drop_l2(k, l1_offset, n, active);
 	}
 }
 
@@ -146,7 +188,7 @@ static void see_snapshots(struct checker *k)
 		}
 		k->rc = qcow2_read_table(q, be64toh(h.l1_offset), len, &l1);
 		if (!k->rc)
-			see_l1(k, l1, len, false);
+			see_l1(k, l1, len, be64toh(h.l1_offset), false);
 		free(l1);
 		at += sizeof(h) + be32toh(h.extra_len) + be16toh(h.id_len) + be16toh(h.name_len);
 		at = ALIGN_UP(at, 8);
@@ -160,6 +202,58 @@ static void see_snapshots(struct checker *k)
 		see_table(k, q->snapshots_offset, at - q->snapshots_offset, "the table of snapshots");
 }
 
+/* --- bitmaps: others keep them beside the data, and are to find them again ------------------- */
+
+static bool bad_bitmaps(struct checker *k, u64 at)
+{
+	tell(k, "corrupt: the bitmaps' directory makes no sense at %#" PRIx64, at);
+	k->c->corruptions++;
+	return false;
+}
+
+static bool see_bitmap(struct checker *k, const struct bitmap_entry *e, u64 *left)
+{
+	u64 table = be64toh(e->table_offset), nr = be32toh(e->table_len), v;
+	u64 clusters = (nr * 8 + cluster_len(k->q) - 1) >> k->q->cluster_bits;
+
+	/* Or a small file has a check read the same table many times. */
+	if (clusters > *left)
+		return bad_bitmaps(k, table);
+	*left -= clusters;
+	if (nr && !see_table(k, table, nr * 8, "a bitmap's table"))
+		return false;
+	for (u64 n = 0; n < nr && !k->rc; n++) {
+		k->rc = file_read(k->q->image->fd, table + n * 8, &v, 8);
+		v = be64toh(v) & QCOW2_OFFSET;
+		if (!k->rc && v)
+			see_table(k, v, cluster_len(k->q), "a bitmap");
+	}
+	return !k->rc;
+}
+
+static void see_bitmaps(struct checker *k)
+{
+	struct qcow2 *q = k->q;
+	u64 at = q->bitmaps_offset, end = at + q->bitmaps_len, left = k->file_clusters;
+
+	if (!(q->autoclear & QCOW2_BITMAPS) || !q->bitmaps_len ||
+	    !see_table(k, at, q->bitmaps_len, "the bitmaps' directory"))
+		return;
+	for (u32 n = 0; n < q->nr_bitmaps; n++) {
+		struct bitmap_entry e;
+
+		if (end - at < sizeof(e)) {
+			bad_bitmaps(k, at);
+			return;
+		}
+		k->rc = file_read(q->image->fd, at, &e, sizeof(e));
+		if (k->rc || !see_bitmap(k, &e, &left))
+			return;
+		at += ALIGN_UP(sizeof(e) + (u64)be32toh(e.extra_len) + be16toh(e.name_len), 8);
+		at = MIN(at, end);
+	}
+}
+
 /* --- compare ------------------------------------------------------------------------------------ */
 
 static void see_all(struct checker *k)
@@ -169,14 +263,22 @@ static void see_all(struct checker *k)
 	see(k, 0, cluster_len(q), "the header");
 	if (q->l1_len)
 		see_table(k, q->l1_offset, q->l1_len * 8ULL, "the L1 table");
-	see_l1(k, q->l1, q->l1_len, true);
+	see_l1(k, q->l1, q->l1_len, q->l1_offset, true);
 	if (k->more_len && see_table(k, k->more_offset, k->more_len * 8ULL, "the L1 table"))
-		see_l1(k, k->more_l1, k->more_len, false);
+		see_l1(k, k->more_l1, k->more_len, k->more_offset, false);
 	see_snapshots(k);
+	see_bitmaps(k);
 	see_table(k, q->reftable_offset, q->reftable_len * 8ULL, "the refcount table");
-	for (u32 n = 0; n < q->reftable_len; n++)
-		if (q->reftable[n])
-			see_table(k, q->reftable[n], cluster_len(q), "a refcount block");
+	for (u32 n = 0; n < q->reftable_len; n++) {
+		if (!q->reftable[n] || see_table(k, q->reftable[n], cluster_len(q), "a refcount block"))
+			continue;
+		/* One that counts what is there is written there. */
+		if ((u64)n << q->block_bits >= k->file_clusters && is_lost(k)) {
+			cache_forget(q, q->reftable[n], cluster_len(q));
+			q->reftable[n] = 0;
+			q->reftable_dirty = true;
+		}
+	}
 }
 
 /* COPIED says "exactly one": a lie lets a writer change what others see. */
@@ -266,6 +368,19 @@ static void compare_counts(struct checker *k, bool repair)
 	}
 }
 
+/* Counts of what was cut off, in the block that counts what is left: leaks, when the file grows. */
+static void forget_lost(struct checker *k)
+{
+	struct qcow2 *q = k->q;
+	u64 is;
+
+	for (u64 c = k->nr; c & ((1ULL << q->block_bits) - 1) && !k->rc; c++) {
+		k->rc = refcount_get(q, c, &is);
+		if (!k->rc && is)
+			k->rc = refcount_set(q, c, 0);
+	}
+}
+
 static void run(struct checker *k, bool repair)
 {
 	memset(k->seen, 0, k->nr * sizeof(*k->seen));
@@ -278,6 +393,8 @@ static void run(struct checker *k, bool repair)
 		compare_counts(k, repair);
 	if (!k->rc)
 		check_copied(k, repair);
+	if (k->c->lost && !k->c->corruptions)
+		forget_lost(k);
 }
 
 static int begin(struct checker *k, struct err *err)
@@ -292,16 +409,34 @@ static int begin(struct checker *k, struct err *err)
 	if (rc)
 		return err_set(err, rc, "%s", strerror(-rc));
 	k->file_clusters = k->nr = (size + cluster_len(q) - 1) >> q->cluster_bits;
-	if (k->nr > UINT32_MAX)
+	if (k->nr > k->most)
 		return err_set(err, -EFBIG, "a file of %" PRIu64 " bytes is too large to check", size);
 	k->seen = calloc(k->nr + 1, sizeof(*k->seen));
 	return k->seen ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
+static int run_again(struct checker *k, struct err *err)
+{
+	bool was_damaged = k->q->damaged;
+	int rc;
+
+	free(k->seen);
+	k->seen = NULL;
+	/* A table that leads far beyond the end may have been written there. */
+	k->most = MIN(k->most, k->nr + (2ULL << k->q->block_bits));
+	rc = begin(k, err);
+	if (rc)
+		return rc;
+	k->c->corruptions = k->c->leaks = 0;
+	run(k, true);
+	k->q->damaged = was_damaged;
+	return k->rc ? k->rc : image_flush(k->q->image);
+}
+
 int qcow2_recount(struct qcow2 *q, const u64 *l1, u32 len, u64 l1_offset, struct err *err)
 {
 	struct image_check c = { 0 };
-	struct checker k = { .q = q, .c = &c, .more_l1 = l1, .more_len = len,
+	struct checker k = { .q = q, .c = &c, .most = UINT32_MAX, .more_l1 = l1, .more_len = len,
 			     .more_offset = l1_offset };
 	int rc = begin(&k, err);
 
@@ -319,30 +454,34 @@ int qcow2_recount(struct qcow2 *q, const u64 *l1, u32 len, u64 l1_offset, struct
 int qcow2_check(struct image *i, bool repair, struct image_check *c, struct err *err)
 {
 	struct qcow2 *q = i->own;
-	struct checker k = { .q = q, .c = c };
+	struct checker k = { .q = q, .c = c, .most = UINT32_MAX };
 	bool was_damaged = q->damaged;
 	int rc = repair && i->read_only ? err_set(err, -EROFS, "opened read-only") : begin(&k, err);
 
 	if (rc)
 		return rc;
-	c->corruptions = c->leaks = c->fixed = 0;
+	/* What else others keep beside the data might be lost as a leak. */
+	if (repair && q->autoclear & ~(u64)QCOW2_BITMAPS) {
+		q->autoclear &= QCOW2_BITMAPS;
+		k.rc = qcow2_write_header(q);
+	}
+	c->corruptions = c->leaks = c->fixed = c->lost = 0;
+	/* Version 2 has no zeroes but those that its backing file has. */
+	k.mend = repair && !c->keep_lost && (q->version >= 3 || !i->backing_path);
 	c->total = (i->size + i->cluster - 1) / i->cluster;
 	run(&k, repair);
 	q->damaged = was_damaged;
 	if (!k.rc && repair) {
 		k.rc = image_flush(i);
-		/* What the first pass mended may have hidden something. */
-		if (!k.rc && c->corruptions) {
-			u64 fixed = c->fixed;
-
-			c->corruptions = c->leaks = 0;
-			run(&k, false);
-			c->fixed = fixed;
-		}
+		/* What the first pass mended may have hidden something, or be where the file ended. */
+		if (!k.rc && c->corruptions)
+			k.rc = run_again(&k, err);
 		if (!k.rc && !c->corruptions && q->incompatible & (QCOW2_DIRTY | QCOW2_CORRUPT)) {
 			q->incompatible &= ~(u64)(QCOW2_DIRTY | QCOW2_CORRUPT);
 			k.rc = qcow2_write_header(q);
 		}
+		if (!k.rc && !c->corruptions)
+			qcow2_trim(i, 0);
 		q->hint = 0;
 		q->pack_at = 0;
 	}

@@ -1,5 +1,7 @@
 /* image_head_test.c: what a file is: its first bytes are a guest's, and do not decide; nor is a snapshot a disk. */
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include "devices/block/blk.h"
 #include "devices/block/chain.h"
@@ -302,6 +304,71 @@ static void what_a_disk_needs(void **state)
 	snapshots_are_kept(".disk", ".disk@1.0", ".disk@2.0");
 }
 
+/* --- whose it is ------------------------------------------------------------------------------ */
+
+/* On its way from one socket to another a file is no process's: as after a kill. */
+static struct { int to, from; unsigned pauses, enough; } nobody;
+
+static void lock_by_nobody(const char *name, unsigned enough)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	union { struct cmsghdr head; char room[CMSG_SPACE(sizeof(int))]; } c = { 0 };
+	struct iovec iov = { .iov_base = "", .iov_len = 1 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &c,
+			      .msg_controllen = sizeof(c) };
+	int pair[2], fd = open(in(name), O_RDWR | O_CLOEXEC);
+
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	c.head = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+				   .cmsg_len = CMSG_LEN(sizeof(int)) };
+	memcpy(CMSG_DATA(&c.head), &fd, sizeof(fd));
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(sendmsg(pair[0], &msg, 0), 1);
+	close(fd);
+	nobody = (typeof(nobody)){ .to = pair[0], .from = pair[1], .enough = enough };
+}
+
+static void unlock_by_nobody(void)
+{
+	close(nobody.to);
+	close(nobody.from);
+}
+
+int __real_poll(struct pollfd *, nfds_t, int);
+int __wrap_poll(struct pollfd *fds, nfds_t nr, int ms);
+
+int __wrap_poll(struct pollfd *fds, nfds_t nr, int ms)
+{
+	if (nr)
+		return __real_poll(fds, nr, ms);
+	if (++nobody.pauses == nobody.enough)
+		unlock_by_nobody();
+	return 0;
+}
+
+static void after_a_kill(void **state)
+{
+	struct image *i, *j;
+	struct err err = { 0 };
+
+	(void)state;
+	create("disk", "raw", NULL);
+	lock_by_nobody("disk", 3);
+	check(image_open(&i, in("disk"), &raw, &err), &err);
+	assert_int_equal(nobody.pauses, 3);
+	/* A lock of somebody's is not waited for. */
+	assert_int_equal(image_open(&j, in("disk"), &raw, &err), -EBUSY);
+	assert_says(err.msg, "in use by another program (pid ");
+	assert_int_equal(nobody.pauses, 3);
+	image_close(i);
+
+	lock_by_nobody("disk", 0);
+	assert_int_equal(image_open(&i, in("disk"), &raw, &err), -EBUSY);
+	assert_says(err.msg, "in use by another program; several");
+	assert_true(nobody.pauses > 3);
+	unlock_by_nobody();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -312,6 +379,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_a_guest_wrote, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_a_backing_file_is, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_a_disk_needs, setup, teardown),
+		cmocka_unit_test_setup_teardown(after_a_kill, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

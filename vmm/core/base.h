@@ -44,3 +44,6 @@ typedef uint64_t u64;
  */
 _Noreturn void bug(const char *file, int line, const char *what);
 #define BUG_ON(cond)	((cond) ? bug(__FILE__, __LINE__, #cond) : (void)0)
+
+/* What a user or a guest wrote does not command the terminal: '?' for each such byte. */
+void mask_controls(char *text);

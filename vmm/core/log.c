@@ -212,9 +212,7 @@ void log_write(enum log_level level, const char *fmt, ...)
 	if (vsnprintf(message, sizeof(message), fmt, ap) < 0)
 		*message = 0;
 	va_end(ap);
-	for (char *s = message; *s; s++)	/* of what a user or a guest wrote */
-		if ((u8)*s < ' ' || *s == 0x7f)
-			*s = '?';
+	mask_controls(message);
 	if (put(level, message))
 		tell_lost();
 	else

@@ -17,6 +17,7 @@ struct loop {
 	int epoll_fd, wake_fd, clock_fd;
 	bool stop;
 	pthread_t owner;		/* atomic */
+	pthread_t thread;
 	bool running, has_thread;
 	char name[16];
 
@@ -230,12 +231,13 @@ int loop_start_thread(struct loop *l, const char *name, struct err *err)
 	pthread_attr_setstacksize(&attr, STACK);
 	/* Tasks posted from here on wait for the thread; none may think itself owner. */
 	l->running = true;
-	rc = pthread_create(&l->owner, &attr, thread_main, l);
+	rc = pthread_create(&l->thread, &attr, thread_main, l);
 	pthread_attr_destroy(&attr);
 	if (rc) {
 		l->running = false;
 		return err_set(err, -rc, "cannot start thread %s: %s", name, strerror(rc));
 	}
+	store_once(&l->owner, l->thread);
 	l->has_thread = true;
 	return 0;
 }
@@ -245,7 +247,7 @@ void loop_stop_thread(struct loop *l)
 	if (!l || !l->has_thread)
 		return;
 	loop_stop(l);
-	pthread_join(l->owner, NULL);
+	pthread_join(l->thread, NULL);
 	l->has_thread = false;
 }
 
