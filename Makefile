@@ -15,10 +15,11 @@ CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wimplicit-fallthrough \
 	-Wvla -Wcast-qual $(if $(CI),-Werror)
 HARDEN := -fstack-protector-strong -fPIE -fcf-protection -fstack-clash-protection
-LINK := -pie -Wl,-z,relro,-z,now,-z,shstk -Wl,-O1,--as-needed
+LINK := -pie -Wl,-z,relro,-z,now,-z,shstk,-z,nodynamic-undefined-weak -Wl,-O1,--as-needed
 BASE := -std=gnu11 -D_GNU_SOURCE -I. -MMD -MP $(WARN)
-# liburing, jansson: static where Debian has them so, for one small binary that starts fast.
-LIBS := -Wl,-Bstatic -luring -ljansson -lfdt -Wl,-Bdynamic -lpthread
+# Static, for one small binary that starts fast and loads no code once the guest runs.
+STATIC := uring jansson fdt z zstd
+LIBS := -Wl,-Bstatic $(STATIC:%=-l%) -Wl,-Bdynamic -lpthread
 
 CORE := $(wildcard vmm/core/*.c vmm/api/*.c devices/*.c devices/*/*.c firmware/*.c) \
 	$(wildcard vmm/config*.c) $(addprefix vmm/,net_services.c net_state.c net_subnet.c program.c runtime.c \
@@ -33,7 +34,13 @@ all: $(BUILD)/vmm $(BUILD)/vmm-bridge-helper
 
 include guest/rules.mk
 
-$(BUILD)/vmm: $(OBJ)
+# vmm/api/http.c says why.
+HTTP := $(BUILD)/libmicrohttpd.a
+$(HTTP):
+	@mkdir -p $(@D)
+	$(Q)objcopy --wildcard --weaken-symbol='gnutls_*' "$$($(CC) -print-file-name=libmicrohttpd.a)" $@
+
+$(BUILD)/vmm: $(OBJ) $(HTTP)
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(LINK) -o $@ $^ $(LIBS)
 
@@ -63,6 +70,7 @@ $(BUILD)/obj/firmware/blobs.o: firmware/blobs.asm $(AML) $(BUILD)/guest/speed.bi
 # --- tests ----------------------------------------------------------------------------------
 SAN := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 TEST_LIB := $(patsubst %.c,$(BUILD)/san/%.o,$(CORE) vmm/helper/allow.c $(wildcard tests/lib/*.c))
+TEST_LIBS := -lcmocka $(STATIC:%=-l%) -lpthread
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*_test.c))
 
 $(BUILD)/san/%.o: %.c
@@ -74,24 +82,25 @@ $(BUILD)/san/%.o: %.c
 WRAPPED := $(addprefix file_,read write sync truncate allocate zero) preadv pwritev fdatasync fallocate \
 	open link rename unlink fsync
 $(BUILD)/unit/image_fault_test: WRAPPED += malloc calloc realloc reallocarray strdup
-$(BUILD)/unit/virtio_blk_options_test $(BUILD)/tsan/virtio_blk_options_test: WRAPPED += clock_gettime
+$(foreach d,unit tsan,$(addprefix $(BUILD)/$d/,virtio_blk_options_test virtio_test)): WRAPPED += clock_gettime
 $(addprefix $(BUILD)/unit/,virtio_net_vhost_test tap_test link_test): WRAPPED += ioctl
 $(BUILD)/unit/image_head_test: WRAPPED += poll
+$(BUILD)/unit/tap_test: WRAPPED += syscall
 $(BUILD)/unit/bridge_ask_test: WRAPPED += readlink
 $(BUILD)/unit/chardev_test: WRAPPED += pthread_cond_wait
 $(BUILD)/unit/net_user_test: WRAPPED += clock_gettime
 
-$(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o
+$(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o $(HTTP)
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(SAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcmocka -luring -ljansson -lfdt -lpthread $(TEST_LIBS)
-$(BUILD)/unit/api_definition_test: TEST_LIBS := -lyaml
+	$(Q)$(CC) $(SAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ $(TEST_LIBS)
+$(BUILD)/unit/api_definition_test: TEST_LIBS += -lyaml
 
 # What tests/block/interop has of ours.
 $(BUILD)/image-io: $(BUILD)/san/tests/block/io.o \
 		$(filter $(addprefix $(BUILD)/san/,devices/block/% vmm/core/% tests/lib/recorder.o),$(TEST_LIB))
 	$(call say,LD)
-	$(Q)$(CC) $(SAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcmocka -luring -lfdt -lpthread
+	$(Q)$(CC) $(SAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ $(TEST_LIBS)
 
 # A page fault handler for tests/guest/api.
 $(BUILD)/page-handler: $(addprefix $(BUILD)/san/,tests/guest/page-handler.o tests/lib/page_handler.o \
@@ -102,7 +111,7 @@ $(BUILD)/page-handler: $(addprefix $(BUILD)/san/,tests/guest/page-handler.o test
 # A vmm whose memory and clock fail it when tests/guest/faults or running say so.
 FAULTY := malloc calloc realloc reallocarray aligned_alloc posix_memalign strdup strndup asprintf __asprintf_chk \
 	vasprintf clock_gettime time
-$(BUILD)/vmm-faulty: $(OBJ) $(BUILD)/obj/tests/guest/faulty.o
+$(BUILD)/vmm-faulty: $(OBJ) $(BUILD)/obj/tests/guest/faulty.o $(HTTP)
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(LINK) $(FAULTY:%=-Wl,--wrap=%) -o $@ $^ $(LIBS)
 
@@ -125,9 +134,9 @@ $(BUILD)/tsan/obj/%.o: %.c
 	$(call say,CC)
 	$(Q)$(CC) $(BASE) $(TSAN) -c -o $@ $<
 
-$(TSAN_TEST): $(BUILD)/tsan/%: $(BUILD)/tsan/obj/tests/unit/%.o $(TSAN_LIB) $(BUILD)/obj/firmware/blobs.o
+$(TSAN_TEST): $(BUILD)/tsan/%: $(BUILD)/tsan/obj/tests/unit/%.o $(TSAN_LIB) $(BUILD)/obj/firmware/blobs.o $(HTTP)
 	$(call say,LD)
-	$(Q)$(CC) $(TSAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ -lcmocka -luring -ljansson -lfdt -lpthread $(TEST_LIBS)
+	$(Q)$(CC) $(TSAN) $(WRAPPED:%=-Wl,--wrap=%) -o $@ $^ $(TEST_LIBS)
 
 .PRECIOUS: $(BUILD)/tsan/obj/%.o
 
@@ -155,10 +164,10 @@ $(BUILD)/fuzz/core.a: $(FUZZ_CORE) $(FUZZ_LIB) $(BUILD)/obj/firmware/blobs.o
 $(BUILD)/fuzz/virtio_% $(BUILD)/fuzz/state: FUZZ_WRAP = sg_read
 $(BUILD)/fuzz/virtio_blk: FUZZ_WRAP = sg_read file_sync
 
-$(FUZZ): $(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/%.o $(BUILD)/fuzz/core.a
+$(FUZZ): $(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/%.o $(BUILD)/fuzz/core.a $(HTTP)
 	$(call say,LD)
 	$(Q)clang $(FUZZ_SAN) -fsanitize=fuzzer $(patsubst %,-Wl$(,)--wrap=%,log_write $(FUZZ_WRAP)) \
-		-o $@ $^ -lcmocka -luring -ljansson -lfdt -lpthread
+		-o $@ $^ $(TEST_LIBS)
 
 .PRECIOUS: $(BUILD)/fuzz/obj/%.o
 
@@ -228,7 +237,7 @@ soak-pauses: deps-test
 	@VMM=$(BUILD)/vmm PAUSES=$(or $(PAUSES),10000) E2E_LIMIT=$(or $(E2E_LIMIT),14400) tests/e2e/run -v pauses
 
 bench-boot bench-start bench-disk bench-net bench-snapshot: deps-build
-	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@$(MAKE) --no-print-directory -j$$(nproc) all guest-bench $(if $(filter bench-disk,$@),$(BUILD)/bench/block)
 	@scripts/$@ $(BUILD)
 
 install: all

@@ -89,6 +89,9 @@ static int read_answer(const char *socket, const char *text, json_t **answer, st
 	json_error_t why;
 	int status, rc;
 
+	if (!*text)
+		return err_set(err, -ECONNRESET, "%s: it ended the connection without an answer; what was "
+			       "asked for may have been done", socket);
 	if (sscanf(text, "HTTP/1.1 %3d", &status) != 1 || !body)
 		return err_set(err, -EPROTO, "%s: what answers there is not a VM's API", socket);
 	body += 4;

@@ -88,6 +88,7 @@ struct config {
 	unsigned nr_disks;
 	struct net_config net[CONFIG_MAX_NETS];
 	unsigned nr_nets;
+	struct limit_config entropy;	/* of the entropy device; by the API only */
 	bool has_affinity;
 	u64 affinity[CONFIG_MAX_HOST_CPUS / 64];	/* a bit for each of the host's processors */
 	char *cgroup;			/* NULL: one of its own, if there are limits */
@@ -143,10 +144,11 @@ int config_parse_mac(const char *text, u8 mac[6]) must_check;
 /* "512M", "2G"; a bare number counts in unit.  Shared with 'vmm disk'. */
 int config_parse_size(const char *text, u64 unit, u64 *size, struct err *) must_check;
 
-/* "user", "passt", "tap", "fd", "bridge", "nat", "hostonly"; and what of that kind, if it
- * has a name. */
 /* Are its far ends a tap's?  Of NET_FD only they know. */
 bool config_net_is_tap(const struct net_config *);
+unsigned config_net_pairs(const struct net_config *);		/* at least one */
+/* "user", "passt", "tap", "fd", "bridge", "nat", "hostonly"; and what of that kind, if it
+ * has a name. */
 const char *config_net_kind(const struct net_config *);
 const char *config_net_name(const struct net_config *);
 

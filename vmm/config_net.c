@@ -125,6 +125,11 @@ static int set_net_mode(struct net_config *n, enum net_mode mode, const char *ke
 	return config_set_text(&n->tap, value, err);
 }
 
+unsigned config_net_pairs(const struct net_config *n)
+{
+	return MAX(n->queues, 1U);
+}
+
 const char *config_net_kind(const struct net_config *n)
 {
 	return net_kinds[n->mode - NET_USER];
@@ -299,9 +304,9 @@ static int check_net(struct net_config *n, const char *text, const char *for_nat
 	if (n->queues > 1 && n->mode != NET_TAP && n->mode != NET_BRIDGE && n->mode != NET_NAT &&
 	    n->mode != NET_HOSTONLY)
 		return err_set(err, -EINVAL, "net: several queues are for tap=, bridge=, nat and hostonly");
-	if (n->iothreads > MAX(n->queues, 1U))
+	if (n->iothreads > config_net_pairs(n))
 		return err_set(err, -EINVAL, "net: %u iothreads for %u queues; at most one each",
-			       n->iothreads, MAX(n->queues, 1U));
+			       n->iothreads, config_net_pairs(n));
 	for (unsigned i = 0; i < ARRAY_SIZE(net_rates); i++)
 		if (nth_rate(n, i)->burst && !nth_rate(n, i)->rate)
 			return err_set(err, -EINVAL, "net: a burst without a limit; add %s=", net_rates[i]);

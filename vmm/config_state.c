@@ -124,7 +124,7 @@ static void net_state(struct state *s, struct net_config *n)
 		n->plain = true;
 	if (state_if(s, "queues", n->queues || n->iothreads)) {
 		number(s, "nr", &n->queues, CONFIG_MAX_PAIRS);
-		number(s, "threads", &n->iothreads, MAX(n->queues, 1U));
+		number(s, "threads", &n->iothreads, config_net_pairs(n));
 		state_leave(s);
 	}
 	if (state_if(s, "vhost", n->vhost)) {
@@ -167,5 +167,7 @@ void config_state(struct config *c, struct state *s)
 		net_state(s, &c->net[i]);
 		state_leave(s);
 	}
+	limit_rate_state(s, "entropy-bytes-limit", &c->entropy.bytes);
+	limit_rate_state(s, "entropy-ops-limit", &c->entropy.ops);
 	state_leave(s);
 }

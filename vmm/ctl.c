@@ -493,7 +493,8 @@ int command_ctl(int argc, char **argv)
 	if (!v)
 		return EXIT_USAGE;
 	if (n - 2 < v->min || n - 2 > v->max)
-		return misused("ctl", "usage: vmm ctl SOCKET|NAME %s %s", v->name, v->words);
+		return misused("ctl", "usage: vmm ctl SOCKET|NAME %s%s%s", v->name, *v->words ? " " : "",
+			       v->words);
 	c.verb = v->name;
 	c.word[0] = word[2];
 	c.word[1] = word[3];

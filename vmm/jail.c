@@ -13,8 +13,6 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
-#include "devices/block/pack.h"
-#include "vmm/api/http.h"
 #include "vmm/cgroup.h"
 
 static gid_t group_of(const struct config *c)
@@ -126,12 +124,7 @@ static int enter_root(const struct config *c, struct err *err)
 		free(path);
 		return rc;
 	}
-	/* What is loaded on its first use is not in there. */
-	pack_load(false);
-	pack_load(true);
-	rc = c->api_sock || c->name ? http_load_library(err) : 0;
-	if (!rc)
-		rc = furnish(root, c, err);
+	rc = furnish(root, c, err);
 	if (!rc)
 		rc = change_root(root, path, err);
 	close(root);

@@ -293,7 +293,7 @@ static u64 nameless(void)
 }
 
 /* Locally administered. */
-void machine_derive_mac(const struct config *c, unsigned i, u8 mac[6])
+static void derive_mac(const struct config *c, unsigned i, u8 mac[6])
 {
 	bool alone = c->net[i].mode == NET_USER || c->net[i].mode == NET_PASST;
 	u64 hash = 0xcbf29ce484222325;		/* FNV-1a */
@@ -307,6 +307,14 @@ void machine_derive_mac(const struct config *c, unsigned i, u8 mac[6])
 	mac[0] = 0x02;
 	for (int b = 1; b < 6; b++)
 		mac[b] = hash >> 8 * b;
+}
+
+void machine_net_mac(const struct config *c, unsigned i, u8 mac[6])
+{
+	if (c->net[i].has_mac)
+		memcpy(mac, c->net[i].mac, sizeof(c->net[i].mac));
+	else
+		derive_mac(c, i, mac);
 }
 
 static int add_io_thread(struct machine *m, bool for_disks, struct err *err)
@@ -349,7 +357,7 @@ static int add_net(struct machine *m, unsigned i, struct err *err)
 	const struct net_config *c = &r->config->net[i];
 	u8 mac[6];
 	struct virtio_net_options o = {
-		.mac = mac, .net = r->net[i], .vhost = r->vhost[i], .nr_pairs = MAX(c->queues, 1U),
+		.mac = mac, .net = r->net[i], .vhost = r->vhost[i], .nr_pairs = config_net_pairs(c),
 		.io = &m->io[m->nr_io], .nr_io = c->iothreads,
 		.rx_limit = &r->rx_limit[i], .tx_limit = &r->tx_limit[i],
 		.dump = r->dump[i], .unplugged = r->unplugged[i], .plain = c->plain,
@@ -357,9 +365,7 @@ static int add_net(struct machine *m, unsigned i, struct err *err)
 	char name[32];
 	int rc = 0;
 
-	memcpy(mac, c->mac, sizeof(mac));
-	if (!c->has_mac)
-		machine_derive_mac(r->config, i, mac);
+	machine_net_mac(r->config, i, mac);
 	for (unsigned n = 0; n < c->iothreads && !rc; n++)
 		rc = add_io_thread(m, false, err);
 	snprintf(name, sizeof(name), "net%u", i);
@@ -380,7 +386,7 @@ static int add_virtio(struct machine *m, struct err *err)
 	for (unsigned i = 0; i < c->nr_nets && !rc; i++)
 		rc = add_net(m, i, err);
 	if (!rc)
-		rc = virtio_rng_new(p, "rng0", &v, err);
+		rc = virtio_rng_new(p, "rng0", &c->entropy, &v, err);
 	if (!rc)
 		rc = attach(m, v, err);
 	return rc;

@@ -78,9 +78,9 @@ struct vcpu_host *machine_vcpus(struct machine *, struct vcpu *const **);
 u8 *machine_snapshot_id(struct machine *);
 /* What the guest wrote to is among mem's dirty pages now. */
 int  machine_fetch_dirty(struct machine *, struct err *) must_check;
-/* What a card has whose address nobody gave: always the same for the same VM; without a
+/* A card's address: the given one, or one that is always the same for the same VM; without a
  * name, if it is alone on its network, else until the program ends. */
-void machine_derive_mac(const struct config *, unsigned net, u8 mac[6]);
+void machine_net_mac(const struct config *, unsigned net, u8 mac[6]);
 const struct resources *machine_resources(const struct machine *);
 const struct config *machine_config(const struct machine *);
 

@@ -181,6 +181,31 @@ static int find_bridge(struct net_host *h, const struct network *n, struct link 
 	return 0;
 }
 
+/*
+ * Somebody deleted the bridge under VMs that run, and there is another now.  Their VLANs
+ * went with their ports: without them they are not to be among others.
+ */
+static void put_ports_back(struct net_host *h, const struct network *n)
+{
+	struct link_change join = { .mtu = n->mtu };
+	struct network_user *user;
+	struct link bridge, tap;
+	unsigned nr;
+
+	if (link_find(h->nl, 0, n->bridge, &bridge) ||
+	    net_state_users(h->state, n->name, &user, &nr, NULL))
+		return;
+	join.master = bridge.index;
+	for (unsigned i = 0; i < nr; i++) {
+		if (n->vlan_filtering)
+			log_warn("network %s: %s has lost its bridge, and its VLANs with it; start it "
+				 "anew", n->name, network_user_text(&user[i]).text);
+		else if (!link_find(h->nl, 0, user[i].tap, &tap) && !tap.master)
+			(void)!link_change(h->nl, tap.index, &join);
+	}
+	free(user);
+}
+
 /* --- all of it -------------------------------------------------------------------------------------- */
 
 int net_host_mend(struct net_host *h, const struct network *n, struct err *err)
@@ -188,8 +213,11 @@ int net_host_mend(struct net_host *h, const struct network *n, struct err *err)
 	struct link l;
 	int rc = find_bridge(h, n, &l, err);
 
-	if (rc == -ENODEV)
+	if (rc == -ENODEV) {
 		rc = make_bridge(h, n, err);
+		if (!rc)
+			put_ports_back(h, n);
+	}
 	if (rc || n->type == NETWORK_BRIDGE)
 		return rc;
 	/* Before packets can be forwarded, the filter knows which. */
@@ -359,7 +387,8 @@ static void tidy_one(struct net_host *h, const char *name)
 			rc = net_host_remove(h, &n, &err);
 		free(u.user);
 	}
-	if (rc)
+	/* Of a damaged record hears who asks for it. */
+	if (rc && rc != -EUCLEAN)
 		log_warn("network %s: %s", name, err.msg);
 }
 

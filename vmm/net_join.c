@@ -169,16 +169,21 @@ static int join_bridge(struct joining *j, int *user, struct err *err)
 	return j->tap < 0 ? err_set(err, j->tap, "bridge %s: %s", c->bridge, why.msg) : 0;
 }
 
-static u16 mtu_of(const char *tap)
+/* The tap is on it. */
+static int check_bridge(const struct joining *j, u16 *mtu, struct err *err)
 {
 	struct netlink *nl;
-	struct link l = { .mtu = 1500 };
+	struct link tap = { .mtu = 1500 }, bridge = { 0 };
 
 	if (!netlink_open(&nl, NULL)) {
-		(void)!link_find(nl, 0, tap, &l);
+		if (!link_find(nl, 0, j->user.tap, &tap) && tap.master)
+			(void)!link_find(nl, tap.master, NULL, &bridge);
 		netlink_close(nl);
 	}
-	return l.mtu;
+	*mtu = tap.mtu;
+	return memcmp(bridge.mac, j->user.mac, sizeof(bridge.mac)) ? 0 :
+		err_set(err, -EADDRINUSE, "net: the bridge %s has the address %s itself; give the card "
+			"another mac=", bridge.name, network_mac_text(bridge.mac).text);
 }
 
 /* --- leaving ------------------------------------------------------------------------------------ */
@@ -220,8 +225,9 @@ static int open_queues(struct net *queue[], unsigned nr, const struct joining *j
 		close(j->tap);
 		return rc;
 	}
-	rc = net_open_tap_queues(queue, nr, j->user.tap, err);
-	mtu = mtu_of(j->user.tap);
+	rc = check_bridge(j, &mtu, err);
+	if (!rc)
+		rc = net_open_tap_queues(queue, nr, j->user.tap, err);
 	for (unsigned i = 0; i < nr && !rc; i++)
 		queue[i]->mtu = mtu;
 	return rc;
@@ -235,9 +241,7 @@ int net_join(const struct config *config, unsigned i, struct net *queue[], int *
 	int rc;
 
 	snprintf(j.user.vm, sizeof(j.user.vm), "%s", config->name ?: "");
-	memcpy(j.user.mac, c->mac, sizeof(j.user.mac));
-	if (!c->has_mac)
-		machine_derive_mac(config, i, j.user.mac);
+	machine_net_mac(config, i, j.user.mac);
 	rc = c->mode == NET_BRIDGE ? join_bridge(&j, user, err) :
 	     network_may_change() ? join_network(&j, user, err) : join_by_helper(&j, err);
 	if (!rc && *user >= 0 && cleaner.fd < 0) {
@@ -247,7 +251,7 @@ int net_join(const struct config *config, unsigned i, struct net *queue[], int *
 	}
 	if (!rc) {
 		log_debug("net%u is the tap %s", i, j.user.tap);
-		rc = open_queues(queue, MAX(c->queues, 1U), &j, err);
+		rc = open_queues(queue, config_net_pairs(c), &j, err);
 	} else {
 		err_prefix(err, "net: ");
 	}

@@ -15,6 +15,7 @@
 #include "vmm/core/log.h"
 #include "vmm/machine.h"
 #include "vmm/net_join.h"
+#include "vmm/net_state.h"
 
 static void quit(void *arg)
 {
@@ -124,7 +125,7 @@ static int open_net(struct resources *r, unsigned i, struct err *err)
 	case NET_HOSTONLY:
 		return net_join(c, i, net, &r->net_user[i], err);
 	default:
-		return net_open_tap(net, MAX(n->queues, 1U), n->tap, n->mtu, err);
+		return net_open_tap(net, config_net_pairs(n), n->tap, n->mtu, err);
 	}
 }
 
@@ -136,13 +137,24 @@ static void close_vhosts(struct resources *r, unsigned i)
 	}
 }
 
+/* By a route alone they may get along, but not on a bridge, nor with IPv6. */
+static void check_mac(const struct config *c, unsigned i, const struct net *net)
+{
+	u8 mac[6];
+
+	machine_net_mac(c, i, mac);
+	if (!memcmp(mac, net->host_mac, sizeof(mac)))
+		log_warn("net: the host's end of the tap has the address %s, too; give the card another "
+			 "mac=", network_mac_text(mac).text);
+}
+
 /* What the guest is told that it may send. */
 static int set_mtu(struct net **net, const struct net_config *n, struct err *err)
 {
 	if (n->mtu && net[0]->mtu && n->mtu > net[0]->mtu)
 		return err_set(err, -EINVAL, "net: mtu %u is more than the %u of %s %s", n->mtu,
 			       net[0]->mtu, config_net_kind(n), config_net_name(n) ?: "");
-	for (unsigned q = 0; n->mtu && q < MAX(n->queues, 1U); q++)
+	for (unsigned q = 0; n->mtu && q < config_net_pairs(n); q++)
 		net[q]->mtu = n->mtu;
 	return 0;
 }
@@ -163,7 +175,7 @@ static int open_vhost(struct resources *r, unsigned i, struct err *err)
 	if (n->vhost == NET_VHOST_OFF || !has_tap ||
 	    (!must && (n->dump || r->config->transport == TRANSPORT_MMIO)))
 		return 0;
-	for (unsigned q = 0; q < MAX(n->queues, 1U) && !rc; q++)
+	for (unsigned q = 0; q < config_net_pairs(n) && !rc; q++)
 		rc = vhost_open(&r->vhost[i][q], &why);
 	if (!rc)
 		return 0;
@@ -189,6 +201,8 @@ static int open_backends(struct resources *r, struct err *err)
 		rc = open_net(r, i, err);
 		if (!rc)
 			rc = set_mtu(r->net[i], &c->net[i], err);
+		if (!rc)
+			check_mac(c, i, r->net[i][0]);
 		if (!rc)
 			rc = open_vhost(r, i, err);
 		if (!rc && c->net[i].dump && pcap_open(&r->dump[i], c->net[i].dump, err))

@@ -10,8 +10,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "devices/block/chain.h"
-#include "devices/block/file.h"
 #include "devices/block/image.h"
 #include "vmm/commands.h"
 #include "vmm/core/log.h"
@@ -181,6 +179,18 @@ static int check_same(const struct config *a, const struct config *b, struct err
 	return what ? err_set(err, -EINVAL, same, what) : 0;
 }
 
+/* Of a reboot: the saved one's own may not be here, but what the command line names is. */
+static int check_kernel(const struct config *c, const struct config *saved, struct err *err)
+{
+	int rc = 0;
+
+	if (c->kernel && strcmp(c->kernel, saved->kernel ?: ""))
+		rc = resources_check_file("kernel", c->kernel, err);
+	if (!rc && c->initrd && strcmp(c->initrd, "none") && strcmp(c->initrd, saved->initrd ?: ""))
+		rc = resources_check_file("initrd", c->initrd, err);
+	return rc;
+}
+
 /* c: how the saved one was made, with what the command line changes. */
 static int configure(struct snapshot *s, struct words *w, struct config *c, struct err *err)
 {
@@ -199,6 +209,10 @@ static int configure(struct snapshot *s, struct words *w, struct config *c, stru
 		rc = config_parse(c, w->nr_rest, w->rest, &help, &version, err);
 	if (!rc)
 		rc = check_same(c, &saved, err);
+	if (!rc)
+		rc = check_kernel(c, &saved, err);
+	if (!rc && c->hugepages)
+		rc = err_set(err, -EINVAL, "restore: not with --hugepages: memory is read page by page");
 	if (!rc && c->chroot)
 		rc = err_set(err, -EINVAL, "restore: not with --chroot: what was saved names files outside of "
 			     "it");
@@ -372,6 +386,9 @@ int command_clone(int argc, char **argv)
 		} else {
 			status = start_clone(&one);
 		}
+		if (status && n > 1)
+			log_err("clone: %u of %u were started before, and run on: 'vmm ps' lists them", n - 1,
+				w.nr);
 		forget_words(&one);
 	}
 	return status;
@@ -422,48 +439,6 @@ static int show(const char *dir)
 	return EXIT_OK;
 }
 
-static int copy_file(const char *from, const char *to, struct err *err)
-{
-	char buf[65536];
-	int in = open(from, O_RDONLY | O_CLOEXEC), out = -1, rc = 0;
-	ssize_t n = 0;
-
-	if (in >= 0)
-		out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	for (u64 at = 0; out >= 0 && !rc && (n = read(in, buf, sizeof(buf))) > 0; at += n)
-		rc = file_write(out, at, buf, n);
-	if (in < 0 || out < 0 || n < 0 || (!rc && fsync(out)))
-		rc = -errno;
-	if (rc)
-		err_set(err, rc, "snapshot %s: %s", in < 0 ? from : to, strerror(-rc));
-	if (rc && out >= 0)
-		unlink(to);
-	if (in >= 0)
-		close(in);
-	if (out >= 0)
-		close(out);
-	return rc;
-}
-
-/* Under its name when it is whole. */
-static int copy_state(const char *from, const char *to, struct err *err)
-{
-	char *temp;
-	int rc;
-
-	if (asprintf(&temp, "%s.new", to) < 0)
-		return err_set(err, -ENOMEM, "out of memory");
-	rc = copy_file(from, temp, err);
-	if (!rc && rename(temp, to))
-		rc = err_set(err, -errno, "snapshot %s: %s", to, strerror(errno));
-	if (rc)
-		unlink(temp);
-	else
-		rc = chain_sync_dir(to, err);
-	free(temp);
-	return rc;
-}
-
 /* The memory first: with the state it is a snapshot. */
 static int merge(const char *base, const char *diff, const char *out)
 {
@@ -483,7 +458,7 @@ static int merge(const char *base, const char *diff, const char *out)
 	snprintf(path[1], PATH_MAX, "%s/state", diff);
 	snprintf(path[3], PATH_MAX, "%s/state", out);
 	if (!rc)
-		rc = copy_state(path[1], path[3], &err);
+		rc = snapshot_copy_state(path[1], path[3], &err);
 	if (!rc)
 		return EXIT_OK;
 	log_err("%s", err.msg);

@@ -27,7 +27,8 @@ enum { MAX_CALLS = 512 };
 enum { MADV_GUARD = 102, MADV_UNGUARD = 103 };
 
 static const u32 kvm_type[] = { 0xff00, KVM_REQUEST_TYPE << 8 };
-static const u32 tap[] = { TUNSETOFFLOAD, TUNSETQUEUE, TUNSETCARRIER, TUNSETTXFILTER };
+static const u32 tap[] = { TUNSETOFFLOAD, TUNSETQUEUE, TUNSETCARRIER, TUNSETTXFILTER,
+			   TUNSETSTEERINGEBPF };
 static const u32 vhost[] = { VHOST_SET_OWNER, VHOST_SET_FEATURES, VHOST_SET_MEM_TABLE, VHOST_SET_LOG_BASE,
 			     VHOST_SET_VRING_NUM, VHOST_SET_VRING_BASE, VHOST_SET_VRING_ADDR,
 			     VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
@@ -41,7 +42,6 @@ static const u32 block_device[] = { BLKGETSIZE64, BLKSSZGET, BLKPBSZGET, BLKIOMI
 static const u32 socket_state[] = { FIONBIO, FIONREAD };
 static const u32 interface[] = { SIOCGIFINDEX };
 static const u32 not_executable[] = { PROT_EXEC, 0 };
-static const u32 code[] = { PROT_READ | PROT_WRITE | PROT_EXEC, PROT_READ | PROT_EXEC };
 static const u32 advice[] = { MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTDUMP,
 			      MADV_WILLNEED, MADV_POPULATE_READ, MADV_SEQUENTIAL, MADV_RANDOM, MADV_REMOVE,
 			      MADV_GUARD, MADV_UNGUARD };
@@ -137,7 +137,6 @@ const struct sandbox_rule sandbox_rules[] = {
 	/* Memory: none becomes code. */
 	BITS(mmap, 2, not_executable, ALL, 0, "malloc; the memory of a guest that reboots"),
 	BITS(mprotect, 2, not_executable, ALL, 0, "malloc; a new thread's stack"),
-	BITS(mmap, 2, code, C, NEEDS_API, "libraries that the API's first client, or a new disk, needs"),
 	ANY(munmap, ALL, "malloc; a thread's end"),
 	ANY(mremap, ALL, "malloc"),
 	ANY(brk, ALL, "malloc"),
@@ -204,6 +203,9 @@ const struct sandbox_rule sandbox_rules[] = {
 	BITS(chmod, 1, plain_mode, C, 0, "a snapshot belongs to whom the disk does"),
 	ANY(chown, C, "the same"),
 	ANY(flock, C, "the VM's name"),
+	ANY_FOR(getrusage, C, NEEDS_API, "statistics"),
+	ANY_FOR(geteuid, C, NEEDS_API, "where the names of VMs are"),
+	ANY_FOR(sysinfo, C, NEEDS_API, "libc, for qsort"),
 
 	/* What a machine is made of, when its guest reboots. */
 	ANY(eventfd2, C | V, "interrupts that the guest sets up; doorbells"),
@@ -215,16 +217,6 @@ const struct sandbox_rule sandbox_rules[] = {
 	ANY(getpgid, C, "is the terminal ours?"),
 	ONE_OF(prlimit64, 0, ourselves, C, 0, "libc, for a thread's stack"),
 	ANY(getrlimit, C, "the same"),
-
-	/* Libraries of the API. */
-	ANY_FOR(getuid, C, NEEDS_API, "libraries that libmicrohttpd needs, when they are loaded"),
-	ANY_FOR(geteuid, C, NEEDS_API, "the same"),
-	ANY_FOR(getgid, C, NEEDS_API, "the same"),
-	ANY_FOR(getegid, C, NEEDS_API, "the same"),
-	ANY_FOR(uname, C, NEEDS_API, "the same"),
-	ANY_FOR(sysinfo, C, NEEDS_API, "the same"),
-	ANY_FOR(getrusage, C, NEEDS_API, "the same"),
-	ANY_FOR(pipe2, C, NEEDS_API, "the same"),
 
 	/* Networks. */
 	ONE_OF(socket, 0, internet, I, NEEDS_USER_NET, "the guest's connections, by libslirp"),

@@ -17,7 +17,9 @@
 
 enum { VERSION = SNAPSHOT_VERSION, ID_LEN = SNAPSHOT_ID_LEN, STATE_MAX = 64 << 20, COPY = 1 << 20 };
 
-#define WORKING_SET ".working-set"	/* after the name of the memory file */
+/* After the name of the memory file. */
+#define WORKING_SET	".working-set"
+#define ASIDE		".before"	/* what the state needs until that is replaced, too */
 
 static const char magic[8] = "VMMSTATE", mem_magic[8] = "VMM-RAM", diff_magic[8] = "VMM-DIFF";
 static const char set_magic[8] = "VMM-WSET";
@@ -139,6 +141,54 @@ static int sync_file(const struct new_file *f, struct err *err)
 	return fsync(f->fd) ? err_set(err, -errno, "snapshot %s: %s", f->path, strerror(errno)) : 0;
 }
 
+static int open_pair(struct snapshot **, const char *, const char *, struct err *) must_check;
+
+static bool are_pair(const char *state, const char *memory)
+{
+	struct snapshot *s;
+	struct err err;
+
+	if (open_pair(&s, state, memory, &err))
+		return false;
+	snapshot_close(s);
+	return true;
+}
+
+/* A link to the memory that will be replaced; NULL: there is none, or no links there. */
+static char *set_aside(const char *state, const char *memory)
+{
+	char *aside;
+
+	if (asprintf(&aside, "%s" ASIDE, memory) < 0)
+		return NULL;
+	/* Of one who was killed between the two. */
+	if (!are_pair(state, memory) && are_pair(state, aside))
+		(void)!rename(aside, memory);
+	unlink(aside);
+	if (!link(memory, aside))
+		return aside;
+	free(aside);
+	return NULL;
+}
+
+/* At any moment there is a state with its memory, the old or the new. */
+static int keep_both(struct new_file *state, struct new_file *memory, struct err *err)
+{
+	char *aside = set_aside(state->path, memory->path);
+	int rc = keep_file(memory, err);
+
+	if (!rc)
+		rc = keep_file(state, err);
+	if (aside && rc && !memory->temp && !rename(aside, memory->path)) {
+		memory->temp = aside;	/* and is gone: nothing to drop */
+		return rc;
+	}
+	if (aside)
+		unlink(aside);
+	free(aside);
+	return rc;
+}
+
 /* failed: neither under its name nor under the other is anything left. */
 static void drop_file(struct new_file *f, bool failed)
 {
@@ -197,7 +247,7 @@ static int portable_config(struct machine *m, bool bases, struct config *c,
 	}
 	for (unsigned i = 0; i < c->nr_nets; i++) {
 		if (!c->net[i].has_mac)
-			machine_derive_mac(c, i, c->net[i].mac);
+			machine_net_mac(c, i, c->net[i].mac);
 		c->net[i].has_mac = true;
 	}
 	return 0;
@@ -241,21 +291,24 @@ out:
 /* Before anything is made. */
 static int may_save(struct machine *m, bool diff, struct err *err)
 {
-	static const u8 none[ID_LEN];
 	const struct config *c = machine_config(m);
 
 	for (unsigned i = 0; i < c->nr_disks; i++)
 		if (c->disk[i].is_base)
 			return err_set(err, -EINVAL, "snapshot: this VM was restored without --disk-dir, so "
 				       "what it writes to its disks is not kept; only one with it can be saved");
-	if (!diff)
-		return 0;
-	if (!mem_tracks_dirty(machine_mem(m)))
+	if (diff && !mem_tracks_dirty(machine_mem(m)))
 		return err_set(err, -EINVAL, "snapshot: a diff needs a VM that was started with "
 			       "--track-dirty-pages");
-	if (!memcmp(machine_snapshot_id(m), none, ID_LEN))
-		return err_set(err, -EINVAL, "snapshot: a diff needs a full snapshot before it");
 	return 0;
+}
+
+/* What changed since the VM was made is all there is: the first diff is a whole snapshot. */
+static bool was_saved(struct machine *m)
+{
+	static const u8 none[ID_LEN];
+
+	return memcmp(machine_snapshot_id(m), none, ID_LEN);
 }
 
 int snapshot_save(struct machine *m, const char *state_path, const char *memory_path, bool diff,
@@ -280,15 +333,13 @@ int snapshot_save(struct machine *m, const char *state_path, const char *memory_
 	if (!rc)
 		rc = save_state(m, bases, &state, &t, err);
 	if (!rc)
-		rc = save_memory(m, &memory, &t, diff, err);
+		rc = save_memory(m, &memory, &t, diff && was_saved(m), err);
 	if (!rc)
 		rc = sync_file(&memory, err);
 	if (!rc)
 		rc = sync_file(&state, err);
 	if (!rc)
-		rc = keep_file(&memory, err);
-	if (!rc)
-		rc = keep_file(&state, err);
+		rc = keep_both(&state, &memory, err);
 	if (!rc) {
 		memcpy(machine_snapshot_id(m), t.id, ID_LEN);
 		if (mem_tracks_dirty(machine_mem(m)))
@@ -388,8 +439,8 @@ static int open_state(struct snapshot **out, const char *path, const char *mem_p
 	return rc ? err_prefix(err, "snapshot %s: ", path), rc : 0;
 }
 
-int snapshot_open(struct snapshot **out, const char *state_path, const char *memory_path,
-		  struct err *err)
+static int open_pair(struct snapshot **out, const char *state_path, const char *memory_path,
+		     struct err *err)
 {
 	struct snapshot *s;
 	int rc = open_state(&s, state_path, memory_path, err);
@@ -405,6 +456,23 @@ int snapshot_open(struct snapshot **out, const char *state_path, const char *mem
 	}
 	*out = s;
 	return 0;
+}
+
+int snapshot_open(struct snapshot **out, const char *state_path, const char *memory_path,
+		  struct err *err)
+{
+	int rc = open_pair(out, state_path, memory_path, err);
+	struct err ignored;
+	char *aside;
+
+	if (!rc || asprintf(&aside, "%s" ASIDE, memory_path) < 0)
+		return rc;
+	if (!open_pair(out, state_path, aside, &ignored)) {
+		*err = (struct err){ 0 };
+		rc = 0;
+	}
+	free(aside);
+	return rc;
 }
 
 int snapshot_open_paged(struct snapshot **out, const char *state_path, const char *socket,
@@ -637,6 +705,26 @@ int snapshot_merge_memory(const char *base, const char *diff, const char *out, s
 	if (diff_fd >= 0)
 		close(diff_fd);
 	free(buf);
+	return rc;
+}
+
+int snapshot_copy_state(const char *from, const char *to, struct err *err)
+{
+	struct new_file f = { .fd = -1 };
+	struct snapshot *s;
+	int rc = open_state(&s, from, "", err);
+
+	if (!rc)
+		rc = new_file(&f, to, err);
+	if (!rc) {
+		/* As it was read: its trailer stands behind it. */
+		rc = file_write(f.fd, 0, s->tree, s->tree_len + sizeof(s->trailer));
+		rc = rc ? err_set(err, rc, "snapshot %s: %s", to, strerror(-rc)) : sync_file(&f, err);
+	}
+	if (!rc)
+		rc = keep_file(&f, err);
+	drop_file(&f, rc);
+	snapshot_close(s);
 	return rc;
 }
 

@@ -14,7 +14,9 @@ struct snapshot;
 
 /*
  * Of a paused machine.  Each file appears under its name only when it is whole and on
- * the disk, the state last; what was there is replaced.  bases: each disk has just had a
+ * the disk, the state last; what was there is replaced, and until then kept beside the
+ * new memory, where snapshot_open finds it.  A diff of one that was neither
+ * saved before nor made from a snapshot is a whole one.  bases: each disk has just had a
  * snapshot taken, which is what the saved machine goes on from.
  */
 int  snapshot_save(struct machine *, const char *state_path, const char *memory_path,
@@ -34,6 +36,9 @@ int  snapshot_save_working_set(struct machine *, const char *dir, struct err *) 
 /* base with diff's pages, as a new file out. */
 int  snapshot_merge_memory(const char *base, const char *diff, const char *out,
 			   struct err *) must_check;
+
+/* A state that is whole, as a new file. */
+int  snapshot_copy_state(const char *from, const char *to, struct err *) must_check;
 
 /* Both files are checked as far as that can be without reading all of memory. */
 int  snapshot_open(struct snapshot **, const char *state_path, const char *memory_path,

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "devices/block/blk.h"
 #include "devices/chardev.h"
@@ -52,8 +53,6 @@ static void end_at_once(void *arg)
 /* From here on nothing of the guest's meets a process that could do more than it must. */
 static int shut_in(struct vm *v, struct err *err)
 {
-	for (unsigned i = 0; i < v->config->nr_disks && v->config->sandbox != SANDBOX_OFF; i++)
-		blk_load_libraries(v->r.disk[i]);
 	return sandbox_enter(v->config, v->api, end_at_once, v, err);
 }
 
@@ -338,8 +337,6 @@ static int disk_replace(struct api_vm *a, unsigned i, const char *path, struct e
 	rc = config_set_text(&d->path, path, err);
 	if (!rc)
 		rc = config_set_text(&d->format, other.format, err);
-	if (!rc)
-		blk_load_libraries(blk);
 	if (rc)
 		blk_close(blk);
 	else
@@ -395,12 +392,25 @@ static int status_of(enum outcome why, int code)
 	}
 }
 
+/* Who reads it by a pipe, as ssh does, need not wait for our end.  The sandbox has no dup2. */
+static void leave_standard_error(void)
+{
+	struct stat st;
+
+	if (fstat(STDERR_FILENO, &st) || !(S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)))
+		return;
+	close(STDERR_FILENO);
+	(void)!dup(STDOUT_FILENO);
+}
+
 static int live(struct vm *v, int ready, struct err *err)
 {
 	int code, rc = v->config->kernel || v->r.from ? start(v, err) : 0;
 
-	if (!rc && ready > 0)
+	if (!rc && ready > 0) {
+		leave_standard_error();
 		(void)!write(ready, "", 1);
+	}
 
 	while (!rc) {
 		enum outcome why;
@@ -438,7 +448,7 @@ static int enter(struct vm *v, struct err *err)
 static int open_api(struct vm *v, const struct vm_options *o, struct err *err)
 {
 	const char *path = v->config->api_sock;
-	bool named = v->registry.fd >= 0, waits;
+	bool named = v->registry.fd >= 0;
 	char own[PATH_MAX];
 	int rc;
 
@@ -449,16 +459,15 @@ static int open_api(struct vm *v, const struct vm_options *o, struct err *err)
 		rc = o->prepare(v->api, o->arg, err);
 	if (rc)
 		return rc;
-	waits = !v->config->kernel;
 	if (path) {
-		rc = api_listen(v->api, path, waits, err);
-		if (!rc && waits)
+		rc = api_listen(v->api, path, err);
+		if (!rc && !v->config->kernel)
 			log_info("waiting on %s to be told what to start", path);
 		if (!rc && named)
 			registry_link_socket(&v->registry, path);
 	} else if (named) {
 		registry_socket(&v->registry, own);
-		rc = api_listen(v->api, own, false, err);
+		rc = api_listen(v->api, own, err);
 	}
 	return rc ? err_prefix(err, "api-sock: ") : 0;
 }

@@ -10,7 +10,9 @@ struct vm_options {
 	void *arg;
 	bool named;		/* 'vmm ps' and its kin find it by its name */
 	struct snapshot *from;	/* what it goes on from, ours from now on; NULL: it boots */
-	int ready;		/* a byte is written there when it runs, if that is above 0 */
+	/* Above 0: a byte is written there when it runs, and standard error, if that is a pipe
+	 * or a socket, becomes what standard output is. */
+	int ready;
 };
 
 /*

@@ -64,8 +64,6 @@ const char *blk_format(const struct blk *);
 bool blk_is_guessed(const struct blk *);	/* nobody named the format */
 /* While a snapshot is being taken: what will be below. */
 const char *blk_base_path(const struct blk *, const char **format);
-/* What its data may need of libraries is loaded: later nothing may be. */
-void blk_load_libraries(struct blk *);
 void blk_close(struct blk *);		/* flushed; nothing in flight; NULL is allowed */
 struct blk_info blk_info(const struct blk *);
 

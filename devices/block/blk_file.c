@@ -127,13 +127,6 @@ bool blk_is_guessed(const struct blk *b)
 	return b->image->guessed;
 }
 
-void blk_load_libraries(struct blk *b)
-{
-	for (struct image *i = b->image; i; i = i->backing)
-		if (i->ops->load)
-			i->ops->load(i);
-}
-
 const char *blk_base_path(const struct blk *b, const char **format)
 {
 	const struct image *i = b->next ? b->image : b->image->backing;

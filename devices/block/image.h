@@ -46,7 +46,6 @@ struct image_ops {
 	int  (*publish)(struct image *, const struct extent *);
 	void (*cancel)(struct image *, const struct extent *);
 	int  (*unpack)(struct image *, const struct extent *, void *cluster);
-	void (*load)(struct image *);	/* the library that unpack needs, before it is */
 	/* A cluster, compressed; 1: it would not be smaller, nothing was written.
 	 * NULL: this format has no compression. */
 	int  (*write_packed)(struct image *, u64 start, const void *cluster);

@@ -153,7 +153,6 @@ int  qcow2_alloc(struct image *, u64 start, u64 len, struct extent *) must_check
 int  qcow2_publish(struct image *, const struct extent *) must_check;
 void qcow2_cancel(struct image *, const struct extent *);
 int  qcow2_unpack(struct image *, const struct extent *, void *cluster) must_check;
-void qcow2_load(struct image *);
 int  qcow2_zero(struct image *, u64 start, u64 len, bool unmap) must_check;
 /* Compressed; 1: that would not make it smaller, nothing was written. */
 int  qcow2_write_packed(struct image *, u64 start, const void *cluster) must_check;

@@ -203,13 +203,6 @@ int qcow2_unpack(struct image *i, const struct extent *e, void *cluster)
 	return rc;
 }
 
-void qcow2_load(struct image *i)
-{
-	const struct qcow2 *q = i->own;
-
-	pack_load(q->compression == QCOW2_ZSTD);
-}
-
 /* --- change ------------------------------------------------------------------------------------------- */
 
 int qcow2_alloc(struct image *i, u64 start, u64 len, struct extent *e)

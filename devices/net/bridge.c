@@ -31,24 +31,30 @@ static int find_bridge(struct netlink *nl, const char *name, const struct vlans 
 	return 0;
 }
 
-const char *tun_cure(int why)
+int tun_open(struct err *err)
 {
-	switch (why) {
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	const char *cure = "";
+
+	if (fd >= 0)
+		return fd;
+	switch (errno) {
 	case EACCES:
-		return "; be root or in its group";
+		cure = "; be root or in its group";
+		break;
 	case ENOENT: case ENODEV: case ENXIO:
-		return "; load the module with 'modprobe tun'";
+		cure = "; load the module with 'modprobe tun'";
 	}
-	return "";
+	return err_set(err, -errno, "/dev/net/tun: %s%s", strerror(errno), cure);
 }
 
 static int make_tap(int owner, bool multi_queue, struct link *tap, struct err *err)
 {
 	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL };
-	int rc, fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	int rc, fd = tun_open(err);
 
 	if (fd < 0)
-		return err_set(err, -errno, "/dev/net/tun: %s%s", strerror(errno), tun_cure(errno));
+		return fd;
 	if (multi_queue)
 		ifr.ifr_flags |= IFF_MULTI_QUEUE;
 	/* The kernel puts the first free number for %d. */

@@ -20,5 +20,5 @@ int bridge_ask_helper(const char *bridge, const char *vlans, bool multi_queue,
 /* What the helper sends with the tap, or instead of it: a name, or a message. */
 enum { BRIDGE_HELPER_TEXT = 400 };
 
-/* What to do where /dev/net/tun cannot be opened, by errno; "": that says it. */
-const char *tun_cure(int why);
+/* /dev/net/tun, which does not block. */
+int tun_open(struct err *) must_check;

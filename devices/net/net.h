@@ -28,6 +28,17 @@ struct net_filter {
 	bool all_groups;		/* whatever their address */
 };
 
+enum { NET_RSS_KEY_LEN = 40, NET_RSS_TABLE_LEN = 128 };
+
+/* Which pair a frame comes to, by what is hashed of it (virtio 1.2, 5.1.6.5.7). */
+struct net_rss {
+	u32 hash_types;			/* VIRTIO_NET_RSS_HASH_TYPE_*, the first six */
+	u16 mask;			/* of the hash: its place in table; a power of 2, less 1 */
+	u16 unclassified;		/* the pair of frames that are not hashed */
+	u8 table[NET_RSS_TABLE_LEN];	/* pairs */
+	u8 key[NET_RSS_KEY_LEN];	/* zeroes after a shorter one */
+};
+
 /*
  * Frames travel with struct virtio_net_hdr_v1 in front, always.  start to stop
  * run on the loop given to start.  A card with several pairs of queues has such a far
@@ -47,9 +58,11 @@ struct net_ops {
 	/* The GUEST_* features that the driver took, in force for all pairs.  Any thread. */
 	int     (*set_offload)(struct net *, u64 features);
 	/* These may be unset.  attach: frames come to this pair, or to others.  set_link: the
-	 * cable is in, or was pulled, at the guest's end.  Any thread. */
+	 * cable is in, or was pulled, at the guest's end.  set_rss, where offload has RSS, of the
+	 * first pair: by what frames come to which; NULL: as the host thinks best.  Any thread. */
 	int     (*attach)(struct net *, bool on);
 	void    (*set_link)(struct net *, bool up);
+	int     (*set_rss)(struct net *, const struct net_rss *);
 	/* Where vhost-net can send frames and receive them.  set_filter: of those only these
 	 * are to be received; it is of all pairs. */
 	int     (*vhost_fd)(struct net *);
@@ -61,6 +74,7 @@ struct net {
 	const struct net_ops *ops;
 	u64 offload;			/* VIRTIO_NET_F_* it can do */
 	u16 mtu;			/* 0: not known */
+	u8 host_mac[6];			/* of the host's interface; zeroes: not known */
 	bool calls_again;		/* readable, without another frame, while there are any */
 	/* Set by the card before start, called on the loop. */
 	void (*readable)(struct net *);

@@ -1,6 +1,5 @@
 /* tap.c: a tap interface of the host as the far end of a network card. */
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <stdlib.h>
@@ -11,6 +10,8 @@
 #include <unistd.h>
 #include "devices/net/bridge.h"
 #include "devices/net/net.h"
+#include "devices/net/rss.h"
+#include "vmm/core/log.h"
 
 /* Of Linux 6.2. */
 #ifndef TUN_F_USO4
@@ -33,6 +34,8 @@ struct tap {
 	u32 events;
 	bool attached;			/* of several queues: frames come to this one */
 	bool filtered;
+	struct rss *rss;		/* of the first of several; NULL: this host has none */
+	bool steered;			/* by it */
 };
 
 static int tap_send(struct net *n, const struct iovec *iov, int nr)
@@ -131,6 +134,25 @@ static int tap_attach(struct net *n, bool on)
 	return 0;
 }
 
+static int steer(int fd, int program)
+{
+	return ioctl(fd, TUNSETSTEERINGEBPF, &program) ? -errno : 0;
+}
+
+static int tap_set_rss(struct net *n, const struct net_rss *r)
+{
+	struct tap *t = container_of(n, struct tap, net);
+	int rc = 0;
+
+	if (r)
+		rss_configure(t->rss, r);
+	if (t->steered != !!r)
+		rc = steer(t->fd, r ? rss_program(t->rss) : -1);
+	if (!rc)
+		t->steered = r;
+	return rc;
+}
+
 static void tap_set_link(struct net *n, bool up)
 {
 	int carrier = up;
@@ -163,13 +185,16 @@ static void tap_set_filter(struct net *n, const struct net_filter *f)
 	filter(t->fd, f);
 }
 
-/* The filter would stay with a tap that stays. */
+/* These would stay with a tap that stays. */
 static void tap_close(struct net *n)
 {
 	struct tap *t = container_of(n, struct tap, net);
 
 	if (t->filtered)
 		filter(t->fd, &(struct net_filter){ 0 });
+	if (t->steered)
+		(void)!steer(t->fd, -1);
+	rss_close(t->rss);
 	close(t->fd);
 	free(t);
 }
@@ -177,8 +202,8 @@ static void tap_close(struct net *n)
 static const struct net_ops tap_ops = {
 	.kind = "tap", .send = tap_send, .recv = tap_recv, .start = tap_start, .stop = tap_stop,
 	.want = tap_want, .set_offload = tap_set_offload, .attach = tap_attach,
-	.set_link = tap_set_link, .vhost_fd = tap_vhost_fd, .set_filter = tap_set_filter,
-	.close = tap_close,
+	.set_link = tap_set_link, .set_rss = tap_set_rss, .vhost_fd = tap_vhost_fd,
+	.set_filter = tap_set_filter, .close = tap_close,
 };
 
 static int refused(int rc, const char *name, unsigned nr, struct err *err)
@@ -207,10 +232,10 @@ static int refused(int rc, const char *name, unsigned nr, struct err *err)
 static int open_queue(const char *name, unsigned nr, struct err *err)
 {
 	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
-	int rc, fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	int rc, fd = tun_open(err);
 
 	if (fd < 0)
-		return err_set(err, -errno, "/dev/net/tun: %s%s", strerror(errno), tun_cure(errno));
+		return fd;
 	memcpy(ifr.ifr_name, name, strlen(name));
 	if (nr > 1)
 		ifr.ifr_flags |= IFF_MULTI_QUEUE;
@@ -227,12 +252,14 @@ static int open_queue(const char *name, unsigned nr, struct err *err)
 
 /* An interface that is down drops everything; one that somebody else set up, or
  * took down on purpose, is left alone when we may not touch it. */
-static void bring_up(int fd, struct ifreq *ifr)
+static void bring_up(int fd, const char *name, struct ifreq *ifr)
 {
-	if (!ioctl(fd, SIOCGIFFLAGS, ifr) && !(ifr->ifr_flags & IFF_UP)) {
-		ifr->ifr_flags |= IFF_UP;
-		(void)!ioctl(fd, SIOCSIFFLAGS, ifr);
-	}
+	if (ioctl(fd, SIOCGIFFLAGS, ifr) || ifr->ifr_flags & IFF_UP)
+		return;
+	ifr->ifr_flags |= IFF_UP;
+	if (ioctl(fd, SIOCSIFFLAGS, ifr))
+		log_warn("net: tap %s is down, and takes no frame until it is up; as root, run "
+			 "'ip link set %s up'", name, name);
 }
 
 /* *mtu: what has to pass at least, and what does then. */
@@ -255,7 +282,7 @@ static int set_up(const char *name, u16 *mtu, struct err *err)
 		*mtu = MIN(MAX(ifr.ifr_mtu, NET_MTU_LEAST), NET_MTU_MOST);
 	}
 	if (!rc)
-		bring_up(fd, &ifr);
+		bring_up(fd, name, &ifr);
 	close(fd);
 	return rc;
 }
@@ -289,6 +316,7 @@ static u64 find_offload(int fd)
 static struct tap *tap_new(int fd)
 {
 	int hdr_len = NET_HDR_LEN;
+	struct ifreq ifr;
 	struct tap *t = ioctl(fd, TUNSETVNETHDRSZ, &hdr_len) ? NULL : calloc(1, sizeof(*t));
 
 	if (!t)
@@ -298,6 +326,8 @@ static struct tap *tap_new(int fd)
 	t->net.calls_again = true;
 	t->attached = true;
 	t->net.offload = find_offload(fd);
+	if (!ioctl(fd, SIOCGIFHWADDR, &ifr))
+		memcpy(t->net.host_mac, ifr.ifr_hwaddr.sa_data, sizeof(t->net.host_mac));
 	return t;
 }
 
@@ -320,6 +350,23 @@ static int new_queue(struct net **out, const char *name, unsigned nr, char real[
 	memcpy(real, ifr.ifr_name, IFNAMSIZ);
 	*out = &t->net;
 	return 0;
+}
+
+/* Whoever had the tap before may have been killed, and its program is there yet. */
+static void open_rss(struct net *n, const char *name)
+{
+	struct tap *t = container_of(n, struct tap, net);
+	struct err why;
+	int rc = steer(t->fd, -1);
+
+	if (rc)
+		err_set(&why, rc, "%s", strerror(-rc));
+	else
+		rc = rss_open(&t->rss, &why);
+	if (rc)
+		log_debug("net: tap %s: no receive-side scaling: %s", name, why.msg);
+	else
+		n->offload |= 1ULL << VIRTIO_NET_F_RSS;
 }
 
 static void close_queues(struct net *queue[], unsigned from, unsigned nr)
@@ -346,6 +393,8 @@ int net_open_tap(struct net *queue[], unsigned nr, const char *name, u16 mtu, st
 		queue[i]->mtu = mtu;
 	if (rc)
 		close_queues(queue, 0, nr);
+	else if (nr > 1)
+		open_rss(queue[0], real);
 	return rc ? err_prefix(err, "net: tap %s: ", name), rc : 0;
 }
 
@@ -370,6 +419,8 @@ int net_open_tap_queues(struct net *queue[], unsigned nr, const char *name, stru
 		rc = new_queue(&queue[i], name, nr, real, err);
 	if (rc)
 		close_queues(queue, 1, nr);
+	else if (nr > 1)
+		open_rss(queue[0], name);
 	return rc ? err_prefix(err, "net: tap %s: ", name), rc : 0;
 }
 

@@ -15,7 +15,8 @@ static struct virtio_net *to_net(struct virtio *v)
 /* Its place depends on what was negotiated (5.1.2); so does how many pairs there are. */
 static unsigned pairs_in_use(const struct virtio_net *n)
 {
-	return virtio_has(&n->v, VIRTIO_NET_F_MQ) ? n->nr_pairs : 1;
+	return virtio_has(&n->v, VIRTIO_NET_F_MQ) || virtio_has(&n->v, VIRTIO_NET_F_RSS) ?
+	       n->nr_pairs : 1;
 }
 
 static struct virtq *control_queue(struct virtio_net *n)
@@ -50,8 +51,9 @@ static void lost(struct net *net)
 	change_link(n, false);
 }
 
-int net_attach_pairs(struct virtio_net *n)
+int net_steer(struct virtio_net *n)
 {
+	struct net *first = n->pair[0]->net;
 	int rc = 0;
 
 	for (unsigned i = 0; i < n->nr_pairs && n->nr_pairs > 1 && !rc; i++) {
@@ -59,6 +61,8 @@ int net_attach_pairs(struct virtio_net *n)
 
 		rc = net->ops->attach ? net->ops->attach(net, i < n->active) : 0;
 	}
+	if (!rc && n->v.offered >> VIRTIO_NET_F_RSS & 1)
+		rc = first->ops->set_rss(first, n->by_hash ? &n->rss : NULL);
 	return rc;
 }
 
@@ -170,7 +174,7 @@ static int net_start(struct virtio *v)
 	int rc = net_set_offload(n);
 
 	if (!rc)
-		rc = net_attach_pairs(n);
+		rc = net_steer(n);
 	for (unsigned i = 0; i < pairs_in_use(n) && !rc; i++) {
 		struct start s = { .pair = n->pair[i] };
 
@@ -401,6 +405,11 @@ int virtio_net_new(struct platform *p, const char *name, const struct virtio_net
 	net_set_status(n, VIRTIO_NET_S_LINK_UP, n->link);
 	n->config.max_virtqueue_pairs = htole16(o->nr_pairs);
 	n->config.mtu = htole16(o->net[0]->mtu);
+	if (n->v.offered >> VIRTIO_NET_F_RSS & 1) {
+		n->config.rss_max_key_size = NET_RSS_KEY_LEN;
+		n->config.rss_max_indirection_table_length = htole16(NET_RSS_TABLE_LEN);
+		n->config.supported_hash_types = htole32(NET_HASH_TYPES);
+	}
 	net_control_reset(n);
 	for (unsigned i = 0; i < o->nr_pairs && !rc; i++)
 		rc = new_pair(n, i, o);

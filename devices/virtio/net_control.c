@@ -79,6 +79,39 @@ void net_filter_on_host(struct virtio_net *n)
 	net->ops->set_filter(net, &to);
 }
 
+/* --- saved and reset ------------------------------------------------------------------------ */
+
+static bool rss_valid(const struct virtio_net *n, const struct net_rss *r)
+{
+	bool valid = virtio_has(&n->v, VIRTIO_NET_F_RSS) && !(r->hash_types & ~NET_HASH_TYPES) &&
+		     r->mask < NET_RSS_TABLE_LEN && !(r->mask & (r->mask + 1)) &&
+		     r->unclassified < n->nr_pairs;
+
+	for (unsigned i = 0; i <= r->mask && valid; i++)
+		valid = r->table[i] < n->nr_pairs;
+	return valid;
+}
+
+static void rss_state(struct virtio_net *n, struct state *s)
+{
+	struct net_rss *r = &n->rss;
+
+	n->by_hash = state_if(s, "rss", n->by_hash);
+	if (!n->by_hash)
+		return;
+	state_u32(s, "hash-types", &r->hash_types);
+	state_u16(s, "mask", &r->mask);
+	state_u16(s, "unclassified", &r->unclassified);
+	state_bytes(s, "table", r->table, sizeof(r->table));
+	state_bytes(s, "key", r->key, sizeof(r->key));
+	if (state_loading(s) && !rss_valid(n, r)) {
+		state_fail(s, "receive-side scaling by hashes %#x, a table of %u, pairs of %u",
+			   r->hash_types, r->mask + 1U, n->nr_pairs);
+		net_control_reset(n);
+	}
+	state_leave(s);
+}
+
 /* Whoever made it is not to be trusted. */
 void net_control_state(struct virtio *v, struct state *s)
 {
@@ -102,6 +135,7 @@ void net_control_state(struct virtio *v, struct state *s)
 	state_u32(s, "nr-macs", &f->nr_macs);
 	state_bytes(s, "macs", f->mac, sizeof(f->mac));
 	state_bytes(s, "vlans", f->vlan, sizeof(f->vlan));
+	rss_state(n, s);
 	if (!state_loading(s))
 		return;
 	if (n->config.mac[0] & 1 || f->nr_macs > MACS_MAX || !n->active || n->active > n->nr_pairs) {
@@ -121,6 +155,7 @@ void net_control_reset(struct virtio_net *n)
 	memcpy(n->config.mac, n->mac, sizeof(n->mac));
 	n->offload_off = 0;
 	n->active = 1;
+	n->by_hash = false;
 	net_set_status(n, VIRTIO_NET_S_ANNOUNCE, false);
 }
 
@@ -214,22 +249,74 @@ static bool set_vlan(struct virtio_net *n, bool on, struct sg *data)
 	return true;
 }
 
+/* rss NULL: as the host thinks best. */
+static bool steer(struct virtio_net *n, unsigned active, const struct net_rss *rss)
+{
+	struct net_rss old_rss = n->rss;
+	unsigned old_active = n->active;
+	bool old_by_hash = n->by_hash;
+
+	n->active = active;
+	n->by_hash = rss;
+	if (rss)
+		n->rss = *rss;
+	if (!net_steer(n))
+		return true;
+	n->active = old_active;
+	n->by_hash = old_by_hash;
+	n->rss = old_rss;
+	(void)!net_steer(n);
+	return false;
+}
+
 static bool set_pairs(struct virtio_net *n, struct sg *data)
 {
-	unsigned old = n->active;
 	u16 nr;
 
 	if (!virtio_has(&n->v, VIRTIO_NET_F_MQ) || !get(data, &nr, sizeof(nr)) || data->len)
 		return false;
 	nr = le16toh(nr);
-	if (!nr || nr > n->nr_pairs)
+	return nr && nr <= n->nr_pairs && steer(n, nr, NULL);
+}
+
+static bool get_queue(struct sg *data, unsigned nr_pairs, u8 *queue)
+{
+	u16 q;
+
+	if (!get(data, &q, sizeof(q)) || le16toh(q) >= nr_pairs)
 		return false;
-	n->active = nr;
-	if (!net_attach_pairs(n))
-		return true;
-	n->active = old;
-	(void)!net_attach_pairs(n);
-	return false;
+	*queue = (u8)le16toh(q);
+	return true;
+}
+
+/* A pair that the driver sends by has to be there, too.  Linux, since 6.12, has a byte more at
+ * the end than there should be. */
+static bool set_rss(struct virtio_net *n, struct sg *data)
+{
+	struct virtio_net_rss_config c;
+	struct net_rss r = { 0 };
+	unsigned active;
+	u16 nr_tx;
+	u8 key_len;
+
+	if (!get(data, &c, offsetof(struct virtio_net_rss_config, indirection_table)))
+		return false;
+	r.hash_types = le32toh(c.hash_types);
+	r.mask = le16toh(c.indirection_table_mask);
+	r.unclassified = le16toh(c.unclassified_queue);
+	for (unsigned i = 0; i <= MIN(r.mask, NET_RSS_TABLE_LEN - 1); i++)
+		if (!get_queue(data, n->nr_pairs, &r.table[i]))
+			return false;
+	if (!get(data, &nr_tx, sizeof(nr_tx)) || !get(data, &key_len, 1) || key_len > sizeof(r.key) ||
+	    !get(data, r.key, key_len) || !rss_valid(n, &r))
+		return false;
+	active = le16toh(nr_tx);
+	if (!active || active > n->nr_pairs)
+		return false;
+	active = MAX(active, r.unclassified + 1U);
+	for (unsigned i = 0; i <= r.mask; i++)
+		active = MAX(active, r.table[i] + 1U);
+	return steer(n, active, &r);
 }
 
 static bool set_offloads(struct virtio_net *n, struct sg *data)
@@ -268,6 +355,8 @@ static bool command(struct virtio_net *n, const struct virtio_net_ctrl_hdr *hdr,
 		return true;
 	case VIRTIO_NET_CTRL_MQ << 8 | VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET:
 		return set_pairs(n, data);
+	case VIRTIO_NET_CTRL_MQ << 8 | VIRTIO_NET_CTRL_MQ_RSS_CONFIG:
+		return set_rss(n, data);
 	case VIRTIO_NET_CTRL_GUEST_OFFLOADS << 8 | VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET:
 		return set_offloads(n, data);
 	}

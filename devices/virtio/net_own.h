@@ -15,6 +15,13 @@ enum { MACS_MAX = 64, VLANS = 4096 };
 	 1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN | \
 	 1ULL << VIRTIO_NET_F_GUEST_UFO | 1ULL << NET_F_GUEST_USO4 | 1ULL << NET_F_GUEST_USO6)
 
+/* What of a frame can be hashed. */
+enum {
+	NET_HASH_TYPES = VIRTIO_NET_RSS_HASH_TYPE_IPv4 | VIRTIO_NET_RSS_HASH_TYPE_TCPv4 |
+			 VIRTIO_NET_RSS_HASH_TYPE_UDPv4 | VIRTIO_NET_RSS_HASH_TYPE_IPv6 |
+			 VIRTIO_NET_RSS_HASH_TYPE_TCPv6 | VIRTIO_NET_RSS_HASH_TYPE_UDPv6,
+};
+
 /* Which frames the driver wants to see (virtio 1.2, 5.1.6.5.1 to 5.1.6.5.3). */
 struct filter {
 	bool promisc, all_multi, all_uni, no_multi, no_uni, no_bcast;
@@ -82,7 +89,9 @@ struct virtio_net {
 	struct virtio_net_config config;
 	u8 mac[6];			/* that it has after a reset */
 	bool link, gone;		/* atomic; gone: the far end, for good */
-	unsigned nr_pairs, active;	/* active: frames come to the first so many */
+	unsigned nr_pairs, active;	/* active: frames come to the first so many... */
+	bool by_hash;			/* ...by rss */
+	struct net_rss rss;
 	u64 offload_off;		/* GUEST_* that the driver has no use for now */
 	struct limit *rx_limit, *tx_limit;	/* NULL: none */
 	struct pcap *dump;		/* likewise */
@@ -127,6 +136,6 @@ bool net_wanted(const struct virtio_net *, const u8 *head, size_t len);
 
 /* --- net.c, any thread ---------------------------------------------------------------------- */
 
-int  net_attach_pairs(struct virtio_net *) must_check;	/* the first active ones */
+int  net_steer(struct virtio_net *) must_check;		/* frames to the active pairs */
 int  net_set_offload(struct virtio_net *) must_check;	/* of those taken, without offload_off */
 void net_apply_link(struct virtio_net *);		/* the far ends see it */

@@ -78,6 +78,7 @@ void virtio_broken(struct virtio *, const char *fmt, ...) printf_like(2, 3);
  * device's own: "disk0".  The backend stays the caller's. */
 struct blk;
 struct limit;
+struct limit_config;
 struct net;
 struct pcap;
 struct vhost;
@@ -118,7 +119,9 @@ int  virtio_net_new(struct platform *, const char *name, const struct virtio_net
 int  virtio_net_set_link(struct virtio *, bool up) must_check;
 /* Control thread: it is somewhere else now; the driver, if it can, tells the network. */
 void virtio_net_announce(struct virtio *);
-int virtio_rng_new(struct platform *, const char *name, struct virtio **, struct err *) must_check;
+/* limit_config: of all it gives; NULL: none. */
+int  virtio_rng_new(struct platform *, const char *name, const struct limit_config *,
+		    struct virtio **, struct err *) must_check;
 
 /* --- for transports, under dev.lock ---------------------------------------------- */
 

@@ -168,9 +168,9 @@ static void build(void)
 	check_ok(blk_open(&blk, image.path, &(struct blk_options){ .format = "raw" }, &err), &err);
 	check_ok(virtio_blk_new(p, "disk0", blk, &o, &v, &err), &err);
 	dev[DISK] = hostile_plug(v);
-	check_ok(virtio_rng_new(p, "rng0", &v, &err), &err);
+	check_ok(virtio_rng_new(p, "rng0", NULL, &v, &err), &err);
 	check_ok(virtio_mmio_new(v, RNG_BASE, HOSTILE_GSI + 1, &dev[5], &err), &err);
-	check_ok(virtio_rng_new(p, "rng1", &v, &err), &err);
+	check_ok(virtio_rng_new(p, "rng1", NULL, &v, &err), &err);
 	check_ok(virtio_pci_new(v, bus, &dev[6], &err), &err);
 	check_ok(virtio_net_new(p, "net0", &n, &v, &err), &err);
 	check_ok(virtio_pci_new(v, bus, &dev[7], &err), &err);

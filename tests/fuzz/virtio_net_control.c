@@ -1,7 +1,8 @@
 /*
  * virtio_net_control.c: a hostile driver at a network card's control queue.  Every command
  * is answered once, by a byte that says done or refused, or the card needs a reset; no
- * other byte of the guest changes; the card's address stays a station's.
+ * other byte of the guest changes; the card's address stays a station's; what frames are
+ * steered by is in order.
  */
 #include <errno.h>
 #include <linux/virtio_mmio.h>
@@ -52,9 +53,23 @@ static int wire_offload(struct net *n, u64 features)
 	return 0;
 }
 
+/* There is one pair. */
+static int wire_rss(struct net *n, const struct net_rss *r)
+{
+	(void)n;
+	if (!r)
+		return 0;
+	fuzz_check(!(r->hash_types & ~NET_HASH_TYPES), "hashes %#x", r->hash_types);
+	fuzz_check(r->mask < NET_RSS_TABLE_LEN && !(r->mask & (r->mask + 1)), "mask %#x", r->mask);
+	fuzz_check(!r->unclassified, "pair %u", r->unclassified);
+	for (unsigned i = 0; i <= r->mask; i++)
+		fuzz_check(!r->table[i], "pair %u", r->table[i]);
+	return 0;
+}
+
 static const struct net_ops wire_ops = {
 	.kind = "wire", .send = wire_send, .recv = wire_recv, .start = wire_start,
-	.stop = wire_stop, .want = wire_want, .set_offload = wire_offload,
+	.stop = wire_stop, .want = wire_want, .set_offload = wire_offload, .set_rss = wire_rss,
 };
 
 /* --- what must become of the ring -------------------------------------------------------- */
@@ -128,23 +143,54 @@ static void command(struct hostile *h, struct fuzz *f)
 	hostile_chain(h, CONTROL, p, ARRAY_SIZE(p));
 }
 
+/* The longest one, with a table and a key. */
+static void steering(struct hostile *h, struct fuzz *f)
+{
+	struct hostile_piece p[] = { { HOSTILE_DATA, 0, false }, { HOSTILE_DATA + 0x1000, 1, true } };
+	u8 *at = h->ram + HOSTILE_DATA, types = fuzz_u8(f), bits = fuzz_u8(f) % 9;
+	u16 mask = (u16)((1 << bits) - 1) ^ (fuzz_u8(f) % 16 ? 0 : fuzz_u8(f));
+	u8 pair = fuzz_u8(f), key_len = fuzz_u8(f) % 48, more = fuzz_u8(f);
+
+	memset(at, 0, 700);
+	memcpy(at, (u8[]){ VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_RSS_CONFIG, types & 0x7f, 0, 0, 0, (u8)mask,
+			   mask >> 8, pair == 1, 0 }, 10);
+	at += 10;
+	at[pair % 16 * 2] = pair >= 0xf0;
+	at += 2UL << bits;
+	*at = types < 0xfc;
+	at[2] = key_len;
+	memset(at + 3, types, key_len);
+	at += 3 + key_len + (more > 0xf0 ? more & 0xf : 0);
+	p[0].len = (u32)(at - (h->ram + HOSTILE_DATA));
+	hostile_chain(h, CONTROL, p, ARRAY_SIZE(p));
+}
+
+static void obeys(struct hostile *h, const void *command, u32 len)
+{
+	struct hostile_piece p[] = { { HOSTILE_DATA, len, false }, { HOSTILE_DATA + 64, 1, true } };
+
+	memcpy(h->ram + HOSTILE_DATA, command, len);
+	h->ram[HOSTILE_DATA + 64] = 0xee;
+	hostile_chain(h, CONTROL, p, ARRAY_SIZE(p));
+	round_of(h);
+	fuzz_check(h->ram[HOSTILE_DATA + 64] == VIRTIO_NET_OK, "a plain command was refused");
+}
+
 static void works(struct hostile *h)
 {
 	static const u8 off[] = { VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, 0 };
-	struct hostile_piece p[] = { { HOSTILE_DATA, sizeof(off), false },
-				     { HOSTILE_DATA + 16, 1, true } };
+	static const u8 steered[] = { VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_RSS_CONFIG, 0x3f, 0, 0, 0,
+				      1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 0x6d, 0x5a };
 
-	start(h, 1ULL << VIRTIO_NET_F_CTRL_VQ | 1ULL << VIRTIO_NET_F_CTRL_RX);
-	memcpy(h->ram + HOSTILE_DATA, off, sizeof(off));
-	h->ram[HOSTILE_DATA + 16] = 0xee;
-	hostile_chain(h, CONTROL, p, ARRAY_SIZE(p));
-	round_of(h);
-	fuzz_check(h->ram[HOSTILE_DATA + 16] == VIRTIO_NET_OK, "a plain command was refused");
+	start(h, 1ULL << VIRTIO_NET_F_CTRL_VQ | 1ULL << VIRTIO_NET_F_CTRL_RX | 1ULL << VIRTIO_NET_F_RSS);
+	obeys(h, off, sizeof(off));
+	obeys(h, steered, sizeof(steered));
 }
 
 void fuzz_one(struct fuzz *f)
 {
-	static struct net net = { .ops = &wire_ops, .mtu = 1500, .offload = 0x7f83 };
+	static struct net net = { .ops = &wire_ops, .mtu = 1500,
+				  .offload = 0x7f83 | 1ULL << VIRTIO_NET_F_RSS };
 	static struct net *const far_end = &net;
 	static const u8 mac[6] = { 2, 0, 0, 1, 2, 3 };
 	struct hostile *h = hostile_begin(f);
@@ -156,7 +202,7 @@ void fuzz_one(struct fuzz *f)
 	dev = hostile_plug(v);
 	start(h, ~0ULL);
 	while (f->left) {
-		switch (fuzz_u8(f) % 8) {
+		switch (fuzz_u8(f) % 9) {
 		case 0:
 			start(h, fuzz_u64(f));
 			break;
@@ -169,6 +215,10 @@ void fuzz_one(struct fuzz *f)
 		case 3: case 4: case 5:
 			if (h->running && h->q[CONTROL].ready)
 				command(h, f);
+			break;
+		case 6:
+			if (h->running && h->q[CONTROL].ready)
+				steering(h, f);
 			break;
 		default:
 			round_of(h);

@@ -60,7 +60,7 @@ void fuzz_one(struct fuzz *f)
 	struct device *dev;
 	struct virtio *v;
 
-	fuzz_check(!virtio_rng_new(&h->fake.p, "rng0", &v, NULL), "virtio_rng_new");
+	fuzz_check(!virtio_rng_new(&h->fake.p, "rng0", NULL, &v, NULL), "virtio_rng_new");
 	dev = hostile_plug(v);
 	hostile_start(h, ~0ULL, 1, true);
 	while (f->left) {

@@ -69,11 +69,24 @@ static void wire_set_filter(struct net *n, const struct net_filter *f)
 	of(n)->nr_filters++;
 }
 
+static int wire_set_rss(struct net *n, const struct net_rss *r)
+{
+	struct vnet_wire *w = of(n);
+
+	w->nr_rss++;
+	if (w->rss_result)
+		return w->rss_result;
+	w->by_hash = r;
+	if (r)
+		w->rss = *r;
+	return 0;
+}
+
 static const struct net_ops wire_ops = {
 	.kind = "wire", .send = wire_send, .recv = wire_recv, .start = wire_start,
 	.stop = wire_stop, .want = wire_want, .set_offload = wire_offload,
 	.attach = wire_attach, .set_link = wire_set_link, .vhost_fd = wire_vhost_fd,
-	.set_filter = wire_set_filter,
+	.set_filter = wire_set_filter, .set_rss = wire_set_rss,
 };
 
 void vnet_wires(struct vnet *f)
@@ -96,6 +109,8 @@ void vnet_plug(struct vnet *f, struct virtio_net_options o, unsigned nr_pairs)
 	vnet_wires(f);
 	for (unsigned i = 0; i < VNET_PAIRS; i++)
 		net[i] = &f->wire[i].net;
+	if (nr_pairs > 1 && !f->no_rss)
+		net[0]->offload |= F(VIRTIO_NET_F_RSS);
 	limit_init(&f->rx_limit, &(struct limit_config){ 0 });
 	limit_init(&f->tx_limit, &(struct limit_config){ 0 });
 	o.rx_limit = &f->rx_limit;

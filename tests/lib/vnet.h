@@ -28,6 +28,9 @@ struct vnet_wire {
 	u64 offload;
 	struct net_filter filter;	/* as it was last set */
 	int nr_filters;			/* how often */
+	struct net_rss rss;		/* likewise */
+	bool by_hash;
+	int nr_rss, rss_result;
 };
 
 struct vnet {
@@ -38,6 +41,7 @@ struct vnet {
 	struct limit rx_limit, tx_limit;
 	struct pcap *dump;
 	char path[32];			/* of dump */
+	bool no_rss;			/* the wires cannot do it; before vnet_plug */
 	struct vnet_wire wire[VNET_PAIRS];
 };
 

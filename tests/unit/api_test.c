@@ -409,7 +409,8 @@ static void test_boot_source(void **state)
 	ok("PUT", "/boot-source", "{\"kernel_image_path\":\"k\",\"initrd_path\":null,"
 	   "\"boot_args\":null}");
 	ok("GET", "/vm/config", NULL);
-	assert_says(fake_vm_answer, "\"boot-source\":{\"kernel_image_path\":\"k\"}");
+	assert_says(fake_vm_answer, "\"boot-source\":{\"kernel_image_path\":\"k\",\"initrd_path\":null,"
+		    "\"boot_args\":null}");
 }
 
 #define DRIVE(id, more)	"{\"drive_id\":\"" id "\",\"path_on_host\":\"/" id "\"," more "}"
@@ -454,9 +455,9 @@ static void test_drives(void **state)
 	refused(400, "Drive config error: /missing: No such", "PUT", "/drives/missing",
 		DRIVE("missing", NO_ROOT));
 	ok("GET", "/vm/config", NULL);
-	assert_says(fake_vm_answer, "{\"drive_id\":\"b\",\"is_root_device\":true,"
+	assert_says(fake_vm_answer, "{\"drive_id\":\"b\",\"partuuid\":null,\"is_root_device\":true,"
 		    "\"cache_type\":\"Unsafe\",\"is_read_only\":false,\"path_on_host\":\"/b\","
-		    "\"io_engine\":\"Sync\"}");
+		    "\"rate_limiter\":null,\"io_engine\":\"Sync\",\"socket\":null}");
 }
 
 static void test_too_many_drives(void **state)
@@ -494,7 +495,7 @@ static void test_drive_limits(void **state)
 	ok("GET", "/vm/config", NULL);
 	assert_says(fake_vm_answer, "\"rate_limiter\":{\"bandwidth\":{\"size\":1000,"
 		    "\"one_time_burst\":5000,\"refill_time\":100},\"ops\":{\"size\":7,"
-		    "\"one_time_burst\":0,\"refill_time\":1000}}");
+		    "\"one_time_burst\":null,\"refill_time\":1000}}");
 	/* An empty bucket takes the limit away. */
 	ok("PATCH", "/drives/a", "{\"drive_id\":\"a\",\"rate_limiter\":{\"bandwidth\":{\"size\":0,"
 	   "\"refill_time\":0}}}");
@@ -562,8 +563,10 @@ static void test_nets(void **state)
 	assert_int_equal(f.config.net[0].mtu, 1400);
 	ok("GET", "/vm/config", NULL);
 	assert_says(fake_vm_answer, "\"network-interfaces\":[{\"iface_id\":\"eth0\","
-		    "\"host_dev_name\":\"tap0\",\"mtu\":1400},{\"iface_id\":\"eth1\","
-		    "\"host_dev_name\":\"tap1\",\"guest_mac\":\"aa:fc:00:00:00:01\",\"mtu\":9000}]");
+		    "\"host_dev_name\":\"tap0\",\"guest_mac\":null,\"mtu\":1400,"
+		    "\"rx_rate_limiter\":null,\"tx_rate_limiter\":null},{\"iface_id\":\"eth1\","
+		    "\"host_dev_name\":\"tap1\",\"guest_mac\":\"aa:fc:00:00:00:01\",\"mtu\":9000,"
+		    "\"rx_rate_limiter\":null,\"tx_rate_limiter\":null}]");
 	f.state = API_RUNNING;
 	ok("PATCH", "/network-interfaces/eth1", "{\"iface_id\":\"eth1\",\"rx_rate_limiter\":"
 	   "{\"bandwidth\":{\"size\":9,\"refill_time\":1}}}");
@@ -640,10 +643,16 @@ static void test_small_ones(void **state)
 	assert_says(fake_vm_answer, "\"entropy\":null");
 	ok("PUT", "/entropy", "{}");
 	ok("PUT", "/entropy", "{\"rate_limiter\":{}}");
-	refused(400, "Entropy config error", "PUT", "/entropy",
-		"{\"rate_limiter\":{\"ops\":{\"size\":1,\"refill_time\":1}}}");
 	ok("GET", "/vm/config", NULL);
-	assert_says(fake_vm_answer, "\"entropy\":{}");
+	assert_says(fake_vm_answer, "\"entropy\":{\"rate_limiter\":null}");
+	ok("PUT", "/entropy", "{\"rate_limiter\":{\"ops\":{\"size\":3,\"refill_time\":100}}}");
+	assert_int_equal(f.config.entropy.ops.rate, 30);
+	assert_int_equal(f.config.entropy.bytes.rate, 0);
+	ok("GET", "/vm/config", NULL);
+	assert_says(fake_vm_answer, "\"entropy\":{\"rate_limiter\":{\"bandwidth\":null,\"ops\":{"
+		    "\"size\":3,\"one_time_burst\":null,\"refill_time\":100}}}");
+	ok("PUT", "/entropy", "{}");
+	assert_int_equal(f.config.entropy.ops.rate, 0);
 	ok("PUT", "/cpu-config", "{}");
 	ok("PUT", "/cpu-config", "{\"cpuid_modifiers\":[],\"msr_modifiers\":null}");
 	refused(400, "Configure CPU error", "PUT", "/cpu-config", "{\"kvm_capabilities\":[\"121\"]}");

@@ -1,5 +1,4 @@
 /* http_test.c: the API over a real socket: clients that are slow, many, rude, or gone. */
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -40,7 +39,7 @@ static int setup(void **state)
 
 	(void)state;
 	fake_vm_init(&f);
-	if (api_listen(f.api, path, false, &err))
+	if (api_listen(f.api, path, &err))
 		fail_msg("%s", err.msg);
 	return loop_start_thread(f.loop, "main", &err);
 }
@@ -146,16 +145,6 @@ static void assert_alive(void)
 }
 
 /* --- tests ------------------------------------------------------------------------------------ */
-
-/* Bound at once; the library comes with the first client. */
-static void test_lazy(void **state)
-{
-	(void)state;
-	assert_null(dlopen("libmicrohttpd.so.12", RTLD_LAZY | RTLD_NOLOAD));
-	assert_int_equal(access(path, F_OK), 0);
-	assert_alive();
-	assert_non_null(dlopen("libmicrohttpd.so.12", RTLD_LAZY | RTLD_NOLOAD));
-}
 
 static void test_headers(void **state)
 {
@@ -524,26 +513,26 @@ static void test_socket_names(void **state)
 	(void)state;
 	fake_vm_init(&two);
 	/* In use; no socket; too long; nowhere. */
-	assert_int_equal(api_listen(two.api, path, false, &err), -EADDRINUSE);
+	assert_int_equal(api_listen(two.api, path, &err), -EADDRINUSE);
 	assert_says(err.msg, "another program listens there");
 	assert_alive();
 	snprintf(other, sizeof(other), "%s/file", dir);
 	close(open(other, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-	assert_int_equal(api_listen(two.api, other, false, &err), -EADDRINUSE);
+	assert_int_equal(api_listen(two.api, other, &err), -EADDRINUSE);
 	assert_says(err.msg, "no socket");
 	assert_int_equal(access(other, F_OK), 0);
 	unlink(other);
 	memset(longer, 'a', sizeof(longer) - 1);
 	longer[sizeof(longer) - 1] = 0;
-	assert_int_equal(api_listen(two.api, longer, false, &err), -ENAMETOOLONG);
-	assert_int_equal(api_listen(two.api, "/nonexistent/sock", false, &err), -ENOENT);
+	assert_int_equal(api_listen(two.api, longer, &err), -ENAMETOOLONG);
+	assert_int_equal(api_listen(two.api, "/nonexistent/sock", &err), -ENOENT);
 
 	/* Left over by one that is dead. */
 	strcpy(a.sun_path, other);
 	fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
 	close(fd);
-	assert_int_equal(api_listen(two.api, other, true, &err), 0);
+	assert_int_equal(api_listen(two.api, other, &err), 0);
 	assert_int_equal(socket_connect(other, &fd, &err), 0);
 	close(fd);
 	fake_vm_fini(&two);
@@ -572,7 +561,7 @@ int main(void)
 {
 #define T(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_lazy), T(test_headers), T(test_keep_alive), T(test_pipelining),
+		T(test_headers), T(test_keep_alive), T(test_pipelining),
 		T(test_slow), T(test_not_reading), T(test_gone), T(test_payload_limit),
 		T(test_chunks), T(test_methods), T(test_bad_http), T(test_many),
 		T(test_half_words), T(test_close_with_clients), T(test_socket_names),

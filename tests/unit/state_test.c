@@ -327,9 +327,9 @@ static void machine_start(struct machine *m, const char *path)
 	m->dev[3] = pci_bus_device(bus);
 	assert_int_equal(virtio_blk_new(p, "disk0", m->blk, &o, &v, NULL), 0);
 	m->dev[DISK] = transport(m, v, NULL);
-	assert_int_equal(virtio_rng_new(p, "rng0", &v, NULL), 0);
+	assert_int_equal(virtio_rng_new(p, "rng0", NULL, &v, NULL), 0);
 	m->dev[5] = transport(m, v, bus);
-	assert_int_equal(virtio_rng_new(p, "rng1", &v, NULL), 0);
+	assert_int_equal(virtio_rng_new(p, "rng1", NULL, &v, NULL), 0);
 	m->dev[6] = transport(m, v, bus);
 	m->d.fake = &m->fake;
 }

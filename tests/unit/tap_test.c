@@ -1,13 +1,16 @@
 /* tap_test.c: taps of a kernel that is made of a few variables, and of every kind. */
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include "tests/lib/recorder.h"
 #include "tests/lib/test.h"
 #include "tests/lib/wire.h"
@@ -23,7 +26,7 @@ static struct {
 	int attach[2 * QUEUES], nr_attach;
 	short flags[2 * QUEUES];	/* that were asked for */
 	char name[IFNAMSIZ];		/* likewise, last */
-	int get, hdr_size, queue, set_mtu, get_mtu, get_flags;
+	int get, hdr_size, queue, set_mtu, get_mtu, get_flags, get_mac;
 	int mtu;
 	short state;			/* IFF_UP */
 	unsigned offload;		/* in force */
@@ -31,6 +34,8 @@ static struct {
 	short last_queue;
 	struct tun_filter filter;
 	u8 mac[NET_FILTER_MAX][6];
+	int map, load, steer, nr_loads, nr_steers;
+	int program, steered_by;	/* descriptors; the last that was loaded, and what steers */
 } kernel;
 
 static struct err err;
@@ -81,6 +86,11 @@ static int request(unsigned long nr, void *arg)
 		return 0;
 	case TUNSETTXFILTER:
 		return set_filter(arg);
+	case TUNSETSTEERINGEBPF:
+		kernel.nr_steers++;
+		if (!kernel.steer)
+			kernel.steered_by = *(int *)arg;
+		return kernel.steer;
 	case SIOCGIFMTU:
 		assert_string_equal(ifr->ifr_name, "given7");
 		ifr->ifr_mtu = kernel.mtu;
@@ -93,6 +103,9 @@ static int request(unsigned long nr, void *arg)
 		assert_string_equal(ifr->ifr_name, "given7");
 		ifr->ifr_flags = kernel.state;
 		return kernel.get_flags;
+	case SIOCGIFHWADDR:
+		memcpy(ifr->ifr_hwaddr.sa_data, "\2host", 6);
+		return kernel.get_mac;
 	case SIOCSIFFLAGS:
 		kernel.state = ifr->ifr_flags;
 		kernel.nr_up++;
@@ -117,13 +130,54 @@ int __wrap_ioctl(int fd, unsigned long nr, ...)
 	return rc ? -1 : 0;
 }
 
+/* A map is a file in memory, a program any file. */
+static int bpf(int command, const union bpf_attr *attr)
+{
+	int fd;
+
+	if (command == BPF_MAP_CREATE) {
+		assert_int_equal(attr->map_type, BPF_MAP_TYPE_ARRAY);
+		assert_int_equal(attr->map_flags, BPF_F_MMAPABLE);
+		fd = memfd_create("map", MFD_CLOEXEC);
+		assert_int_equal(ftruncate(fd, attr->value_size), 0);
+		return kernel.map ? close(fd), kernel.map : fd;
+	}
+	assert_int_equal(command, BPF_PROG_LOAD);
+	assert_int_equal(attr->prog_type, BPF_PROG_TYPE_SOCKET_FILTER);
+	kernel.nr_loads++;
+	if (kernel.load)
+		return kernel.load;
+	kernel.program = fcntl(0, F_DUPFD_CLOEXEC, 0);
+	return kernel.program;
+}
+
+long __real_syscall(long, ...);
+long __wrap_syscall(long, ...);
+
+long __wrap_syscall(long nr, ...)
+{
+	long arg[6], rc;
+	va_list ap;
+
+	va_start(ap, nr);
+	for (unsigned i = 0; i < ARRAY_SIZE(arg); i++)
+		arg[i] = va_arg(ap, long);
+	va_end(ap);
+	if (nr != SYS_bpf)
+		return __real_syscall(nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+	rc = bpf(arg[0], (const union bpf_attr *)arg[1]);
+	errno = rc < 0 ? -rc : errno;
+	return rc < 0 ? -1 : rc;
+}
+
 static int setup(void **state)
 {
 	(void)state;
 	memset(&kernel, 0, sizeof(kernel));
 	kernel.known = TSO | TUN_F_UFO | USO;
 	kernel.mtu = 1500;
-	kernel.carrier = -1;
+	kernel.carrier = kernel.program = -1;
+	kernel.steered_by = 77;		/* of somebody who was killed */
 	recorder_null = "/dev/net/tun";
 	return 0;
 }
@@ -185,6 +239,7 @@ static void test_open(void **state)
 	assert_int_equal(kernel.filter.count, 0);
 	assert_int_equal(queue[0]->mtu, 1500);
 	assert_true(queue[0]->calls_again);
+	assert_memory_equal(queue[0]->host_mac, "\2host", 6);
 	assert_int_equal(kernel.state, IFF_UP);
 	assert_int_equal(kernel.nr_up, 1);
 	assert_true(queue[0]->ops->vhost_fd(queue[0]) >= 0);
@@ -194,14 +249,17 @@ static void test_open(void **state)
 	close_all(1);
 	assert_int_equal(kernel.nr_up, 1);
 	kernel.state = 0;
-	kernel.get_flags = -EPERM;
+	kernel.get_flags = kernel.get_mac = -EPERM;
 	open_tap(1, 0);
+	assert_memory_equal(queue[0]->host_mac, "\0\0\0\0\0", 6);
 	close_all(1);
 	assert_int_equal(kernel.nr_up, 1);
 }
 
 static void test_queues(void **state)
 {
+	int first;
+
 	(void)state;
 	open_tap(QUEUES, 0);
 	assert_int_equal(kernel.nr_attach, QUEUES);
@@ -211,11 +269,14 @@ static void test_queues(void **state)
 	close_all(QUEUES);
 	/* The first is somebody else's gift. */
 	setup(NULL);
-	queue[0] = NULL;
+	first = fcntl(0, F_DUPFD_CLOEXEC, 0);
+	assert_int_equal(net_open_tap_fd(&queue[0], first, &err), 0);
 	assert_int_equal(net_open_tap_queues(queue, QUEUES, "vmm1-0", &err), 0);
 	assert_int_equal(kernel.nr_attach, QUEUES - 1);
 	assert_string_equal(kernel.name, "vmm1-0");
-	assert_null(queue[0]);
+	assert_int_equal(queue[0]->ops->vhost_fd(queue[0]), first);
+	for (int i = 0; i < QUEUES; i++)
+		assert_int_equal(queue[i]->offload >> VIRTIO_NET_F_RSS & 1, i == 0);
 	close_all(QUEUES);
 	setup(NULL);
 	kernel.attach[2] = -E2BIG;
@@ -411,6 +472,68 @@ static void test_attach(void **state)
 	close_all(2);
 }
 
+static bool has_rss(unsigned nr)
+{
+	bool has;
+
+	setup(NULL);
+	open_tap(nr, 0);
+	has = queue[0]->offload >> VIRTIO_NET_F_RSS & 1;
+	close_all(nr);
+	return has;
+}
+
+static void test_rss(void **state)
+{
+	struct net_rss r = { .hash_types = VIRTIO_NET_RSS_HASH_TYPE_IPv4, .mask = 1, .table = { 1, 0 } };
+	int before = nr_files();
+	struct net *n;
+
+	(void)state;
+	/* One queue does not pay for it. */
+	assert_false(has_rss(1));
+	assert_int_equal(kernel.nr_loads + kernel.nr_steers, 0);
+	assert_true(has_rss(2));
+	assert_int_equal(kernel.nr_loads, 1);
+	assert_int_equal(nr_files(), before);
+	open_tap(2, 0);
+	n = queue[0];
+	assert_int_equal(kernel.steered_by, -1);
+	assert_int_equal(n->ops->set_rss(n, NULL), 0);
+	assert_int_equal(kernel.nr_steers, 2);		/* as they were opened */
+	kernel.steer = -EINVAL;
+	assert_int_equal(n->ops->set_rss(n, &r), -EINVAL);
+	kernel.steer = 0;
+	assert_int_equal(n->ops->set_rss(n, &r), 0);
+	assert_int_equal(kernel.steered_by, kernel.program);
+	assert_int_equal(n->ops->set_rss(n, &r), 0);
+	assert_int_equal(kernel.nr_steers, 4);		/* what changes is in memory */
+	assert_int_equal(n->ops->set_rss(n, NULL), 0);
+	assert_int_equal(kernel.steered_by, -1);
+	assert_int_equal(n->ops->set_rss(n, &r), 0);
+	close_all(2);
+	assert_int_equal(kernel.steered_by, -1);	/* a tap that stays has none */
+	assert_int_equal(nr_files(), before);
+}
+
+/* Where it cannot be had, that is all that is missing. */
+static void test_no_rss(void **state)
+{
+	int *const fails[] = { &kernel.map, &kernel.load, &kernel.steer };
+	int before = nr_files();
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(fails); i++) {
+		setup(NULL);
+		*fails[i] = -EPERM;
+		open_tap(2, 0);
+		assert_int_equal(queue[0]->offload >> VIRTIO_NET_F_RSS & 1, 0);
+		assert_true(queue[0]->offload >> VIRTIO_NET_F_GUEST_CSUM & 1);
+		close_all(2);
+		assert_int_equal(nr_files(), before);
+	}
+}
+
 static void test_link_and_filter(void **state)
 {
 	struct net_filter f = { .mac = { { 2, 0, 0, 0, 0, 1 }, { 1, 0, 0x5e, 0, 0, 1 } }, .nr = 2 };
@@ -570,7 +693,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_open), T(test_queues), T(test_one_of_many), T(test_refused), T(test_no_more_files),
 		T(test_mtu),
-		T(test_offload), T(test_set_offload), T(test_attach), T(test_link_and_filter),
+		T(test_offload), T(test_set_offload), T(test_attach), T(test_rss), T(test_no_rss),
+		T(test_link_and_filter),
 		T(test_frames), T(test_stopped_meanwhile), T(test_lost),
 	};
 

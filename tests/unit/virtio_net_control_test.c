@@ -489,6 +489,193 @@ static void test_pairs_not_taken(void **state)
 	}
 }
 
+/* --- by hashes -------------------------------------------------------------------------------- */
+
+/* What a command says, and how much of it there is. */
+struct rss {
+	u32 hash_types;
+	u16 mask, unclassified;
+	u16 table[300];
+	unsigned table_len;		/* that is there */
+	u16 nr_tx;
+	u8 key_len;			/* that is said */
+	unsigned key_there;
+	unsigned more;			/* bytes at the end */
+};
+
+static const struct rss good = {
+	.hash_types = NET_HASH_TYPES, .mask = 3, .unclassified = 1, .table = { 2, 0, 1, 2 }, .table_len = 4,
+	.nr_tx = 2, .key_len = 40, .key_there = 40,
+};
+
+/* Its first part is a piece of its own. */
+static u8 set_rss(struct vnet *f, const struct rss *r)
+{
+	u8 c[2 + 8 + 600 + 3 + 300 + 100] = { VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_RSS_CONFIG }, *at = c + 2;
+	int queue = virtio_has(f->v, VIRTIO_NET_F_MQ) || virtio_has(f->v, VIRTIO_NET_F_RSS) ? CONTROL : 2;
+
+	memcpy(at, &r->hash_types, 4);
+	memcpy(at + 4, &r->mask, 2);
+	memcpy(at + 6, &r->unclassified, 2);
+	memcpy(at += 8, r->table, 2UL * r->table_len);
+	memcpy(at += 2UL * r->table_len, &r->nr_tx, 2);
+	at[2] = r->key_len;
+	at += 3;
+	for (unsigned i = 0; i < r->key_there; i++)
+		*at++ = 7 * i + 1;
+	return command_cut(f, queue, c, at + r->more - c, 10);
+}
+
+static void start_with_rss(struct vnet *f, u64 features)
+{
+	driver_start(&f->d, control_features | features, CONTROL + 1, 64);
+}
+
+static void assert_steered(struct vnet *f, const struct rss *r, unsigned nr_active)
+{
+	const struct net_rss *is = &f->wire->rss;
+
+	assert_true(f->wire->by_hash);
+	assert_int_equal(attached(f), nr_active);
+	assert_int_equal(is->hash_types, r->hash_types);
+	assert_int_equal(is->mask, r->mask);
+	assert_int_equal(is->unclassified, r->unclassified);
+	for (unsigned i = 0; i <= r->mask; i++)
+		assert_int_equal(is->table[i], r->table[i]);
+	for (unsigned i = 0; i < NET_RSS_KEY_LEN; i++)
+		assert_int_equal(is->key[i], i < r->key_len ? (u8)(7 * i + 1) : 0);
+}
+
+static void test_rss(void **state)
+{
+	u64 config = DRIVER_BASE + VIRTIO_MMIO_CONFIG;
+	struct vnet *f = *state;
+	struct rss r = good;
+
+	assert_true(driver_offered(&f->d) >> VIRTIO_NET_F_RSS & 1);
+	assert_int_equal(bus_read(&f->fake.mmio, config + 17, 1), 40);
+	assert_int_equal(bus_read(&f->fake.mmio, config + 18, 2), 128);
+	assert_int_equal(bus_read(&f->fake.mmio, config + 20, 4), 0x3f);
+	start_with_rss(f, F(VIRTIO_NET_F_MQ) | F(VIRTIO_NET_F_RSS));
+	assert_false(f->wire->by_hash);
+	assert_int_equal(set_rss(f, &r), VIRTIO_NET_OK);
+	assert_steered(f, &r, 3);
+	/* What comes after it is Linux's, which says nothing. */
+	r.more = 1;
+	assert_int_equal(set_rss(f, &r), VIRTIO_NET_OK);
+	assert_steered(f, &r, 3);
+	r.more = 0;
+	/* As many as anything names: the table, what is not hashed, what is sent by. */
+	r.unclassified = 3;
+	assert_int_equal(set_rss(f, &r), VIRTIO_NET_OK);
+	assert_steered(f, &r, 4);
+	r = (struct rss){ .table_len = 1, .nr_tx = 2 };
+	assert_int_equal(set_rss(f, &r), VIRTIO_NET_OK);
+	assert_steered(f, &r, 2);
+	r.nr_tx = 1;
+	r.key_len = r.key_there = 7;
+	assert_int_equal(set_rss(f, &r), VIRTIO_NET_OK);
+	assert_steered(f, &r, 1);
+	r = good;
+	r.mask = 127;
+	r.table_len = 128;
+	assert_int_equal(set_rss(f, &r), VIRTIO_NET_OK);
+	assert_steered(f, &r, 3);
+	device_quiesce(f->dev);
+	device_resume(f->dev);
+	assert_steered(f, &r, 3);
+	/* Until it is told how many to take. */
+	assert_int_equal(set_pairs(f, 4), VIRTIO_NET_OK);
+	assert_false(f->wire->by_hash);
+	assert_int_equal(attached(f), 4);
+	/* A reset forgets. */
+	assert_int_equal(set_rss(f, &good), VIRTIO_NET_OK);
+	start_with_rss(f, F(VIRTIO_NET_F_MQ) | F(VIRTIO_NET_F_RSS));
+	assert_false(f->wire->by_hash);
+	assert_int_equal(attached(f), 1);
+}
+
+/* Alone it makes as many queues as VIRTIO_NET_F_MQ (5.1.2), and there is one way to say how many. */
+static void test_rss_alone(void **state)
+{
+	struct vnet *f = *state;
+	u16 two = 2;
+
+	start_with_rss(f, F(VIRTIO_NET_F_RSS));
+	assert_int_equal(set_rss(f, &good), VIRTIO_NET_OK);
+	assert_steered(f, &good, 3);
+	for (int i = 0; i < VNET_PAIRS; i++)
+		assert_int_equal(f->wire[i].nr_starts, 1);
+	assert_int_equal(command_cut(f, CONTROL, (u8[]){ 4, 0, two, 0 }, 4, 2), VIRTIO_NET_ERR);
+	assert_steered(f, &good, 3);
+	/* And without it there is none. */
+	start_with_rss(f, F(VIRTIO_NET_F_MQ));
+	assert_int_equal(set_rss(f, &good), VIRTIO_NET_ERR);
+	assert_false(f->wire->by_hash);
+}
+
+static void test_rss_abuse(void **state)
+{
+	struct vnet *f = *state;
+	u8 cut[70] = { VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_RSS_CONFIG };
+	int nr;
+
+	start_with_rss(f, F(VIRTIO_NET_F_MQ) | F(VIRTIO_NET_F_RSS));
+	assert_int_equal(set_rss(f, &good), VIRTIO_NET_OK);
+	nr = f->wire->nr_rss;
+#define BAD(change) \
+	do { \
+		struct rss r = good; \
+		change; \
+		assert_int_equal(set_rss(f, &r), VIRTIO_NET_ERR); \
+	} while (0)
+	/* Types that are not there; a table that is too long, or no power of two, or that ends
+	 * sooner than it says; pairs that are not there; keys like tables. */
+	BAD(r.hash_types = 0x40);
+	BAD(r.hash_types = ~0U);
+	BAD(r.mask = 2; r.table_len = 3);
+	BAD(r.mask = 255; r.table_len = 256);
+	BAD(r.mask = 0xffff; r.table_len = 300);
+	BAD(r.mask = 0xff80; r.table_len = 128);
+	BAD(r.mask = 127);
+	BAD(r.table[3] = VNET_PAIRS);
+	BAD(r.table[0] = 0x102);
+	BAD(r.unclassified = VNET_PAIRS);
+	BAD(r.unclassified = 0x8001);
+	BAD(r.nr_tx = 0);
+	BAD(r.nr_tx = VNET_PAIRS + 1);
+	BAD(r.key_len = r.key_there = 41);
+	BAD(r.key_len = r.key_there = 255);
+	BAD(r.key_there = 39);
+	for (u32 len = 2; len < 10; len++)
+		assert_int_equal(command_cut(f, CONTROL, cut, len, 2), VIRTIO_NET_ERR);
+	assert_int_equal(f->wire->nr_rss, nr);
+	assert_steered(f, &good, 3);
+	assert_int_equal(f->dev->guest_errors, 0);
+}
+
+/* The host fails: all is as it was. */
+static void test_rss_refused(void **state)
+{
+	struct vnet *f = *state;
+	struct rss other = good;
+
+	start_with_rss(f, F(VIRTIO_NET_F_MQ) | F(VIRTIO_NET_F_RSS));
+	f->wire->rss_result = -EINVAL;
+	assert_int_equal(set_rss(f, &good), VIRTIO_NET_ERR);
+	assert_int_equal(attached(f), 1);
+	f->wire->rss_result = 0;
+	assert_int_equal(set_rss(f, &good), VIRTIO_NET_OK);
+	f->wire->rss_result = -EINVAL;
+	other.unclassified = 3;
+	assert_int_equal(set_rss(f, &other), VIRTIO_NET_ERR);
+	assert_int_equal(set_pairs(f, 1), VIRTIO_NET_ERR);
+	f->wire->rss_result = 0;
+	device_quiesce(f->dev);
+	device_resume(f->dev);
+	assert_steered(f, &good, 3);
+}
+
 /* Each on the loop it was given. */
 static void test_pairs_on_loops(void **state)
 {
@@ -547,7 +734,7 @@ static int copy(struct vnet *f, struct vnet *to)
 	device_resume(f->dev);
 	fake_init(&to->fake, 8 * MIB, -1);
 	memcpy(mem_region(to->fake.p.mem, 0).host, mem_region(f->fake.p.mem, 0).host, 8 * MIB);
-	vnet_plug(to, (struct virtio_net_options){ 0 }, 1);
+	vnet_plug(to, (struct virtio_net_options){ 0 }, (f->v->nr_queues - 1) / 2);
 	memcpy(to->d.ring, f->d.ring, sizeof(to->d.ring));
 	for (unsigned i = 0; i < ARRAY_SIZE(to->d.ring); i++)
 		to->d.ring[i].mem = to->fake.p.mem;
@@ -583,6 +770,65 @@ static void test_copy(void **state)
 	assert_false(passes(to, OWN, -1) || passes(to, OTHER, 101));
 	assert_int_equal(to->wire->offload & NET_GUEST_OFFLOADS, F(VIRTIO_NET_F_GUEST_CSUM));
 	let_go(to);
+}
+
+static void test_copy_of_rss(void **state)
+{
+	struct vnet *f = *state, *to = calloc(1, sizeof(*to));
+
+	start_with_rss(f, F(VIRTIO_NET_F_MQ) | F(VIRTIO_NET_F_RSS));
+	assert_int_equal(set_rss(f, &good), VIRTIO_NET_OK);
+	assert_int_equal(copy(f, to), 0);
+	assert_steered(to, &good, 3);
+	let_go(to);
+	/* Where there is none it cannot go on, whether it was used or not. */
+	for (int i = 0; i < 2; i++) {
+		to = calloc(1, sizeof(*to));
+		to->no_rss = true;
+		assert_int_equal(copy(f, to), -EINVAL);
+		assert_int_equal(to->wire->nr_rss, 0);
+		let_go(to);
+		assert_int_equal(set_pairs(f, 1), VIRTIO_NET_OK);
+	}
+	/* Who had none needs none, and has none. */
+	start_with_rss(f, F(VIRTIO_NET_F_MQ));
+	for (int i = 0; i < 2; i++) {
+		to = calloc(1, sizeof(*to));
+		to->no_rss = i;
+		assert_int_equal(copy(f, to), 0);
+		assert_false(to->wire->by_hash);
+		let_go(to);
+	}
+}
+
+static void test_copy_of_rss_nonsense(void **state)
+{
+	struct vnet *f = *state;
+	struct virtio_net *n = container_of(f->v, struct virtio_net, v);
+
+	for (int i = 0; i < 6; i++) {
+		struct vnet *to = calloc(1, sizeof(*to));
+
+		start_with_rss(f, F(VIRTIO_NET_F_MQ) | (i == 5 ? 0 : F(VIRTIO_NET_F_RSS)));
+		if (i < 5)
+			assert_int_equal(set_rss(f, &good), VIRTIO_NET_OK);
+		n->by_hash = true;
+		if (i == 0)
+			n->rss.mask = 128;
+		else if (i == 1)
+			n->rss.mask = 2;
+		else if (i == 2)
+			n->rss.table[3] = VNET_PAIRS;
+		else if (i == 3)
+			n->rss.unclassified = VNET_PAIRS;
+		else if (i == 4)
+			n->rss.hash_types = 0x40;
+		assert_int_equal(copy(f, to), -EINVAL);
+		assert_false(to->wire->by_hash);
+		start_with_rss(to, F(VIRTIO_NET_F_MQ) | F(VIRTIO_NET_F_RSS));
+		assert_int_equal(set_rss(to, &good), VIRTIO_NET_OK);
+		let_go(to);
+	}
 }
 
 /* A cable that was out stays out, at the far end as well. */
@@ -709,7 +955,9 @@ int main(void)
 		T(test_filter_vlan), T(test_control_abuse), T(test_offloads),
 		T(test_offload_combinations), T(test_announce), T(test_link),
 		cmocka_unit_test(test_link_from_the_start), T(test_link_lost),
-		MQ(test_pairs), MQ(test_pairs_not_taken), cmocka_unit_test(test_pairs_on_loops),
+		MQ(test_pairs), MQ(test_pairs_not_taken), MQ(test_rss), MQ(test_rss_alone),
+		MQ(test_rss_abuse), MQ(test_rss_refused), MQ(test_copy_of_rss),
+		MQ(test_copy_of_rss_nonsense), cmocka_unit_test(test_pairs_on_loops),
 		T(test_copy), T(test_copy_without_link), T(test_copy_of_nonsense),
 		cmocka_unit_test(test_plain),
 		cmocka_unit_test_setup_teardown(test_dump, vnet_setup_dump, vnet_teardown),

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include "devices/pci/pci.h"
 #include "tests/lib/driver.h"
+#include "vmm/core/limit.h"
 #include "vmm/core/ports.h"
 #include "tests/lib/test.h"
 
@@ -37,7 +38,7 @@ static int setup_mmio(void **state)
 	struct fixture *f = setup_any();
 	struct virtio *v;
 
-	assert_int_equal(virtio_rng_new(&f->fake.p, "rng0", &v, NULL), 0);
+	assert_int_equal(virtio_rng_new(&f->fake.p, "rng0", NULL, &v, NULL), 0);
 	assert_int_equal(virtio_mmio_new(v, DRIVER_BASE, DRIVER_GSI, &f->dev, NULL), 0);
 	*state = f;
 	return 0;
@@ -49,7 +50,7 @@ static int setup_pci(void **state)
 	struct virtio *v;
 
 	assert_int_equal(pci_bus_new(&f->pci, &f->fake.p, ECAM, WINDOW, 0x20000000, NULL), 0);
-	assert_int_equal(virtio_rng_new(&f->fake.p, "rng0", &v, NULL), 0);
+	assert_int_equal(virtio_rng_new(&f->fake.p, "rng0", NULL, &v, NULL), 0);
 	assert_int_equal(virtio_pci_new(v, f->pci, &f->dev, NULL), 0);
 	f->bar = WINDOW;
 	*state = f;
@@ -121,6 +122,73 @@ static void test_mmio_entropy(void **state)
 	driver_set(&f->d, VIRTIO_MMIO_INTERRUPT_ACK, 1);
 	assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
 	assert_int_equal(f->dev->guest_errors, 0);
+}
+
+/* By a clock that only the test moves. */
+int __real_clock_gettime(clockid_t, struct timespec *);
+int __wrap_clock_gettime(clockid_t, struct timespec *);
+
+static time_t fake_s;			/* 0: the real one */
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
+{
+	if (!fake_s || clock != CLOCK_MONOTONIC)
+		return __real_clock_gettime(clock, t);
+	*t = (struct timespec){ .tv_sec = fake_s };
+	return 0;
+}
+
+static int real_clock(void **state)
+{
+	fake_s = 0;
+	return teardown(state);
+}
+
+/* Two at once, then one a second; over a pause none is lost. */
+static int setup_limited(void **state)
+{
+	struct limit_config c = { .ops = { .rate = 1, .burst = 2 } };
+	struct fixture *f = setup_any();
+	struct virtio *v;
+
+	fake_s = 1000;
+	assert_int_equal(virtio_rng_new(&f->fake.p, "rng0", &c, &v, NULL), 0);
+	assert_int_equal(virtio_mmio_new(v, DRIVER_BASE, DRIVER_GSI, &f->dev, NULL), 0);
+	*state = f;
+	return 0;
+}
+
+static void test_mmio_entropy_limit(void **state)
+{
+	struct fixture *f = *state;
+	struct piece p = { DATA, 8, true };
+
+	assert_int_equal(driver_start(&f->d, 0, 1, 16), RUNNING);
+	for (int i = 0; i < 6; i++)
+		ring_add(&f->d.ring[0], &p, 1);
+	driver_kick(&f->d, 0);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 2);
+	driver_kick(&f->d, 0);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 2);
+	for (int n = 3; n <= 6; n++) {
+		if (n == 5) {
+			device_quiesce(f->dev);
+			device_resume(f->dev);
+		}
+		fake_s++;
+		fake_settle(&f->fake);
+		assert_int_equal(ring_used_idx(&f->d.ring[0]), n);
+		assert_int_equal(ring_used(&f->d.ring[0], n - 1).id, n - 1);
+	}
+	assert_int_equal(f->dev->guest_errors, 0);
+	/* A guest that resets it while it waits. */
+	for (int i = 0; i < 2; i++)
+		ring_add(&f->d.ring[0], &p, 1);
+	driver_kick(&f->d, 0);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
+	fake_s += 10;
+	fake_settle(&f->fake);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 6);
 }
 
 /* Buffers that were there before DRIVER_OK need no kick. */
@@ -395,7 +463,7 @@ static void test_mmio_without_wire(void **state)
 
 	(void)state;
 	fake_init(&f, 8 * MIB, -1);
-	assert_int_equal(virtio_rng_new(&f.p, "rng0", &v, NULL), 0);
+	assert_int_equal(virtio_rng_new(&f.p, "rng0", NULL, &v, NULL), 0);
 	f.chip.fail_next = -ENOSPC;
 	assert_int_equal(virtio_mmio_new(v, DRIVER_BASE, 5, &dev, &err), -ENOSPC);
 	fake_fini(&f);
@@ -888,6 +956,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		M(test_mmio_identity), M(test_mmio_entropy), M(test_mmio_early_buffers),
+		cmocka_unit_test_setup_teardown(test_mmio_entropy_limit, setup_limited, real_clock),
 		M(test_features), M(test_features_are_fixed_after_ok),
 		M(test_live_queue_does_not_move), M(test_mmio_queue_taken_back),
 		M(test_mmio_queue_set_up_twice), M(test_status_rules),

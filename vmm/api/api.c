@@ -257,14 +257,11 @@ int api_new(struct api **out, struct loop *loop, struct api_vm *vm, const struct
 	return 0;
 }
 
-int api_listen(struct api *a, const char *path, bool now, struct err *err)
+int api_listen(struct api *a, const char *path, struct err *err)
 {
 	struct http_user user = { .serve = serve, .arg = a, .max_body = a->options.max_body };
-	int rc = http_listen(&a->http, a->loop, path, &user, err);
 
-	if (!rc && now)
-		rc = http_load(a->http, err);
-	return rc;
+	return http_listen(&a->http, a->loop, path, &user, err);
 }
 
 void api_free(struct api *a)

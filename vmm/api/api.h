@@ -79,8 +79,7 @@ struct api;
 int  api_new(struct api **, struct loop *, struct api_vm *, const struct api_options *,
 	     struct err *) must_check;
 void api_free(struct api *);		/* not from within a request; NULL is allowed */
-/* now: the HTTP library is loaded at once, else for the first client. */
-int  api_listen(struct api *, const char *path, bool now, struct err *) must_check;
+int  api_listen(struct api *, const char *path, struct err *) must_check;
 
 /* What it counted is about to be forgotten. */
 void api_machine_ends(struct api *);

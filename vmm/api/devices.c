@@ -1,4 +1,4 @@
-/* devices.c: drives and network interfaces, as Firecracker's API has them. */
+/* devices.c: drives, network interfaces and entropy, as Firecracker's API has them. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -321,21 +321,39 @@ json_t *api_nets_json(const struct config *c)
 	for (unsigned i = 0; i < c->nr_nets; i++) {
 		const struct net_config *n = &c->net[i];
 		char name[16], mac[18];
-		json_t *o;
 
 		snprintf(name, sizeof(name), "net%u", i);
 		snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", n->mac[0], n->mac[1],
 			 n->mac[2], n->mac[3], n->mac[4], n->mac[5]);
-		o = json_write(&api_net_schema, &(struct api_net){
+		json_array_append_new(list, json_write(&api_net_schema, &(struct api_net){
 			.iface_id = n->id ?: name,
 			.host_dev_name = config_net_name(n) ?: config_net_kind(n),
 			.guest_mac = n->has_mac ? mac : NULL, .mtu = n->mtu,
 			.rx_rate_limiter = show_limits(&n->rx),
 			.tx_rate_limiter = show_limits(&n->tx),
-		});
-		if (!n->mtu)
-			json_object_del(o, "mtu");
-		json_array_append_new(list, o);
+		}));
 	}
 	return list;
+}
+
+/* --- entropy ---------------------------------------------------------------------------------- */
+
+int api_put_entropy(struct api *a, struct call *call)
+{
+	struct api_entropy e = { 0 };
+
+	api_take(call, &e);
+	a->vm->config->entropy = (struct limit_config){ 0 };
+	take_limits(&a->vm->config->entropy, &e.rate_limiter);
+	a->has_entropy = true;	/* the device is there in any case */
+	return 0;
+}
+
+json_t *api_entropy_json(const struct api *a)
+{
+	const struct limit_config *limit = &a->vm->config->entropy;
+
+	return !a->has_entropy && !any_limit(limit) ? json_null() :
+		json_write(&api_entropy_schema, &(struct api_entropy){
+			.rate_limiter = show_limits(limit) });
 }

@@ -1,4 +1,4 @@
-/* firecracker.c: what the requests of Firecracker's API do; drives and networks: devices.c. */
+/* firecracker.c: what the requests of Firecracker's API do; of devices: devices.c. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -216,18 +216,6 @@ int api_put_serial(struct api *a, struct call *call)
 	return 0;
 }
 
-int api_put_entropy(struct api *a, struct call *call)
-{
-	struct api_entropy e = { 0 };
-
-	api_take(call, &e);
-	if (e.rate_limiter.bandwidth.given || e.rate_limiter.ops.given)
-		return err_set(&call->err, -ENOTSUP, "Entropy config error: this version of vmm does "
-			       "not have a limit for it");
-	a->has_entropy = true;	/* the device is there in any case */
-	return 0;
-}
-
 /* --- all of it -------------------------------------------------------------------------------- */
 
 int api_get_config(struct api *a, struct call *call)
@@ -239,7 +227,7 @@ int api_get_config(struct api *a, struct call *call)
 		"drives", api_drives_json(c), "network-interfaces", api_nets_json(c),
 		"logger", a->has_logger ? json_write(&api_logger_schema, &a->logger) : json_null(),
 		"metrics", api_metrics_json(a),
-		"entropy", a->has_entropy ? json_object() : json_null(), "cpu-config", json_null());
+		"entropy", api_entropy_json(a), "cpu-config", json_null());
 	for (unsigned i = 0; call->answer && i < 4; i++) {
 		static const char *const none[] = { "balloon", "vsock", "mmds-config",
 						    "memory-hotplug" };

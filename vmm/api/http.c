@@ -1,6 +1,5 @@
 /* http.c: HTTP/1.1 over a unix socket (RFC 9112), by libmicrohttpd in the loop's epoll. */
 #include "vmm/api/http.h"
-#include <dlfcn.h>
 #include <errno.h>
 #include <microhttpd.h>
 #include <stdlib.h>
@@ -15,14 +14,6 @@
  * but not for ever. */
 #define DRAIN_MAX	(8 * MIB)
 
-/* Loaded, not linked: it brings a TLS library along, which few starts should pay for. */
-#define FUNCTIONS(X) \
-	X(start_daemon) X(stop_daemon) X(run) X(get_timeout) X(get_daemon_info) \
-	X(get_connection_info) X(lookup_connection_value) X(create_response_from_buffer) \
-	X(add_response_header) X(queue_response) X(destroy_response)
-#define MEMBER(name)	__typeof__(&MHD_##name) name;
-static struct { FUNCTIONS(MEMBER) } mhd;
-
 struct connection {
 	int fd;				/* -1: free */
 	u64 used;			/* when it last asked for something, by http->clock */
@@ -32,10 +23,9 @@ struct connection {
 struct http {
 	struct http_user user;
 	struct loop *loop;
-	struct watch watch;		/* of listen_fd, later of the library's epoll */
+	struct watch watch;		/* of the library's epoll */
 	struct task again;
 	bool closing;
-	int listen_fd;			/* the library's, once there is a daemon */
 	char *path;
 	struct MHD_Daemon *daemon;
 	/* Those that are told to go are still there for a while. */
@@ -49,6 +39,25 @@ struct upload {
 	size_t len;
 	u64 dropped;
 };
+
+/* --- no TLS ------------------------------------------------------------------------------------
+ * The library is linked in without the one for TLS that it was built for: there are unix sockets
+ * only.  The Makefile makes its calls there weak, and so they lead nowhere; these two are made
+ * before anybody asked for TLS, and data cannot be weak. */
+int gnutls_global_init(void);
+void gnutls_global_deinit(void);
+extern void *(*gnutls_malloc)(size_t);
+
+void *(*gnutls_malloc)(size_t);
+
+int gnutls_global_init(void)
+{
+	return 0;
+}
+
+void gnutls_global_deinit(void)
+{
+}
 
 /* --- connections ------------------------------------------------------------------------------ */
 
@@ -93,7 +102,7 @@ static void connected(void *arg, struct MHD_Connection *mc, void **context,
 			c = &h->connection[i];
 	if (!c)
 		return;
-	c->fd = mhd.get_connection_info(mc, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	c->fd = MHD_get_connection_info(mc, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 	c->used = ++h->clock;
 	c->asks = true;
 	*context = c;
@@ -104,7 +113,7 @@ static void connected(void *arg, struct MHD_Connection *mc, void **context,
 static struct connection *connection_of(struct MHD_Connection *mc)
 {
 	const union MHD_ConnectionInfo *info =
-		mhd.get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+		MHD_get_connection_info(mc, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 
 	return info ? info->socket_context : NULL;
 }
@@ -134,20 +143,20 @@ static enum MHD_Result reply(struct MHD_Connection *mc, struct http_answer *a)
 	struct MHD_Response *r;
 	enum MHD_Result rc;
 
-	r = mhd.create_response_from_buffer(a->body ? strlen(a->body) : 0, a->body,
+	r = MHD_create_response_from_buffer(a->body ? strlen(a->body) : 0, a->body,
 					    a->body ? MHD_RESPMEM_MUST_FREE :
 						      MHD_RESPMEM_PERSISTENT);
 	if (!r) {
 		free(a->body);
 		return MHD_NO;
 	}
-	mhd.add_response_header(r, "Server", "vmm");
+	MHD_add_response_header(r, "Server", "vmm");
 	if (a->body)
-		mhd.add_response_header(r, "Content-Type", a->type ?: "application/json");
+		MHD_add_response_header(r, "Content-Type", a->type ?: "application/json");
 	if (a->deprecated)
-		mhd.add_response_header(r, "Deprecation", "true");
-	rc = mhd.queue_response(mc, a->status, r);
-	mhd.destroy_response(r);
+		MHD_add_response_header(r, "Deprecation", "true");
+	rc = MHD_queue_response(mc, a->status, r);
+	MHD_destroy_response(r);
 	return rc;
 }
 
@@ -216,33 +225,13 @@ static void completed(void *arg, struct MHD_Connection *mc, void **context,
 
 /* --- the library ------------------------------------------------------------------------------ */
 
-int http_load_library(struct err *err)
-{
-	void *lib;
-
-	if (mhd.start_daemon)
-		return 0;
-	lib = dlopen("libmicrohttpd.so.12", RTLD_LAZY | RTLD_LOCAL);
-	if (!lib)
-		return err_set(err, -ENOENT, "the API needs the library libmicrohttpd.so.12: install "
-			       "libmicrohttpd12");
-#define LOAD(name) \
-	mhd.name = (__typeof__(mhd.name))dlsym(lib, "MHD_" #name); \
-	if (!mhd.name) { \
-		mhd.start_daemon = NULL; \
-		return err_set(err, -ENOENT, "libmicrohttpd.so.12 has no MHD_" #name); \
-	}
-	FUNCTIONS(LOAD)
-	return 0;
-}
-
 static void run(struct http *h)
 {
 	MHD_UNSIGNED_LONG_LONG wait;
 
-	mhd.run(h->daemon);
+	MHD_run(h->daemon);
 	/* What it has read already, no descriptor tells of any more. */
-	if (mhd.get_timeout(h->daemon, &wait) == MHD_YES && !wait)
+	if (MHD_get_timeout(h->daemon, &wait) == MHD_YES && !wait)
 		loop_post(h->loop, &h->again);
 }
 
@@ -255,44 +244,31 @@ static void run_again(struct task *t)
 
 static void ready(struct watch *w, u32 events)
 {
-	struct http *h = container_of(w, struct http, watch);
-	struct err err;
-
 	(void)events;
-	if (!http_load(h, &err)) {
-		run(h);
-	} else {
-		log_err("api: %s", err.msg);
-		watch_stop(w);
-	}
+	run(container_of(w, struct http, watch));
 }
 
-int http_load(struct http *h, struct err *err)
+/* Once there is a daemon listen_fd is the library's. */
+static int start(struct http *h, int listen_fd)
 {
-	const union MHD_DaemonInfo *info;
-	int rc = h->daemon ? 0 : http_load_library(err);
-
-	if (rc || h->daemon)
-		return rc;
-	h->daemon = mhd.start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, handle, h,
-				     MHD_OPTION_LISTEN_SOCKET, h->listen_fd,
+	h->daemon = MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, handle, h,
+				     MHD_OPTION_LISTEN_SOCKET, listen_fd,
 				     MHD_OPTION_CONNECTION_LIMIT, ARRAY_SIZE(h->connection),
 				     MHD_OPTION_NOTIFY_CONNECTION, connected, h,
 				     MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
 				     MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
-	info = h->daemon ? mhd.get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
-	if (!info)
-		return err_set(err, -EIO, "the library libmicrohttpd could not start");
-	watch_stop(&h->watch);
-	rc = watch_start(&h->watch, h->loop, info->epoll_fd, EPOLLIN);
-	return rc ? err_set(err, rc, "the library libmicrohttpd: %s", strerror(-rc)) : 0;
+	if (!h->daemon)
+		return -EIO;
+	return watch_start(&h->watch, h->loop,
+			   MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
+			   EPOLLIN);
 }
 
 int http_listen(struct http **out, struct loop *loop, const char *path,
 		const struct http_user *user, struct err *err)
 {
 	struct http *h = calloc(1, sizeof(*h));
-	int rc;
+	int fd, rc;
 
 	if (!h || !(h->path = strdup(path))) {
 		free(h);
@@ -304,14 +280,16 @@ int http_listen(struct http **out, struct loop *loop, const char *path,
 	h->again.run = run_again;
 	for (unsigned i = 0; i < ARRAY_SIZE(h->connection); i++)
 		h->connection[i] = (struct connection){ .fd = -1 };
-	rc = socket_listen(path, &h->listen_fd, err);
+	rc = socket_listen(path, &fd, err);
 	if (rc) {
 		free(h->path);
 		free(h);
 		return rc;
 	}
-	rc = watch_start(&h->watch, loop, h->listen_fd, EPOLLIN);
+	rc = start(h, fd);
 	if (rc) {
+		if (!h->daemon)
+			close(fd);
 		http_close(h);
 		return err_set(err, rc, "%s: %s", path, strerror(-rc));
 	}
@@ -328,11 +306,9 @@ void http_close(struct http *h)
 	h->closing = true;
 	if (h->daemon) {
 		/* The answer to what ended us may wait to hear that it can be written. */
-		mhd.run(h->daemon);
-		mhd.run(h->daemon);
-		mhd.stop_daemon(h->daemon);
-	} else {
-		close(h->listen_fd);
+		MHD_run(h->daemon);
+		MHD_run(h->daemon);
+		MHD_stop_daemon(h->daemon);
 	}
 	free(h->path);
 	free(h);

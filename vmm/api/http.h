@@ -31,13 +31,7 @@ struct http_user {
  * HTTP_ASKING, and then it is the oldest. */
 enum { HTTP_CONNECTIONS = 32, HTTP_ASKING = 48 };
 
-/*
- * All on the loop's owner.  path is bound at once, so that clients can connect; the
- * library that speaks HTTP is loaded for the first of them, or by http_load.
- */
+/* All on the loop's owner. */
 int  http_listen(struct http **, struct loop *, const char *path, const struct http_user *,
 		 struct err *) must_check;
-int  http_load(struct http *, struct err *) must_check;
-/* The library alone, for one that will not find it later. */
-int  http_load_library(struct err *) must_check;
 void http_close(struct http *);		/* not from within serve; NULL is allowed */

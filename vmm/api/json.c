@@ -242,7 +242,7 @@ static json_t *write_field(const struct field *f, const void *from)
 	case FIELD_BOOL:
 		return json_boolean(*(const bool *)from);
 	case FIELD_NUMBER:
-		return json_integer(*(const u64 *)from);
+		return f->nullable && !*(const u64 *)from ? NULL : json_integer(*(const u64 *)from);
 	case FIELD_TEXT:
 		return *(const char *const *)from ? json_string(*(const char *const *)from) : NULL;
 	case FIELD_WORD:
@@ -263,8 +263,8 @@ json_t *json_write(const struct schema *s, const void *from)
 		json_t *v = f->only_checked ? NULL :
 					      write_field(f, (const char *)from + f->offset);
 
-		if (v)
-			json_object_set_new(o, f->name, v);
+		if (v || f->nullable)
+			json_object_set_new(o, f->name, v ?: json_null());
 	}
 	return o;
 }

@@ -48,7 +48,10 @@ struct seen {
  */
 int json_read(const struct schema *, const json_t *, void *into, struct seen *,
 	      struct err *) must_check;
-/* Text that is NULL, and objects that are not given, are left out.  NULL: out of memory. */
+/*
+ * Text that is NULL, and objects that are not given, are left out, or null where that is
+ * allowed; there a number that is 0 is null too.  NULL: out of memory.
+ */
 json_t *json_write(const struct schema *, const void *from);
 
 /*

@@ -101,6 +101,7 @@ static const struct field_of uart_fields[] = {
 static const struct field_of entropy_fields[] = {
 	{ "entropy_bytes", "entropy_bytes_total", NULL },
 	{ "entropy_event_count", "entropy_kicks_total", NULL },
+	{ "entropy_rate_limiter_throttled", "entropy_throttled_total", NULL },
 };
 
 static json_t *sums(const struct metrics *m, const char *owner, const struct field_of *f,

@@ -127,3 +127,4 @@ int     api_find_disk(const struct config *, const char *name);
 int     api_find_net(const struct config *, const char *id);
 json_t *api_drives_json(const struct config *);
 json_t *api_nets_json(const struct config *);
+json_t *api_entropy_json(const struct api *);

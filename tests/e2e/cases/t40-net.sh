@@ -84,6 +84,75 @@ case_net_card()
 	ip link del vmmtest2
 }
 
+# Which of the two queues the packets of 40 flows come to is the guest's to say, and what it said last is saved; by our own
+# thread, then by vhost-net. A host that cannot do it refuses what was saved. A queue that nothing comes to does not
+# interrupt; what is not hashed, like ARP, there is none of.
+steered() # KERNEL
+{
+	local kernel=(--kernel "$1/vmlinuz" --initrd "$1/initrd" --mem 256M) port n vhost=auto
+	flows() # TO ERE
+	{
+		vm_expect 100 '^ready$'
+		for ((port = 20000; port < 20040; port++)); do echo >/dev/udp/10.9.0.2/$port; done
+		vm_expect 100 '^came '
+		tail -n 1 "$T/out" | grep -qE "^came $2\$" || fail "$1: $(tail -n 1 "$T/out")"
+	}
+	export VMM_RUNTIME_DIR=$T/run
+	mkdir "$T/run"
+	! modprobe vhost_net || vhost=on
+	programs "$T/programs" ethtool
+	ip tuntap add dev vmmtest8 mode tap vnet_hdr multi_queue
+	echo 1 >/proc/sys/net/ipv6/conf/vmmtest8/disable_ipv6
+	ip link set vmmtest8 address 02:00:00:00:00:01 up
+	ip addr replace 10.9.0.1/24 dev vmmtest8
+	ip neigh replace 10.9.0.2 lladdr 02:00:00:12:34:56 dev vmmtest8 nud permanent
+	vm_start "${kernel[@]}" --cpus 2 --name card --disk "$T/programs,readonly" \
+		--net tap=vmmtest8,queues=2,vhost=off,mac=02:00:00:12:34:56 \
+		--append "$(run "${use_programs/vdb/vda}"'
+		e=/usr/sbin/ethtool
+		q() { awk -v name="-input.$1\$" "\$NF ~ name { print \$2 + \$3 }" /proc/interrupts; }
+		all() { cat /sys/class/net/eth0/statistics/rx_packets; }
+		came() {
+			a=$(q 0) b=$(q 1) n=$(($(all) + 40))
+			echo ready
+			until [ $(all) -ge $n ]; do usleep 10000; done
+			echo came $(($(q 0) - a)) $(($(q 1) - b))
+		}
+		echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6
+		ip addr add 10.9.0.2/24 dev eth0; ip link set eth0 up
+		arp -s 10.9.0.1 02:00:00:00:00:01
+		$e -x eth0
+		for x in "equal 1" "equal 2" "weight 0 1"; do $e -X eth0 $x && came; done
+		read go; came; read go; $e -X eth0 default; $e -L eth0 combined 1 && ping -c 2 -W 5 10.9.0.1')"
+	flows 'equal 1' '[1-9][0-9]* 0'
+	flows 'equal 2' '[1-9][0-9]* [1-9][0-9]*'
+	flows 'weight 0 1' '0 [1-9][0-9]*'
+	says '^RX flow hash indirection table for eth0 with 2 RX ring'
+	says '^  120:'
+	says '^([0-9a-f]{2}:){39}[0-9a-f]{2}$'
+	"$VMM" ctl card save "$T/one" || fail "save: status $?"
+	kill -KILL "$vm_pid"
+	vm_end 100 137
+	n=0
+	setpriv --bounding-set=-bpf,-sys_admin "$VMM" restore "$T/one" --name poor </dev/null 2>"$T/poor" || n=$?
+	((n)) || fail 'a host without it takes it'
+	[[ $(wc -l <"$T/poor") = 1 ]] || fail "refused with $(cat "$T/poor")"
+	grep 'net0.*features .* has not 0x1000000000000000' "$T/poor" || fail "refused with $(cat "$T/poor")"
+	vm_start restore "$T/one" --name again --net "tap=vmmtest8,queues=2,vhost=$vhost"
+	vm_send go
+	flows restored '0 [1-9][0-9]*'
+	vm_send go
+	vm_end 100 0
+	says '^2 packets transmitted, 2 packets received'
+	ip link del vmmtest8
+}
+case_net_rss() { steered "$K61C"; }
+case_net_rss_612() # which says so as it comes up
+{
+	[[ $K612C ]] || skip "$K612C_WHY"
+	steered "$K612C"
+}
+
 # One that was saved goes on elsewhere, and tells the network so before anybody asks.
 case_net_restored()
 {
