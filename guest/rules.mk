@@ -3,7 +3,7 @@
 #   $(BUILD)/guest/<name>.elf   for each guest/tests/<name>.{c,asm}
 #   $(BUILD)/guest/bench/<name>.elf   for each guest/bench/<name>.c
 #   $(BUILD)/guest/speed.bin    flat; vmm check embeds it
-#   guest-payloads              all of them
+#   guest-payloads              all but those of bench, which are guest-bench
 
 NASM ?= nasm
 
@@ -22,8 +22,9 @@ GUEST_TESTS_C := $(patsubst guest/tests/%.c,$(BUILD)/guest/%.elf,$(wildcard gues
 GUEST_BENCH := $(patsubst guest/%.c,$(BUILD)/guest/%.elf,$(wildcard guest/bench/*.c))
 GUEST_TESTS_ASM := $(patsubst guest/tests/%.asm,$(BUILD)/guest/%.elf,$(wildcard guest/tests/*.asm))
 
-.PHONY: guest-payloads
+.PHONY: guest-payloads guest-bench
 guest-payloads: $(GUEST_TESTS_C) $(GUEST_TESTS_ASM) $(BUILD)/guest/speed.bin
+guest-bench: $(GUEST_BENCH)
 
 $(BUILD)/guest/%.c.o: guest/%.c
 	@mkdir -p $(@D)

@@ -35,17 +35,22 @@ void trap_load(void)
 	asm volatile("lidt %0" : : "m"(r));
 }
 
+void trap_gate(u8 vector, const u8 *code)
+{
+	struct gate *g = &idt[vector];
+
+	g->offset_low = (u16)(uintptr_t)code;
+	g->offset_mid = (u16)((uintptr_t)code >> 16);
+	g->selector = CODE64;
+	g->type = GATE_INTERRUPT;
+}
+
 void trap_init(void)
 {
-	uintptr_t stub = (uintptr_t)trap_stubs;
-	struct gate *g;
+	unsigned i;
 
-	for (g = idt; g < idt + TRAP_VECTORS; g++, stub += STUB_SIZE) {
-		g->offset_low = (u16)stub;
-		g->offset_mid = (u16)(stub >> 16);
-		g->selector = CODE64;
-		g->type = GATE_INTERRUPT;
-	}
+	for (i = 0; i < TRAP_VECTORS; i++)
+		trap_gate((u8)i, trap_stubs + i * STUB_SIZE);
 	trap_load();
 }
 

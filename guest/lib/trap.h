@@ -9,7 +9,7 @@
 
 #include "guest/lib/io.h"
 
-enum { TRAP_VECTORS = 64, TRAP_IRQ_BASE = 32, TRAP_SPURIOUS = 63 };
+enum { TRAP_VECTORS = 64, TRAP_UD = 6, TRAP_IRQ_BASE = 32, TRAP_SPURIOUS = 63 };
 
 struct trap_frame {
 	u64 r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax;
@@ -22,5 +22,7 @@ void trap_load(void);			/* on each further processor */
 
 /* handler runs with interrupts off; an interrupt's must end it (apic_eoi). NULL: none. */
 void trap_set(u8 vector, void (*handler)(struct trap_frame *));
+/* Straight to code of its own, which returns by iretq. */
+void trap_gate(u8 vector, const u8 *code);
 
 #endif

@@ -3,27 +3,36 @@
  *
  *   net serve PID                       on the host, of the VMM with that process id
  *   net ADDRESS LOAD FLOWS AMOUNT       in the guest
+ *   net sink BYTES COMMAND...           runs COMMAND, and takes its one stream of as many bytes
+ *   net send ADDRESS BYTES              such a stream, from one buffer
  *
  * LOAD: out, in: TCP streams of AMOUNT bytes in all, from and to the guest; rr: AMOUNT
  * one-byte requests, each answered; udp-out, udp-in: AMOUNT datagrams of 18 bytes, as
  * fast as they go, of which those that arrive count.  The server prints for each
  * "load LOAD FLOWS UNITS_PER_S EXITS_PER_UNIT CPU_NS_PER_UNIT": units are MiB, requests
- * or datagrams; the processor time is that of the VMM, the guest's included.
+ * or datagrams; the processor time is that of the VMM, the guest's included.  The sink
+ * prints how many MiB a second it got, and fails unless that were all, and COMMAND ended
+ * well; with CHECK in the environment every 8 bytes must be their place in the stream.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { CONTROL_PORT = 7000, DATA_PORT, UDP_PORT, BLOCK = 128 << 10, FLOWS_MAX = 64, DATAGRAM = 18 };
+enum { CONTROL_PORT = 7000, DATA_PORT, UDP_PORT, SINK_PORT };
+enum { BLOCK = 128 << 10, FLOWS_MAX = 64, DATAGRAM = 18 };
 enum op { SINK, SOURCE, ECHO, UDP_SINK, UDP_SOURCE };
 
 struct request {
@@ -35,7 +44,7 @@ struct result {
 	uint64_t units, ns;
 };
 
-static char block[BLOCK];
+static char block[BLOCK] __attribute__((aligned(8)));
 
 static uint64_t now(void)
 {
@@ -339,8 +348,95 @@ static int run(const char *host, const char *load, unsigned flows, uint64_t amou
 	return 0;
 }
 
+/* --- one stream, without a guest or with one that has no operating system ------------------- */
+
+/* Who pays for the check is who asked for it. */
+static void check_places(const char *buf, uint64_t at, size_t len)
+{
+	for (size_t i = 0; i < len; i++, at++)
+		if ((unsigned char)buf[i] != (unsigned char)(at / 8 >> at % 8 * 8)) {
+			fprintf(stderr, "net: wrong at byte %llu\n", (unsigned long long)at);
+			exit(1);
+		}
+}
+
+static pid_t start_sender(char **command)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		die("fork");
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		dup2(STDERR_FILENO, STDOUT_FILENO);
+		execvp(command[0], command);
+		die(command[0]);
+	}
+	return pid;
+}
+
+static int sink(uint64_t amount, char **command)
+{
+	struct timeval patience = { .tv_sec = 20 };
+	int listener = bound(SOCK_STREAM, SINK_PORT), fd, status;
+	int check = getenv("CHECK") != NULL;
+	uint64_t got = 0, ns;
+	pid_t sender;
+	ssize_t n;
+
+	setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	fcntl(listener, F_SETFD, FD_CLOEXEC);
+	sender = start_sender(command);
+	fd = accept(listener, NULL, NULL);
+	if (fd < 0)
+		die("accept");
+	ns = now();
+	while ((n = read(fd, block, BLOCK)) > 0) {
+		if (check)
+			check_places(block, got, n);
+		got += n;
+	}
+	ns = now() - ns;
+	if (n < 0)
+		die("read");
+	close(fd);
+	if (waitpid(sender, &status, 0) != sender || status || got != amount) {
+		fprintf(stderr, "net: %llu bytes came, and the sender's status is %x\n",
+			(unsigned long long)got, status);
+		return 1;
+	}
+	printf("%.0f\n", got * 1e9 / ns / (1 << 20));
+	return 0;
+}
+
+/* By the congestion control that is the fastest where nothing is ever lost. */
+static int send_stream(const char *host, uint64_t amount)
+{
+	struct sockaddr_in a = address(host, SINK_PORT);
+	int fd = socket(AF_INET, SOCK_STREAM, 0), fill = getenv("CHECK") != NULL;
+	static const char cubic[] = "cubic";
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, cubic, sizeof(cubic) - 1);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)))
+		die("connect");
+	for (uint64_t done = 0; done < amount;) {
+		size_t len = amount - done < BLOCK ? amount - done : BLOCK;
+
+		for (size_t i = 0; fill && i < len / 8; i++)
+			((uint64_t *)block)[i] = done / 8 + i;
+		all(fd, block, len, 1);
+		done += len;
+	}
+	close(fd);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc > 3 && !strcmp(argv[1], "sink"))
+		return sink(strtoull(argv[2], NULL, 0), argv + 3);
+	if (argc == 4 && !strcmp(argv[1], "send"))
+		return send_stream(argv[2], strtoull(argv[3], NULL, 0));
 	if (argc == 3 && !strcmp(argv[1], "serve")) {
 		serve(argv[2]);
 		return 0;
