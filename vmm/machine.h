@@ -74,7 +74,7 @@ struct mem *machine_mem(struct machine *);
 /* For debugger.c. */
 struct vcpu;
 struct vcpu_host *machine_vcpus(struct machine *, struct vcpu *const **);
-/* For snapshot.c: what the last one, or the one it was made from, has as id. */
+/* For snapshot_save.c: what the last one, or the one it was made from, has as id. */
 u8 *machine_snapshot_id(struct machine *);
 /* What the guest wrote to is among mem's dirty pages now. */
 int  machine_fetch_dirty(struct machine *, struct err *) must_check;

@@ -1,0 +1,71 @@
+/* snapshot_own.h: the files of a snapshot (see snapshot.h), for those that write, read and merge them. */
+#pragma once
+#include "vmm/snapshot.h"
+
+enum { ID_LEN = SNAPSHOT_ID_LEN };
+
+/* After the name of the memory file. */
+#define WORKING_SET	".working-set"
+#define ASIDE		".before"	/* what the state needs until that is replaced, too */
+
+static const char state_magic[8] = "VMMSTATE", mem_magic[8] = "VMM-RAM", diff_magic[8] = "VMM-DIFF";
+static const char set_magic[8] = "VMM-WSET";
+
+struct trailer {
+	char magic[8];
+	u32 version, crc;		/* little-endian; of the tree and of what stands above */
+	u64 mem_size;
+	u8 id[ID_LEN];
+	u8 reserved[24];
+};
+_Static_assert(sizeof(struct trailer) == 64, "trailer");
+
+/* The last bytes of a memory file. */
+struct mem_trailer {
+	char magic[8];
+	u64 size, map_len;		/* of RAM, of a diff's map after it; little-endian */
+	u8 id[ID_LEN], base[ID_LEN];
+};
+
+/* In front of a working set's bits. */
+struct set_header {
+	char magic[8];
+	u64 size;			/* of RAM, little-endian */
+	u8 id[ID_LEN];
+};
+
+struct snapshot {
+	char *state_path, *mem_path;	/* without mem_fd: the handler's socket */
+	void *tree;
+	size_t tree_len;
+	int mem_fd;
+	struct trailer trailer;
+	struct mem_trailer mem_trailer;
+};
+
+/* Of the tree and of the trailer, but for crc itself. */
+u32 snapshot_checksum(const void *tree, size_t len, const struct trailer *);
+/* The state, checked; to be closed after an error, too. */
+int snapshot_open_state(struct snapshot **, const char *path, const char *mem_path,
+			struct err *) must_check;
+/* Both, as they are named; see snapshot_open. */
+int snapshot_open_pair(struct snapshot **, const char *state_path, const char *memory_path,
+		       struct err *) must_check;
+/* What it is, and whether it has the size for that; *fd, if not negative, is to be closed
+ * after an error, too. */
+int snapshot_open_memory(const char *path, int *fd, struct mem_trailer *, struct err *) must_check;
+
+/* A file that appears under its name only when it is whole.  Errors begin with "snapshot PATH". */
+struct new_file {
+	const char *path;		/* the caller's */
+	char *temp;			/* NULL: it has its name */
+	int fd;				/* -1: there is none */
+};
+int  new_file_open(struct new_file *, const char *path, struct err *) must_check;
+int  new_file_sync(const struct new_file *, struct err *) must_check;
+/* However their paths are written, one would take the other's place. */
+int  new_file_check_apart(const struct new_file *, const struct new_file *, struct err *) must_check;
+/* What has been written and synced, under its name. */
+int  new_file_keep(struct new_file *, struct err *) must_check;
+/* failed: neither under its name nor under the other is anything left. */
+void new_file_drop(struct new_file *, bool failed);

@@ -1,0 +1,328 @@
+/* snapshot_save.c: a paused machine into two files. */
+#include "vmm/snapshot_own.h"
+#include <endian.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "devices/block/blk.h"
+#include "devices/block/chain.h"
+#include "devices/block/file.h"
+#include "vmm/core/log.h"
+#include "vmm/core/state.h"
+
+static bool are_pair(const char *state, const char *memory)
+{
+	struct snapshot *s;
+	struct err err;
+
+	if (snapshot_open_pair(&s, state, memory, &err))
+		return false;
+	snapshot_close(s);
+	return true;
+}
+
+/* A link to the memory that will be replaced; NULL: there is none, or no links there. */
+static char *set_aside(const char *state, const char *memory)
+{
+	char *aside;
+
+	if (asprintf(&aside, "%s" ASIDE, memory) < 0)
+		return NULL;
+	/* Of one who was killed between the two. */
+	if (!are_pair(state, memory) && are_pair(state, aside))
+		(void)!rename(aside, memory);
+	unlink(aside);
+	if (!link(memory, aside))
+		return aside;
+	free(aside);
+	return NULL;
+}
+
+/* At any moment there is a state with its memory, the old or the new. */
+static int keep_both(struct new_file *state, struct new_file *memory, struct err *err)
+{
+	char *aside = set_aside(state->path, memory->path);
+	int rc = new_file_keep(memory, err);
+
+	if (!rc)
+		rc = new_file_keep(state, err);
+	if (aside && rc && !memory->temp && !rename(aside, memory->path)) {
+		memory->temp = aside;	/* and is gone: nothing to drop */
+		return rc;
+	}
+	if (aside)
+		unlink(aside);
+	free(aside);
+	return rc;
+}
+
+static int save_memory(struct machine *m, struct new_file *f, const struct trailer *t, bool diff,
+		       struct err *err)
+{
+	struct mem *mem = machine_mem(m);
+	struct mem_trailer mt = { .size = t->mem_size, .map_len = htole64(diff ? mem_dirty_len(mem) : 0) };
+	const u64 *pages = diff ? mem_dirty_pages(mem, 0) : NULL;
+	u64 size = le64toh(t->mem_size), map = le64toh(mt.map_len);
+	int rc = mem_tracks_dirty(mem) ? machine_fetch_dirty(m, err) : 0;
+
+	if (rc)
+		return rc;
+	memcpy(mt.magic, diff ? diff_magic : mem_magic, sizeof(mt.magic));
+	memcpy(mt.id, t->id, ID_LEN);
+	memcpy(mt.base, machine_snapshot_id(m), ID_LEN);
+	rc = mem_save(mem, f->fd, pages);
+	if (!rc && diff)
+		rc = file_write(f->fd, size, pages, map);
+	if (!rc)
+		rc = file_write(f->fd, size + map, &mt, sizeof(mt));
+	return rc ? err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc)) : 0;
+}
+
+/* The machine's, as another process has to know it: whole paths, addresses of cards.
+ * What is in path is the caller's to free. */
+static int portable_config(struct machine *m, bool bases, struct config *c,
+			   char *path[CONFIG_MAX_DISKS], struct err *err)
+{
+	const struct resources *r = machine_resources(m);
+
+	*c = *machine_config(m);
+	for (unsigned i = 0; i < c->nr_disks; i++) {
+		/* Not as it was given: a snapshot taken since made a delta of it. */
+		const char *format = blk_format(r->disk[i]), *file = blk_path(r->disk[i]);
+
+		if (bases && !c->disk[i].read_only) {
+			file = blk_base_path(r->disk[i], &format);
+			c->disk[i].is_base = true;
+		}
+		c->disk[i].format = (char *)(uintptr_t)format;
+		c->disk[i].guessed = !c->disk[i].is_base && blk_is_guessed(r->disk[i]);
+		path[i] = realpath(file, NULL);
+		if (!path[i])
+			return err_set(err, -errno, "snapshot: disk %s: %s", file, strerror(errno));
+		c->disk[i].path = path[i];
+	}
+	for (unsigned i = 0; i < c->nr_nets; i++) {
+		if (!c->net[i].has_mac)
+			machine_net_mac(c, i, c->net[i].mac);
+		c->net[i].has_mac = true;
+	}
+	return 0;
+}
+
+static int save_state(struct machine *m, bool bases, struct new_file *f, struct trailer *t,
+		      struct err *err)
+{
+	char *path[CONFIG_MAX_DISKS] = { NULL };
+	struct state *s = NULL;
+	struct config c;
+	const void *tree;
+	size_t len;
+	int rc = portable_config(m, bases, &c, path, err);
+
+	if (!rc)
+		rc = state_new_save(&s, err);
+	if (rc)
+		goto out;
+	config_state(&c, s);
+	machine_state(m, s);
+	rc = state_finish_save(s, &tree, &len, err);
+	if (rc) {
+		err_prefix(err, "snapshot: ");
+		rc = -EIO;		/* the kernel did not tell all */
+	} else {
+		t->crc = htole32(snapshot_checksum(tree, len, t));
+		rc = file_write(f->fd, 0, tree, len);
+		if (!rc)
+			rc = file_write(f->fd, len, t, sizeof(*t));
+		if (rc)
+			err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc));
+	}
+out:
+	state_free(s);
+	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
+		free(path[i]);
+	return rc;
+}
+
+/* Before anything is made. */
+static int may_save(struct machine *m, bool diff, struct err *err)
+{
+	const struct config *c = machine_config(m);
+
+	for (unsigned i = 0; i < c->nr_disks; i++)
+		if (c->disk[i].is_base)
+			return err_set(err, -EINVAL, "snapshot: this VM was restored without --disk-dir, so "
+				       "what it writes to its disks is not kept; only one with it can be saved");
+	if (diff && !mem_tracks_dirty(machine_mem(m)))
+		return err_set(err, -EINVAL, "snapshot: a diff needs a VM that was started with "
+			       "--track-dirty-pages");
+	return 0;
+}
+
+/* What changed since the VM was made is all there is: the first diff is a whole snapshot. */
+static bool was_saved(struct machine *m)
+{
+	static const u8 none[ID_LEN];
+
+	return memcmp(machine_snapshot_id(m), none, ID_LEN);
+}
+
+int snapshot_save(struct machine *m, const char *state_path, const char *memory_path, bool diff,
+		  bool bases, struct err *err)
+{
+	struct trailer t = { .version = htole32(SNAPSHOT_VERSION),
+			     .mem_size = htole64(mem_size(machine_mem(m))) };
+	struct new_file state, memory = { .fd = -1 };
+	int rc = may_save(m, diff, err);
+
+	if (!rc)
+		rc = new_file_open(&state, state_path, err);
+	if (rc)
+		return rc;
+	memcpy(t.magic, state_magic, sizeof(t.magic));
+	if (getrandom(t.id, ID_LEN, 0) != ID_LEN)
+		rc = err_set(err, -errno, "snapshot: no random number: %s", strerror(errno));
+	if (!rc)
+		rc = new_file_open(&memory, memory_path, err);
+	if (!rc)
+		rc = new_file_check_apart(&state, &memory, err);
+	if (!rc)
+		rc = save_state(m, bases, &state, &t, err);
+	if (!rc)
+		rc = save_memory(m, &memory, &t, diff && was_saved(m), err);
+	if (!rc)
+		rc = new_file_sync(&memory, err);
+	if (!rc)
+		rc = new_file_sync(&state, err);
+	if (!rc)
+		rc = keep_both(&state, &memory, err);
+	if (!rc) {
+		memcpy(machine_snapshot_id(m), t.id, ID_LEN);
+		if (mem_tracks_dirty(machine_mem(m)))
+			mem_forget_dirty(machine_mem(m));
+	}
+	new_file_drop(&memory, rc);
+	new_file_drop(&state, rc);
+	return rc;
+}
+
+/* --- a working set ------------------------------------------------------------------------------------ */
+
+static int write_working_set(struct machine *m, const char *memory, struct err *err)
+{
+	struct mem *mem = machine_mem(m);
+	struct set_header h = { .size = htole64(mem_size(mem)) };
+	u64 *pages = malloc(mem_dirty_len(mem));
+	struct new_file f = { .fd = -1 };
+	char *path = NULL;
+	int rc = 0;
+
+	if (!pages || asprintf(&path, "%s" WORKING_SET, memory) < 0)
+		rc = err_set(err, -ENOMEM, "out of memory");
+	if (!rc)
+		rc = new_file_open(&f, path, err);
+	if (!rc) {
+		memcpy(h.magic, set_magic, sizeof(h.magic));
+		memcpy(h.id, machine_snapshot_id(m), ID_LEN);
+		mem_working_set(mem, pages);
+		rc = file_write(f.fd, 0, &h, sizeof(h));
+		if (!rc)
+			rc = file_write(f.fd, sizeof(h), pages, mem_dirty_len(mem));
+		rc = rc ? err_set(err, rc, "snapshot %s: %s", path, strerror(-rc)) :
+			  new_file_sync(&f, err);
+		if (!rc)
+			rc = new_file_keep(&f, err);
+		new_file_drop(&f, rc);
+	}
+	free(path);
+	free(pages);
+	return rc;
+}
+
+int snapshot_save_working_set(struct machine *m, const char *dir, struct err *err)
+{
+	char *state = NULL, *memory = NULL;
+	struct snapshot *s = NULL;
+	int rc = 0;
+
+	if (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0)
+		rc = err_set(err, -ENOMEM, "out of memory");
+	if (!rc)
+		rc = snapshot_open(&s, state, memory, err);
+	if (!rc && memcmp(s->trailer.id, machine_snapshot_id(m), ID_LEN))
+		rc = err_set(err, -EINVAL, "snapshot %s: not what this VM was restored from, or it was saved "
+			     "since", dir);
+	if (!rc)
+		rc = write_working_set(m, memory, err);
+	snapshot_close(s);
+	free(state);
+	free(memory);
+	return rc;
+}
+
+/* --- a directory -------------------------------------------------------------------------------------- */
+
+static void end_disks(struct machine *m, unsigned nr, bool failed)
+{
+	struct err err;
+
+	for (unsigned i = 0; i < nr; i++) {
+		struct blk *disk = machine_resources(m)->disk[i];
+
+		if (machine_config(m)->disk[i].read_only)
+			continue;
+		if (failed) {
+			blk_snapshot_cancel(disk);
+			continue;
+		}
+		/* All of it is on the disk since prepare: the VM is paused. */
+		blk_snapshot_take(disk);
+		if (blk_snapshot_settle(disk, &err))
+			log_warn("%s", err.msg);
+	}
+}
+
+/* Each has a snapshot that can be cancelled, or none has. */
+static int begin_disks(struct machine *m, const char *name, struct err *err)
+{
+	const struct config *c = machine_config(m);
+	unsigned begun = 0;
+	int rc = 0;
+
+	for (; begun < c->nr_disks && !rc; begun += !rc)
+		if (!c->disk[begun].read_only)
+			rc = blk_snapshot_prepare(machine_resources(m)->disk[begun], name, err);
+	if (rc)
+		end_disks(m, begun, true);
+	return rc;
+}
+
+int snapshot_save_directory(struct machine *m, const char *dir, bool diff, struct err *err)
+{
+	char *state = NULL, *memory = NULL;
+	int rc = may_save(m, diff, err);
+
+	if (!rc && (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0))
+		rc = err_set(err, -ENOMEM, "out of memory");
+	if (!rc && mkdir(dir, 0777) && errno != EEXIST)
+		rc = err_set(err, -errno, "snapshot %s: %s", dir, strerror(errno));
+	if (!rc && !access(state, F_OK))
+		rc = err_set(err, -EEXIST, "snapshot %s: there is one already; choose another directory",
+			     dir);
+	if (!rc)
+		rc = begin_disks(m, chain_last_part(dir), err);
+	if (!rc) {
+		rc = snapshot_save(m, state, memory, diff, true, err);
+		end_disks(m, machine_config(m)->nr_disks, rc);
+	}
+	/* Only an empty one goes. */
+	if (rc)
+		rmdir(dir);
+	free(state);
+	free(memory);
+	return rc;
+}
