@@ -172,6 +172,13 @@ static void test_headers(void **state)
 	assert_says(got, "app_name");
 	say(fd, "GET /version?x=y HTTP/1.1\r\nHost: x\r\n\r\n");
 	assert_int_equal(hear(fd), 200);
+	/* A path is all of it. */
+	say(fd, "GET /v%65rsion HTTP/1.1\r\nHost: x\r\n\r\n");
+	assert_int_equal(hear(fd), 200);
+	say(fd, "GET /version%00x HTTP/1.1\r\nHost: x\r\n\r\n");
+	assert_int_equal(hear(fd), 400);
+	say(fd, "GET /%00version HTTP/1.1\r\nHost: x\r\n\r\n");
+	assert_int_equal(hear(fd), 400);
 	say(fd, "GET /vmm/v1/metrics HTTP/1.1\r\nHost: x\r\n\r\n");
 	assert_int_equal(hear(fd), 200);
 	assert_says(got, "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n");
@@ -353,7 +360,7 @@ static void test_methods(void **state)
 	assert_says(got, "has no body");
 	say(fd, "GET /%ff%00 HTTP/1.1\r\nHost: x\r\n\r\n");
 	assert_int_equal(hear(fd), 400);
-	assert_says(got, "invalid request: GET /?: there is no such path");
+	assert_says(got, "invalid request: GET /??: there is no such path");
 	close(fd);
 }
 

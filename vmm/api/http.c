@@ -171,6 +171,18 @@ static const char *path_of(const char *url)
 	return slash ? slash : "/";
 }
 
+/* "/vm%00x" is not "/vm". */
+static size_t unescape(void *arg, struct MHD_Connection *mc, char *text)
+{
+	size_t len = MHD_http_unescape(text);
+
+	(void)arg;
+	(void)mc;
+	for (char *zero; (zero = memchr(text, 0, len)); )
+		*zero = '?';
+	return len;
+}
+
 /* Called with the headers, with each piece of the body, and when all is there. */
 static enum MHD_Result handle(void *arg, struct MHD_Connection *mc, const char *url,
 			      const char *method, const char *version, const char *data,
@@ -256,6 +268,7 @@ static int start(struct http *h, int listen_fd)
 				     MHD_OPTION_CONNECTION_LIMIT, ARRAY_SIZE(h->connection),
 				     MHD_OPTION_NOTIFY_CONNECTION, connected, h,
 				     MHD_OPTION_NOTIFY_COMPLETED, completed, NULL,
+				     MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
 				     MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 	if (!h->daemon)
 		return -EIO;
