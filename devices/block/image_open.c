@@ -65,21 +65,21 @@ static void find_holder(const struct image *i, char *text, size_t len)
  */
 static int lock_image(const struct image *i, struct err *err)
 {
-	enum { PAUSE_MS = 10, PAUSES = 200 };
+	enum { LONGEST_MS = 1024 };
 	char holder[32];
 	struct flock lock = {
 		.l_type = i->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
 	};
 
-	for (unsigned n = 0; fcntl(i->fd, F_OFD_SETLK, &lock); n++) {
+	for (int ms = 1; fcntl(i->fd, F_OFD_SETLK, &lock); ms *= 2) {
 		if (errno != EAGAIN && errno != EACCES)
 			return 0;	/* this file system has no locks: nothing to respect */
 		find_holder(i, holder, sizeof(holder));
-		if (*holder || n == PAUSES)
+		if (*holder || ms > LONGEST_MS)
 			return err_set(err, -EBUSY, "in use by another program%s%s", holder, i->read_only ?
 				       ", which writes to it" :
 				       "; several may have it only if all only read");
-		poll(NULL, 0, PAUSE_MS);
+		poll(NULL, 0, ms);
 	}
 	return 0;
 }

@@ -213,7 +213,7 @@ static bool bad_bitmaps(struct checker *k, u64 at)
 
 static bool see_bitmap(struct checker *k, const struct bitmap_entry *e, u64 *left)
 {
-	u64 table = be64toh(e->table_offset), nr = be32toh(e->table_len), v;
+	u64 table = be64toh(e->table_offset), nr = be32toh(e->table_len), piece[512];
 	u64 clusters = (nr * 8 + cluster_len(k->q) - 1) >> k->q->cluster_bits;
 
 	/* Or a small file has a check read the same table many times. */
@@ -222,11 +222,13 @@ static bool see_bitmap(struct checker *k, const struct bitmap_entry *e, u64 *lef
 	*left -= clusters;
 	if (nr && !see_table(k, table, nr * 8, "a bitmap's table"))
 		return false;
-	for (u64 n = 0; n < nr && !k->rc; n++) {
-		k->rc = file_read(k->q->image->fd, table + n * 8, &v, 8);
-		v = be64toh(v) & QCOW2_OFFSET;
-		if (!k->rc && v)
-			see_table(k, v, cluster_len(k->q), "a bitmap");
+	for (u64 at = 0; at < nr * 8 && !k->rc; at += sizeof(piece)) {
+		u64 len = MIN(sizeof(piece), nr * 8 - at);
+
+		k->rc = file_read(k->q->image->fd, table + at, piece, len);
+		for (u64 n = 0; n < len / 8 && !k->rc; n++)
+			if (be64toh(piece[n]) & QCOW2_OFFSET)
+				see_table(k, be64toh(piece[n]) & QCOW2_OFFSET, cluster_len(k->q), "a bitmap");
 	}
 	return !k->rc;
 }
