@@ -13,7 +13,7 @@ ticks()
 	local task pid stat sum=0
 	for task in /proc/"$vm_pid"/task/*; do
 		for pid in $(pgrep -x "vhost-${task##*/}") $(grep -qs ^vhost- "$task/comm" && echo "${task##*/}"); do
-			stat=$(<"/proc/$pid/stat")
+			stat=$(cat "/proc/$pid/stat")
 			read -ra stat <<<"${stat##*) }"
 			sum=$((sum + stat[12]))
 		done
