@@ -191,6 +191,27 @@ static int check_kernel(const struct config *c, const struct config *saved, stru
 	return rc;
 }
 
+/* What it goes on from stays so where it is now: others do, too. */
+static int find_bases(struct config *c, const struct config *saved, struct err *err)
+{
+	for (unsigned i = 0; i < c->nr_disks; i++) {
+		struct disk_config *d = &c->disk[i];
+		char *path;
+
+		if (!saved->disk[i].is_base || d->is_base || d->read_only)
+			continue;
+		path = realpath(d->path, NULL);
+		if (!path)
+			return err_set(err, -errno, "disk %s: %s", d->path, strerror(errno));
+		free(d->path);
+		d->path = path;
+		d->is_base = true;
+		if (!d->format && !(d->format = strdup(saved->disk[i].format)))
+			return err_set(err, -ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
 /* c: how the saved one was made, with what the command line changes. */
 static int configure(struct snapshot *s, struct words *w, struct config *c, struct err *err)
 {
@@ -218,6 +239,8 @@ static int configure(struct snapshot *s, struct words *w, struct config *c, stru
 			     "it");
 	for (unsigned i = 0; i < c->nr_nets && !rc; i++)
 		c->net[i].plain = saved.net[i].plain;
+	if (!rc)
+		rc = find_bases(c, &saved, err);
 	config_fini(&saved);
 	return rc;
 }
