@@ -140,7 +140,7 @@ $(TSAN_TEST): $(BUILD)/tsan/%: $(BUILD)/tsan/obj/tests/unit/%.o $(TSAN_LIB) $(BU
 
 .PRECIOUS: $(BUILD)/tsan/obj/%.o
 
-# --- fuzzing: an hour each by make fuzz, four minutes in all in make check ----------------------
+# --- fuzzing: an hour each by make fuzz; scripts/run-tests says how long in make check -----------
 # One archive, of which a target takes what it uses: it may stand in for a module by having
 # that one's functions itself.
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/*.c))
