@@ -32,9 +32,11 @@ static bool limited(struct pair *p, struct limit *l, struct limited *way, size_t
 	if (!l || !load_once(&l->on))
 		return false;
 	wait = limit_take_turn(l, &way->turn, len - NET_HDR_LEN, now_ns());
-	if (wait)
-		timer_start(&way->timer, p->kick->io.loop, wait);
-	return wait;
+	if (!wait)
+		return false;
+	counter_add(way == &p->rx_limited ? &p->counters->rx_throttled : &p->counters->tx_throttled, 1);
+	timer_start(&way->timer, p->kick->io.loop, wait);
+	return true;
 }
 
 /* Who does not wait is in nobody's way. */

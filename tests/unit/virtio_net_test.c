@@ -758,10 +758,12 @@ static void test_limit_transmit(void **state)
 	driver_kick(&f->d, TX);
 	assert_int_equal(f->wire->nr_sent, 1);
 	assert_int_equal(ring_used_idx(&f->d.ring[TX]), 1);
+	assert_counted(f, "net_throttled_total", true, 1);
 	/* The other way it does not count. */
 	vnet_offer(f, DATA, 2048);
 	vnet_arrive(f, 1000);
 	assert_int_equal(ring_used_idx(&f->d.ring[RX]), 1);
+	assert_counted(f, "net_throttled_total", false, 0);
 	/* A reset forgets what waits; the rest goes as the clock allows. */
 	assert_int_equal(f->dev->guest_errors, 0);
 	limit_set(&f->tx_limit, &quick);
@@ -791,6 +793,7 @@ static void test_limit_receive(void **state)
 	assert_int_equal(ring_used_idx(&f->d.ring[RX]), 1);
 	assert_false(f->wire->want_rx);
 	assert_int_equal(f->wire->nr_recv, 2);		/* one waits here, the others outside */
+	assert_counted(f, "net_throttled_total", false, 1);
 	driver_kick(&f->d, RX);
 	f->wire->net.readable(&f->wire->net);
 	assert_int_equal(f->wire->nr_recv, 2);

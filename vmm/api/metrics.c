@@ -85,12 +85,14 @@ static const struct field_of net_fields[] = {
 	{ "rx_fails", "net_dropped_total", "direction=\"rx\"" },
 	{ "rx_queue_event_count", "net_kicks_total", "direction=\"rx\"" },
 	{ "no_rx_avail_buffer", "net_waits_total", "direction=\"rx\"" },
+	{ "rx_rate_limiter_throttled", "net_throttled_total", "direction=\"rx\"" },
 	{ "tap_read_fails", "net_errors_total", "direction=\"rx\"" },
 	{ "tx_bytes_count", "net_bytes_total", "direction=\"tx\"" },
 	{ "tx_packets_count", "net_frames_total", "direction=\"tx\"" },
 	{ "tx_count", "net_frames_total", "direction=\"tx\"" },
 	{ "tx_fails", "net_dropped_total", "direction=\"tx\"" },
 	{ "tx_queue_event_count", "net_kicks_total", "direction=\"tx\"" },
+	{ "tx_rate_limiter_throttled", "net_throttled_total", "direction=\"tx\"" },
 };
 
 static const struct field_of uart_fields[] = {
