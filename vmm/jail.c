@@ -73,6 +73,17 @@ static int make_device(int at, const char *name, unsigned major_nr, unsigned min
 	return fchownat(at, name, c->uid, group_of(c), AT_SYMLINK_NOFOLLOW) ? -errno : 0;
 }
 
+/* Where the host has it.  Its number there is another whenever the host is started. */
+static int make_userfaultfd(int dev, const struct config *c)
+{
+	struct stat st;
+
+	if (stat("/dev/userfaultfd", &st) || !S_ISCHR(st.st_mode))
+		return 0;
+	unlinkat(dev, "userfaultfd", 0);
+	return make_device(dev, "userfaultfd", major(st.st_rdev), minor(st.st_rdev), c);
+}
+
 static int furnish(int root, const struct config *c, struct err *err)
 {
 	int dev = make_dir(root, "dev", c), net = dev < 0 ? dev : make_dir(dev, "net", c);
@@ -88,6 +99,10 @@ static int furnish(int root, const struct config *c, struct err *err)
 				rc = make_device(dev, what = "vhost-net", 10, 238, c);
 		if (!rc)
 			rc = make_device(dev, what = "urandom", 1, 9, c);
+		if (!rc) {
+			what = "userfaultfd";
+			rc = make_userfaultfd(dev, c);
+		}
 	}
 	if (dev >= 0)
 		close(dev);

@@ -4,8 +4,9 @@
 
 /*
  * What --netns, --chroot, --uid, --gid and the options of cgroup.h say.  Below
- * the directory /dev/kvm, /dev/net/tun and, for vhost=, /dev/vhost-net are made, which the
- * user may open, and /run, which is the user's; every path is one in there from now on.
+ * the directory /dev/kvm, /dev/net/tun, /dev/urandom, /dev/userfaultfd where the host has it,
+ * and, for vhost=, /dev/vhost-net are made, which the user may open, and /run, which is the
+ * user's; every path is one in there from now on.
  * All of it takes root.  After a failure the process is good for nothing but to say why.
  */
 int jail_enter(const struct config *, struct err *) must_check;

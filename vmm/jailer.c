@@ -39,7 +39,7 @@ static const struct {
 	[BASE] = { "chroot-base-dir", "DIR", "the jail is DIR/NAME/ID/root (default " DEFAULT_BASE ")" },
 	[NETNS] = { "netns", "PATH", "be in this network namespace" },
 	[DAEMONIZE] = { "daemonize", NULL, "in the background, in a session of its own" },
-	[NEW_PID_NS] = { "new-pid-ns", NULL, "in a new PID namespace; the id is in NAME.pid in the jail" },
+	[NEW_PID_NS] = { "new-pid-ns", NULL, "in a new PID namespace" },
 	[CGROUP] = { "cgroup", "FILE=VALUE", "of the VM's control group; repeatable" },
 	[CGROUP_VERSION] = { "cgroup-version", "N", "1 (default) or 2" },
 	[PARENT_CGROUP] = { "parent-cgroup", "PATH", "below this group (default NAME)" },
@@ -212,24 +212,37 @@ static int make_jail(const struct arguments *a, char path[PATH_MAX], struct err 
 	return lchown(path, a->uid, a->gid) ? err_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
 }
 
+/* Who lives on in the jail. */
+static int write_pid(const struct arguments *a, const char *jail, pid_t pid, struct err *err)
+{
+	int root = open(jail, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), fd = -1, rc = 0;
+	char name[NAME_MAX + sizeof(".pid")];
+
+	snprintf(name, sizeof(name), "%s.pid", a->name);
+	if (root >= 0) {
+		unlinkat(root, name, 0);
+		fd = openat(root, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	}
+	if (fd < 0 || dprintf(fd, "%d", (int)pid) < 0)
+		rc = err_set(err, -errno, "%s/%s: %s", jail, name, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	if (root >= 0)
+		close(root);
+	return rc;
+}
+
 /* The parent, of which there is nothing more to come, writes who lives on. */
 static int new_pid_namespace(const struct arguments *a, const char *jail, struct err *err)
 {
-	char path[PATH_MAX];
-	int root, fd;
 	pid_t pid;
 
 	if (unshare(CLONE_NEWPID) || (pid = fork()) < 0)
 		return err_set(err, -errno, "--new-pid-ns: %s", strerror(errno));
 	if (!pid)
 		return 0;
-	root = open(jail, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	snprintf(path, sizeof(path), "%s.pid", a->name);
-	if (root >= 0)
-		unlinkat(root, path, 0);
-	fd = root < 0 ? -1 : openat(root, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (fd < 0 || dprintf(fd, "%d", (int)pid) < 0) {
-		log_err("--new-pid-ns: %s/%s: %s", jail, path, strerror(errno));
+	if (write_pid(a, jail, pid, err)) {
+		log_err("--new-pid-ns: %s", err->msg);
 		kill(pid, SIGKILL);
 		_exit(EXIT_RUNTIME);
 	}
@@ -280,8 +293,8 @@ static int enter(const struct arguments *a, struct err *err)
 		rc = enter_cgroup(a, err);
 	if (!rc && a->value[DAEMONIZE])
 		rc = daemonize(err);
-	if (!rc && a->value[NEW_PID_NS])
-		rc = new_pid_namespace(a, jail, err);
+	if (!rc)
+		rc = a->value[NEW_PID_NS] ? new_pid_namespace(a, jail, err) : write_pid(a, jail, getpid(), err);
 	return rc ? rc : jail_enter(&c, err);
 }
 
@@ -329,7 +342,8 @@ static void print_help(void)
 			 known[i].metavar ?: "");
 		printf("  %-29s %s\n", left, known[i].help);
 	}
-	puts("\nARGS are those of 'vmm firecracker', whose paths are in the jail. See vmm(1).");
+	puts("\nARGS are those of 'vmm firecracker', whose paths are in the jail; there NAME.pid has the\n"
+	     "process id. See vmm(1).");
 }
 
 int command_jailer(int argc, char **argv)

@@ -117,6 +117,12 @@ static int misused(const char *command, const char *what, const char *word)
 	return EXIT_USAGE;
 }
 
+static char *without_slashes(char *dir)
+{
+	dir[snapshot_directory_len(dir)] = 0;
+	return dir;
+}
+
 /* Of an option of run: what follows is not the directory. */
 static bool takes_value(const char *word)
 {
@@ -143,7 +149,7 @@ static int read_words(const char *command, int argc, char **argv, bool many, str
 			o++;
 		if (o == ARRAY_SIZE(ours) || (o && !many)) {
 			if (argv[i][0] != '-' && !w->dir)
-				w->dir = argv[i];
+				w->dir = without_slashes(argv[i]);
 			else
 				w->rest[w->nr_rest++] = argv[i];
 			if (value && takes_value(argv[i]))
@@ -493,6 +499,8 @@ static int merge(const char *base, const char *diff, const char *out)
 
 int command_snapshot(int argc, char **argv)
 {
+	for (int i = 1; i < argc; i++)
+		without_slashes(argv[i]);
 	if (argc && (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))) {
 		puts("usage: vmm snapshot info DIR              what a saved VM is\n"
 		     "       vmm snapshot merge BASE DIFF DIR   a whole one of a diff and its base\n\n"

@@ -27,6 +27,8 @@ int  snapshot_save(struct machine *, const char *state_path, const char *memory_
  * deltas of these.
  */
 int  snapshot_save_directory(struct machine *, const char *dir, bool diff, struct err *) must_check;
+/* Of its name: without the slashes at its end, as completion leaves them; "/" is one itself. */
+size_t snapshot_directory_len(const char *dir);
 /*
  * Of a machine that was made from the snapshot in dir: which pages it has needed until
  * now, as dir/memory.working-set.  Whoever is made from that memory file later has

@@ -266,6 +266,15 @@ int snapshot_save_working_set(struct machine *m, const char *dir, struct err *er
 
 /* --- a directory -------------------------------------------------------------------------------------- */
 
+size_t snapshot_directory_len(const char *dir)
+{
+	size_t len = strlen(dir);
+
+	while (len > 1 && dir[len - 1] == '/')
+		len--;
+	return len;
+}
+
 static void end_disks(struct machine *m, unsigned nr, bool failed)
 {
 	struct err err;
@@ -301,12 +310,12 @@ static int begin_disks(struct machine *m, const char *name, struct err *err)
 	return rc;
 }
 
-int snapshot_save_directory(struct machine *m, const char *dir, bool diff, struct err *err)
+int snapshot_save_directory(struct machine *m, const char *path, bool diff, struct err *err)
 {
-	char *state = NULL, *memory = NULL;
+	char *dir = strndup(path, snapshot_directory_len(path)), *state = NULL, *memory = NULL;
 	int rc = may_save(m, diff, err);
 
-	if (!rc && (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0))
+	if (!rc && (!dir || asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0))
 		rc = err_set(err, -ENOMEM, "out of memory");
 	if (!rc && mkdir(dir, 0777) && errno != EEXIST)
 		rc = err_set(err, -errno, "snapshot %s: %s", dir, strerror(errno));
@@ -320,8 +329,9 @@ int snapshot_save_directory(struct machine *m, const char *dir, bool diff, struc
 		end_disks(m, machine_config(m)->nr_disks, rc);
 	}
 	/* Only an empty one goes. */
-	if (rc)
+	if (rc && dir)
 		rmdir(dir);
+	free(dir);
 	free(state);
 	free(memory);
 	return rc;

@@ -308,7 +308,9 @@ static void test_ids(void **state)
 	memset(long_id, 'a', sizeof(long_id) - 1);
 	long_id[sizeof(long_id) - 1] = 0;
 	snprintf(path, sizeof(path), "/drives/%s", long_id);
-	refused(400, "invalid request", "PUT", path, "{}");
+	refused(400, "the id in the path is too long", "PUT", path, "{}");
+	snprintf(path, sizeof(path), "/vmm/v1/disks/%s", long_id);
+	refused(400, "the id in the path is too long", "PATCH", path, "{}");
 	refused(400, "the path says 'a', and drive_id in the body 'b'", "PUT", "/drives/a",
 		"{\"drive_id\":\"b\",\"is_root_device\":false,\"path_on_host\":\"d\"}");
 	refused(400, "the path says 'a', and iface_id in the body 'b'", "PUT",
@@ -951,6 +953,13 @@ static void test_snapshots(void **state)
 	ok("PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\",\"mem_backend\":{\"backend_type\":"
 	   "\"Uffd\",\"backend_path\":\"/u\"}}");
 	assert_string_equal(f.asked, "load /s pager /u taps 0");
+	f.api->metrics.deprecated = 0;
+	ok("PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\",\"mem_backend\":{\"backend_type\":"
+	   "\"File\",\"backend_path\":\"/n\"},\"enable_diff_snapshots\":false}");
+	assert_int_equal(f.api->metrics.deprecated, 0);
+	ok("PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\",\"mem_backend\":{\"backend_type\":"
+	   "\"File\",\"backend_path\":\"/n\"},\"enable_diff_snapshots\":true}");
+	assert_int_equal(f.api->metrics.deprecated, 1);
 	ok("PUT", "/drives/a", DRIVE("a", ROOT));
 	refused(400, "after the microVM was configured", "PUT", "/snapshot/load",
 		"{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\"}");

@@ -2,6 +2,7 @@
 #include "vmm/api/api.h"
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "vmm/api/http.h"
@@ -12,7 +13,7 @@ enum { OK = 200, NO_CONTENT = 204, BAD_REQUEST = 400, NOT_FOUND = 404, HOST_FAIL
 
 /* --- which one it is -------------------------------------------------------------------------- */
 
-/* "//drives/x/" is "/drives/x".  id: what stands for {...}. */
+/* "//drives/x/" is "/drives/x".  id: what stands for {...}, as far as there is room. */
 static bool path_matches(const char *pattern, const char *path, char *id, size_t room)
 {
 	*id = 0;
@@ -26,10 +27,7 @@ static bool path_matches(const char *pattern, const char *path, char *id, size_t
 		if (!want || !have)
 			return want == have;
 		if (*pattern == '{') {
-			if (have >= room)
-				return false;
-			memcpy(id, path, have);
-			id[have] = 0;
+			snprintf(id, room, "%.*s", (int)have, path);
 		} else if (want != have || strncmp(pattern, path, have)) {
 			return false;
 		}
@@ -58,6 +56,9 @@ static const struct route *find_route(const char *method, const char *path, stru
 
 static int check_id(const struct call *call, struct err *err)
 {
+	if (strlen(call->id) > API_MAX_ID)
+		return err_set(err, -EINVAL, "the id in the path is too long: it has more than %d characters",
+			       API_MAX_ID);
 	if (!strchr(call->route->path, '{') || !strncmp(call->route->path, "/vmm/", 5))
 		return 0;
 	for (const char *s = call->id; *s; s++)

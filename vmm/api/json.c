@@ -226,7 +226,7 @@ int json_read(const struct schema *s, const json_t *from, void *into, struct see
 		if (rc)
 			return rc;
 		seen->given++;
-		seen->deprecated |= f->deprecated;
+		seen->deprecated |= f->deprecated && !json_is_false(v);
 	}
 	for (unsigned i = 0; i < s->nr; i++)
 		if (s->fields[i].required && !json_object_get(from, s->fields[i].name))

@@ -20,7 +20,7 @@ struct field {
 	enum field_kind kind;
 	bool required;
 	bool nullable;			/* null is the same as leaving it out */
-	bool deprecated;
+	bool deprecated;		/* unless it is false */
 	bool any_case;			/* of words */
 	bool only_checked;		/* the struct has no member for it */
 	u64 min, max;

@@ -24,9 +24,10 @@ struct route {
 extern const struct route api_routes[];
 extern const unsigned api_nr_routes;
 
+enum { API_MAX_ID = 78 };
 struct call {
 	const struct route *route;
-	char id[80];			/* what stands for {...} in the path */
+	char id[API_MAX_ID + 2];	/* what stands for {...} in the path; too long: its beginning */
 	const json_t *body;
 	json_t *answer;			/* set by the handler, who passes it on */
 	bool deprecated;
