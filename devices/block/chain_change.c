@@ -409,7 +409,9 @@ int chain_compact(const char *given, const struct image_options *o, struct chain
 	if (!rc && i->ops == &raw_image) {
 		rc = chain_punch(i, job, err);
 	} else if (!rc) {
-		rc = refuse_internal(i, err);
+		rc = chain_refuse_device(i, err);
+		if (!rc)
+			rc = refuse_internal(i, err);
 		if (!rc)
 			rc = rewrite(i, temp, o, job, err);
 	}
