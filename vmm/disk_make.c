@@ -264,7 +264,7 @@ static int resize(const struct subcommand_args *a, struct image *i, const struct
 	if (*text == '-' && by >= i->size)
 		return subcommand_misused(a, "%s has only %s", a->word[0],
 					  disk_size_text(i->size).text);
-	if (!fstat(i->fd, &st) && S_ISBLK(st.st_mode))
+	if (i->ops == &raw_image && !fstat(i->fd, &st) && S_ISBLK(st.st_mode))
 		return subcommand_misused(a, "%s is a block device, whose size is not vmm's to "
 					  "change", a->word[0]);
 	if (user)
