@@ -397,9 +397,7 @@ int chain_open(struct image **out, const char *path, const struct image_options 
 	rc = image_open(out, path, &own, err);
 	if (rc)
 		return rc;
-	rc = chain_refuse_device(*out, err);
-	if (!rc)
-		rc = chain_still_there(*out, err);
+	rc = chain_still_there(*out, err);
 	if (!rc)
 		rc = chain_family(f, path, (*out)->ops->format, err);
 	user = rc ? NULL : chain_user(f, 0);
