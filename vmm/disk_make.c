@@ -231,13 +231,10 @@ int disk_convert(const struct subcommand_args *a)
 	struct image_create c = { 0 };
 	struct image *from = NULL;
 	struct err err;
-	struct stat st;
 	int status;
 
-	if (!lstat(path, &st)) {
-		log_err("disk %s: there is a file already; remove it first", path);
-		return EXIT_RUNTIME;
-	}
+	if (image_refuse_existing(path, &err))
+		return disk_failed(&err);
 	status = pick_all(a, path, &c);
 	if (!status && (image_open(&from, a->word[0], &o, &err) ||
 			make_copy(a, from, path, &c, &err)))
