@@ -60,6 +60,20 @@ static void find_holder(const struct image *i, char *text, size_t len)
 }
 
 /*
+ * QEMU's writers have a lock for reading as well, on bytes of the file that stand for what they
+ * may do; one is for writing.  Who only reads has one on all of it here, and there not on this.
+ */
+static bool qemu_writes(const struct image *i)
+{
+	enum { MAY_WRITE = 101 };
+	struct flock lock = {
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = MAY_WRITE, .l_len = 1,
+	};
+
+	return !fcntl(i->fd, F_OFD_GETLK, &lock) && lock.l_type != F_UNLCK && lock.l_start;
+}
+
+/*
  * What a program that was killed had asked of io_uring is still done, and until then the lock
  * is nobody's that can be seen: such a one is waited for.
  */
@@ -71,9 +85,13 @@ static int lock_image(const struct image *i, struct err *err)
 		.l_type = i->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
 	};
 
-	for (int ms = 1; fcntl(i->fd, F_OFD_SETLK, &lock); ms *= 2) {
-		if (errno != EAGAIN && errno != EACCES)
-			return 0;	/* this file system has no locks: nothing to respect */
+	for (int ms = 1; ; ms *= 2) {
+		if (fcntl(i->fd, F_OFD_SETLK, &lock)) {
+			if (errno != EAGAIN && errno != EACCES)
+				return 0;	/* this file system has no locks: nothing to respect */
+		} else if (!i->read_only || !qemu_writes(i)) {
+			return 0;
+		}
 		find_holder(i, holder, sizeof(holder));
 		if (*holder || ms > LONGEST_MS)
 			return err_set(err, -EBUSY, "in use by another program%s%s", holder, i->read_only ?
