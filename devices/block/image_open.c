@@ -102,6 +102,17 @@ static int lock_image(const struct image *i, struct err *err)
 	return 0;
 }
 
+/* Nobody has it locked, or does no more: is it the host that keeps the device for itself? */
+static int claim_device(struct image *i, struct err *err)
+{
+	close(i->fd);
+	i->fd = open(i->path, O_RDWR | O_EXCL | O_CLOEXEC);
+	if (i->fd < 0)
+		return err_set(err, -errno, "%s%s", strerror(errno), errno == EBUSY ?
+			       "; the host has it mounted, or uses it otherwise" : "");
+	return lock_image(i, err);
+}
+
 /* Locked, but is it still the file of that name?  'vmm disk snapshot' and others
  * rename over it, and what they renamed away must not be written to. */
 static bool was_replaced(const struct image *i)
@@ -114,11 +125,16 @@ static bool was_replaced(const struct image *i)
 
 static int open_file(struct image *i, const struct image_options *o, struct err *err)
 {
+	/* A device that is to be written to is nobody else's, nor can it be mounted; to files that is nothing. */
+	int how = O_CLOEXEC | O_NONBLOCK | (i->read_only ? O_RDONLY : O_RDWR | O_EXCL), rc;
+	bool busy;
 	struct stat st;
-	int rc;
 
 	/* Non-blocking, or a FIFO given by mistake would hang here for ever. */
-	i->fd = open(i->path, (i->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	i->fd = open(i->path, how);
+	busy = i->fd < 0 && errno == EBUSY;
+	if (busy)
+		i->fd = open(i->path, how & ~O_EXCL);
 	if (i->fd < 0) {
 		const char *cure = "";
 
@@ -141,6 +157,8 @@ static int open_file(struct image *i, const struct image_options *o, struct err 
 	if (rc)
 		return err_set(err, rc, "no size: %s", strerror(-rc));
 	rc = o->no_lock ? 0 : lock_image(i, err);
+	if (!rc && busy)
+		rc = claim_device(i, err);
 	if (rc || o->no_lock || !was_replaced(i))
 		return rc;
 	close(i->fd);
