@@ -125,7 +125,7 @@ static bool was_replaced(const struct image *i)
 
 static int open_file(struct image *i, const struct image_options *o, struct err *err)
 {
-	/* A device that is to be written to is nobody else's, nor can it be mounted; to files that is nothing. */
+	/* A device that is written to is nobody else's, nor can it be mounted; to files that is nothing. */
 	int how = O_CLOEXEC | O_NONBLOCK | (i->read_only ? O_RDONLY : O_RDWR | O_EXCL), rc;
 	bool busy;
 	struct stat st;
