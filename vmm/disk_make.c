@@ -231,13 +231,10 @@ int disk_convert(const struct subcommand_args *a)
 	struct image_create c = { 0 };
 	struct image *from = NULL;
 	struct err err;
-	struct stat st;
 	int status;
 
-	if (!lstat(path, &st)) {
-		log_err("disk %s: there is a file already; remove it first", path);
-		return EXIT_RUNTIME;
-	}
+	if (image_refuse_existing(path, &err))
+		return disk_failed(&err);
 	status = pick_all(a, path, &c);
 	if (!status && (image_open(&from, a->word[0], &o, &err) ||
 			make_copy(a, from, path, &c, &err)))
@@ -264,7 +261,7 @@ static int resize(const struct subcommand_args *a, struct image *i, const struct
 	if (*text == '-' && by >= i->size)
 		return subcommand_misused(a, "%s has only %s", a->word[0],
 					  disk_size_text(i->size).text);
-	if (!fstat(i->fd, &st) && S_ISBLK(st.st_mode))
+	if (i->ops == &raw_image && !fstat(i->fd, &st) && S_ISBLK(st.st_mode))
 		return subcommand_misused(a, "%s is a block device, whose size is not vmm's to "
 					  "change", a->word[0]);
 	if (user)

@@ -86,7 +86,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ONE_OF(ioctl, 1, vhost_call, V, NEEDS_VHOST, "a guest masks the interrupts of such a card"),
 	ONE_OF(ioctl, 1, terminal, C, 0, "the terminal: raw, back, whether we are in front"),
 	ONE_OF(ioctl, 1, terminal_back, V | I | P, 0, "a thread that crashes leaves it usable"),
-	ONE_OF(ioctl, 1, block_device, C | P, 0, "disks that are block devices"),
+	ONE_OF(ioctl, 1, block_device, C | I | P, 0, "disks that are block devices"),
 	ONE_OF(ioctl, 1, socket_state, C, NEEDS_API, "libmicrohttpd"),
 	ONE_OF(ioctl, 1, socket_state, I, NEEDS_USER_NET, "libslirp"),
 	ONE_OF(ioctl, 1, interface, I, NEEDS_USER_NET, "a name server of the host's, like fe80::1%eth0"),

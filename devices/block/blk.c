@@ -366,14 +366,20 @@ static bool straight_step(struct blk_req *r)
 	return false;
 }
 
+static void go_slowly(struct blk_req *r)
+{
+	r->io.op = AIO_CALL;
+	r->io.call = slow_step;
+	aio_submit(r->aio, &r->io);
+}
+
 static void next_step(struct blk_req *r)
 {
 	r->io.done = io_done;
-	if (r->blk->raw ? would_be_mistaken(r) || !raw_step(r) : !straight_step(r)) {
-		r->io.op = AIO_CALL;
-		r->io.call = slow_step;
-	}
-	aio_submit(r->aio, &r->io);
+	if (r->blk->raw ? would_be_mistaken(r) || !raw_step(r) : !straight_step(r))
+		go_slowly(r);
+	else
+		aio_submit(r->aio, &r->io);
 }
 
 /* A host file system that cannot do what was asked: true, try another way. */
@@ -425,7 +431,12 @@ static void io_done(struct aio_req *io, int res)
 		next_step(r);
 		return;
 	}
-	if (r->op == BLK_DISCARD && res == -EOPNOTSUPP)
+	/* A part of a block of a device, whose blocks are larger than the guest's. */
+	if (r->op == BLK_ZERO && io->op == AIO_FALLOCATE && res == -EINVAL) {
+		go_slowly(r);
+		return;
+	}
+	if (r->op == BLK_DISCARD && (res == -EOPNOTSUPP || res == -EINVAL))
 		res = 0;	/* a discard is advice */
 	if (res == -EINTR || res == -EAGAIN) {
 		next_step(r);

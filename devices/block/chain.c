@@ -378,22 +378,26 @@ int chain_still_there(const struct image *i, struct err *err)
 		       i->path);
 }
 
+int chain_refuse_device(const struct image *i, struct err *err)
+{
+	struct stat st;
+
+	return fstat(i->fd, &st) || !S_ISREG(st.st_mode) ?
+		err_set(err, -EINVAL, "disk %s: not a file, which could be renamed", i->path) : 0;
+}
+
 int chain_open(struct image **out, const char *path, const struct image_options *o,
 	       struct chain_family *f, struct err *err)
 {
 	struct image_options own = { .format = o->format, .no_backing = true };
 	const struct chain_file *user;
-	struct stat st;
 	int rc;
 
 	*f = (struct chain_family){ 0 };
 	rc = image_open(out, path, &own, err);
 	if (rc)
 		return rc;
-	if (fstat((*out)->fd, &st) || !S_ISREG(st.st_mode))
-		rc = err_set(err, -EINVAL, "disk %s: not a file, which could be renamed", path);
-	if (!rc)
-		rc = chain_still_there(*out, err);
+	rc = chain_still_there(*out, err);
 	if (!rc)
 		rc = chain_family(f, path, (*out)->ops->format, err);
 	user = rc ? NULL : chain_user(f, 0);

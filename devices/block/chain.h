@@ -134,6 +134,8 @@ int   chain_open(struct image **, const char *path, const struct image_options *
  * nothing refers to. */
 void  chain_give_back(const char *path, const char *format, u64 size);
 int   chain_still_there(const struct image *, struct err *) must_check;
+/* -EINVAL: a device, whose place no file can take. */
+int   chain_refuse_device(const struct image *, struct err *) must_check;
 /* A relative name as it is recorded: to QEMU what is before a colon is a protocol. */
 char *chain_no_protocol(const char *name);
 /* Symbolic links are not what is renamed, nor where names begin. */

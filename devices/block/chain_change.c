@@ -150,8 +150,10 @@ static int refuse_read_only(const struct commit *c, struct err *err)
 static int fold_top(struct commit *c, const struct image_options *o, struct chain_job *job,
 		    struct err *err)
 {
-	int rc = refuse_internal(c->top, err);
+	int rc = chain_refuse_device(c->top, err);
 
+	if (!rc)
+		rc = refuse_internal(c->top, err);
 	if (!rc && c->family.depth < 2)
 		rc = err_set(err, c->family.broken.code, "%s", c->family.broken.msg);
 	if (!rc) {
@@ -409,7 +411,9 @@ int chain_compact(const char *given, const struct image_options *o, struct chain
 	if (!rc && i->ops == &raw_image) {
 		rc = chain_punch(i, job, err);
 	} else if (!rc) {
-		rc = refuse_internal(i, err);
+		rc = chain_refuse_device(i, err);
+		if (!rc)
+			rc = refuse_internal(i, err);
 		if (!rc)
 			rc = rewrite(i, temp, o, job, err);
 	}

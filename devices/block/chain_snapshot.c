@@ -93,10 +93,10 @@ int chain_snapshot(const char *given, const char *name, const struct image_optio
 		return err_set(err, -errno, "disk %s: %s", given, strerror(errno));
 	rc = chain_open(&i, path, o, &f, err);
 	if (!rc) {
-		rc = image_flush(i);
-		if (rc)
+		rc = chain_refuse_device(i, err);
+		if (!rc && (rc = image_flush(i)))
 			err_set(err, rc, "disk %s: %s", path, strerror(-rc));
-		else
+		if (!rc)
 			rc = chain_take(i, path, name, job, &done, err);
 		image_close(i);
 		chain_family_free(&f);
@@ -179,6 +179,9 @@ static int go_back(const char *path, struct image *i, const struct chain_family 
 
 	if (to < 0)
 		return to;
+	rc = chain_refuse_device(i, err);
+	if (rc)
+		return rc;
 	below = chain_snapshot_path(path, name);
 	if (!below)
 		return err_set(err, -ENOMEM, "out of memory");

@@ -73,7 +73,12 @@ int file_size(int fd, u64 *size)
 
 int file_truncate(int fd, u64 size)
 {
-	return ftruncate(fd, size) ? -errno : 0;
+	struct stat st;
+
+	if (!ftruncate(fd, size))
+		return 0;
+	/* A device is full where it ends. */
+	return errno == EINVAL && !fstat(fd, &st) && S_ISBLK(st.st_mode) ? -ENOSPC : -errno;
 }
 
 int file_allocate(int fd, u64 offset, u64 len)

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "devices/block/blk.h"
 #include "devices/block/file.h"
@@ -477,6 +478,17 @@ static int create_raw(int fd, const struct image_create *c, struct err *err)
 	return rc ? err_set(err, rc, "%s", strerror(-rc)) : 0;
 }
 
+int image_refuse_existing(const char *path, struct err *err)
+{
+	struct stat st;
+
+	if (lstat(path, &st))
+		return 0;
+	return err_set(err, -EEXIST, !stat(path, &st) && S_ISBLK(st.st_mode) ?
+		       "disk %s: a block device; images are made in new files only" :
+		       "disk %s: there is a file already; remove it first", path);
+}
+
 int image_create(const char *path, const struct image_create *c, struct err *err)
 {
 	int rc, fd;
@@ -484,9 +496,8 @@ int image_create(const char *path, const struct image_create *c, struct err *err
 	if (!image_format(c->format))
 		return err_set(err, -EINVAL, "format '%s' is not known; known: raw, qcow2", c->format);
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	if (fd < 0 && errno == EEXIST)
-		return err_set(err, -EEXIST, "disk %s: there is a file already; remove it first",
-			       path);
+	if (fd < 0 && errno == EEXIST && image_refuse_existing(path, err))
+		return -EEXIST;
 	if (fd < 0)
 		return err_set(err, -errno, "disk %s: %s", c->called ?: path, strerror(errno));
 	rc = !strcmp(c->format, "raw") ? create_raw(fd, c, err) : qcow2_create(fd, path, c, err);

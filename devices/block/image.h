@@ -191,6 +191,9 @@ struct image_create {
 /* Refuses to touch a file that exists; leaves nothing behind when it fails. */
 int image_create(const char *path, const struct image_create *, struct err *) must_check;
 
+/* -EEXIST: something is called so. */
+int image_refuse_existing(const char *path, struct err *err) must_check;
+
 /* What check found, counted; with repair, what is left after it. */
 struct image_check {
 	u64 corruptions, leaks;		/* wrong; merely wasted, in clusters */

@@ -60,6 +60,20 @@ static void find_holder(const struct image *i, char *text, size_t len)
 }
 
 /*
+ * QEMU's writers have a lock for reading as well, on bytes of the file that stand for what they
+ * may do; one is for writing.  Who only reads has one on all of it here, and there not on this.
+ */
+static bool qemu_writes(const struct image *i)
+{
+	enum { MAY_WRITE = 101 };
+	struct flock lock = {
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = MAY_WRITE, .l_len = 1,
+	};
+
+	return !fcntl(i->fd, F_OFD_GETLK, &lock) && lock.l_type != F_UNLCK && lock.l_start;
+}
+
+/*
  * What a program that was killed had asked of io_uring is still done, and until then the lock
  * is nobody's that can be seen: such a one is waited for.
  */
@@ -71,9 +85,13 @@ static int lock_image(const struct image *i, struct err *err)
 		.l_type = i->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
 	};
 
-	for (int ms = 1; fcntl(i->fd, F_OFD_SETLK, &lock); ms *= 2) {
-		if (errno != EAGAIN && errno != EACCES)
-			return 0;	/* this file system has no locks: nothing to respect */
+	for (int ms = 1; ; ms *= 2) {
+		if (fcntl(i->fd, F_OFD_SETLK, &lock)) {
+			if (errno != EAGAIN && errno != EACCES)
+				return 0;	/* this file system has no locks: nothing to respect */
+		} else if (!i->read_only || !qemu_writes(i)) {
+			return 0;
+		}
 		find_holder(i, holder, sizeof(holder));
 		if (*holder || ms > LONGEST_MS)
 			return err_set(err, -EBUSY, "in use by another program%s%s", holder, i->read_only ?
@@ -82,6 +100,17 @@ static int lock_image(const struct image *i, struct err *err)
 		poll(NULL, 0, ms);
 	}
 	return 0;
+}
+
+/* Nobody has it locked, or does no more: is it the host that keeps the device for itself? */
+static int claim_device(struct image *i, struct err *err)
+{
+	close(i->fd);
+	i->fd = open(i->path, O_RDWR | O_EXCL | O_CLOEXEC);
+	if (i->fd < 0)
+		return err_set(err, -errno, "%s%s", strerror(errno), errno == EBUSY ?
+			       "; the host has it mounted, or uses it otherwise" : "");
+	return lock_image(i, err);
 }
 
 /* Locked, but is it still the file of that name?  'vmm disk snapshot' and others
@@ -96,11 +125,16 @@ static bool was_replaced(const struct image *i)
 
 static int open_file(struct image *i, const struct image_options *o, struct err *err)
 {
+	/* A device that is written to is nobody else's, nor can it be mounted; to files that is nothing. */
+	int how = O_CLOEXEC | O_NONBLOCK | (i->read_only ? O_RDONLY : O_RDWR | O_EXCL), rc;
+	bool busy;
 	struct stat st;
-	int rc;
 
 	/* Non-blocking, or a FIFO given by mistake would hang here for ever. */
-	i->fd = open(i->path, (i->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	i->fd = open(i->path, how);
+	busy = i->fd < 0 && errno == EBUSY;
+	if (busy)
+		i->fd = open(i->path, how & ~O_EXCL);
 	if (i->fd < 0) {
 		const char *cure = "";
 
@@ -123,6 +157,8 @@ static int open_file(struct image *i, const struct image_options *o, struct err 
 	if (rc)
 		return err_set(err, rc, "no size: %s", strerror(-rc));
 	rc = o->no_lock ? 0 : lock_image(i, err);
+	if (!rc && busy)
+		rc = claim_device(i, err);
 	if (rc || o->no_lock || !was_replaced(i))
 		return rc;
 	close(i->fd);

@@ -149,6 +149,11 @@ static void test_ranges(u64 offered)
 		      "zeroes are there, and only there");
 		r.flags = 1;
 		check(do_data(BLK_WRITE_ZEROES, 0, &r, sizeof(r)) == BLK_OK, "with unmap");
+		r = (struct blk_range) { FIRST + 9, 1, 0 };
+		check(do_data(BLK_WRITE_ZEROES, 0, &r, sizeof(r)) == BLK_OK &&
+		      do_data(BLK_IN, FIRST + 8, in, SECTOR * 3) == BLK_OK &&
+		      filled(in + SECTOR, 0, SECTOR) && all_same(in, out + SECTOR * 8, SECTOR) &&
+		      all_same(in + SECTOR * 2, out + SECTOR * 10, SECTOR), "one sector amid others");
 		r.flags = 2;
 		check(do_data(BLK_WRITE_ZEROES, 0, &r, sizeof(r)) == BLK_UNSUPP,
 		      "an unknown flag: UNSUPP");
@@ -164,6 +169,8 @@ static void test_ranges(u64 offered)
 		check(virtio_config(&v, BLK_MAX_DISCARD, 4) >= 8, "max_discard_sectors");
 		check(do_data(BLK_DISCARD, 0, &r, sizeof(r)) == BLK_OK, "discards");
 		check(do_data(BLK_IN, FIRST, in, SECTOR * 8) == BLK_OK, "and can be read there");
+		r = (struct blk_range) { FIRST + 9, 1, 0 };
+		check(do_data(BLK_DISCARD, 0, &r, sizeof(r)) == BLK_OK, "one sector, too");
 		r.flags = 1;
 		check(do_data(BLK_DISCARD, 0, &r, sizeof(r)) == BLK_UNSUPP,
 		      "discard knows no flags: UNSUPP");

@@ -306,6 +306,27 @@ static void move(struct fixture *f, enum blk_op op, u64 offset, u8 *buf, u64 len
 	assert_int_equal(r->res, 0);
 }
 
+/* A device whose blocks are larger than the guest's zeroes no part of one, nor gives it back. */
+static void test_parts_of_blocks(void **state)
+{
+	struct fault fault = { .ops = FILE_ZERO, .error = EINVAL };
+	struct fixture *f = *state;
+	static const u8 zeroes[512];
+	u8 *buf = f->r[0].buf;
+
+	memset(buf, 1, 1536);
+	move(f, BLK_WRITE, 0, buf, 1536);
+	recorder_fail(&fault);
+	move(f, BLK_ZERO, 512, NULL, 512);
+	recorder_fail(&fault);
+	move(f, BLK_DISCARD, 0, NULL, 512);
+	recorder_fail(NULL);
+	move(f, BLK_READ, 0, buf, 1536);
+	assert_memory_equal(buf + 512, zeroes, 512);
+	assert_int_equal(buf[511], 1);
+	assert_int_equal(buf[1024], 1);
+}
+
 /* Nothing was written, so a host that cannot sync has lost nothing. */
 static void test_flush_read_only(void **state)
 {
@@ -556,6 +577,7 @@ int main(void)
 #define ONE(test, shape) cmocka_unit_test_prestate_setup_teardown(test, setup, teardown, &shapes[shape])
 	const struct CMUnitTest others[] = {
 		ONE(test_disguise, 0), ONE(test_direct, 8), ONE(test_direct_chain, 10), ONE(test_direct_refused, 6),
+		ONE(test_parts_of_blocks, 0),
 		ONE(test_flush_read_only, 0), ONE(test_flush_read_only, 4), ONE(test_flush_meanwhile, 2),
 		ONE(test_flush_meanwhile, 5), ONE(test_flushes_at_once, 0),
 	};

@@ -1,6 +1,7 @@
 /* sandbox_test.c: what each kind of thread may still do, and how the others' calls end: a process each. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <sched.h>
@@ -51,6 +52,18 @@ static void *attempt_thread(void *arg)
 	return (void *)(uintptr_t)make_call(a);
 }
 
+/* The pool's are begun by an I/O thread, whose list they keep. */
+static void *io_thread(void *arg)
+{
+	pthread_t thread;
+	void *rc;
+
+	thread_begin(THREAD_IO, thread_name[THREAD_IO]);
+	if (pthread_create(&thread, NULL, attempt_thread, arg) || pthread_join(thread, &rc))
+		_exit(WENT_WRONG);
+	return rc;
+}
+
 static void not_entered(void *arg)
 {
 	(void)arg;
@@ -76,8 +89,8 @@ static _Noreturn void run_attempt(const struct attempt *a)
 	}
 	if (a->kind == THREAD_CONTROL)
 		rc = (void *)(uintptr_t)make_call(a);
-	else if (pthread_create(&thread, NULL, attempt_thread, (void *)(uintptr_t)a) ||
-		 pthread_join(thread, &rc))
+	else if (pthread_create(&thread, NULL, a->kind == THREAD_POOL ? io_thread : attempt_thread,
+				(void *)(uintptr_t)a) || pthread_join(thread, &rc))
 		_exit(WENT_WRONG);
 	if (!a->says && (long)rc != a->expected)
 		dprintf(STDERR_FILENO, "it gave %ld, not %ld\n", (long)rc, a->expected);
@@ -247,6 +260,7 @@ static void devices(void **state)
 		{ THREAD_VCPU, KVM_SET_USER_MEMORY_REGION, false }, { THREAD_VCPU, KVM_SET_REGS, false },
 		{ THREAD_CONTROL, KVM_CREATE_VM, true }, { THREAD_IO, KVM_RUN, false },
 		{ THREAD_POOL, KVM_RUN, false }, { THREAD_VCPU, TIOCSTI, false },
+		{ THREAD_POOL, BLKGETSIZE64, true }, { THREAD_VCPU, BLKGETSIZE64, false },
 		{ THREAD_CONTROL, TIOCSTI, false }, { THREAD_IO, TIOCSTI, false },
 	};
 
