@@ -188,14 +188,15 @@ void debugger_close(struct debugger *d)
 
 int debugger_attach(struct debugger *d, struct err *err)
 {
+	const char *where = d->r->config->gdb;
 	int rc;
 
 	if (!d->gdb)
 		return 0;
-	if (!d->waited && gdb_waits(d->r->config->gdb)) {
+	if (!d->waited && gdb_waits(where)) {
 		machine_pause(d->r->machine);
 		d->stopped_it = true;
-		log_info("gdb: waiting for a debugger on %s", d->r->config->gdb);
+		log_info("gdb: waiting for a debugger on %.*s", (int)(strrchr(where, ',') - where), where);
 	}
 	d->waited = true;
 	rc = gdb_serve(d->gdb, err);

@@ -44,7 +44,7 @@ static const struct {
 	[CGROUP_VERSION] = { "cgroup-version", "N", "1 (default) or 2" },
 	[PARENT_CGROUP] = { "parent-cgroup", "PATH", "below this group (default NAME)" },
 	[RESOURCE_LIMIT] = { "resource-limit", "NAME=N", "no-file (default 2048) or fsize; repeatable" },
-	[VERSION] = { "version", NULL, "" },
+	[VERSION] = { "version", NULL, "which version of Firecracker's jailer this is" },
 	[HELP] = { "help", NULL, "also -h" },
 };
 

@@ -1081,7 +1081,6 @@ int main(void)
 		T(test_actions), T(test_pause), T(test_snapshots), T(test_small_ones), T(test_metrics),
 		T(test_logger), T(test_device_metrics), T(test_own_metrics), T(test_own_vm), T(test_own_disks),
 		T(test_own_nets), T(test_own_names), T(test_file),
-		T(test_snapshots),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
