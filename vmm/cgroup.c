@@ -203,7 +203,10 @@ int cgroup_limit(const struct config *c, struct err *err)
 		setting[nr++] = cpu;
 	if (c->mem_limit)
 		setting[nr++] = mem;
-	rc = find_mount(2, "", path, err);
+	/* What is refused is not to be cleaned up. */
+	rc = check_path(group, err);
+	if (!rc)
+		rc = find_mount(2, "", path, err);
 	len = strlen(path);
 	if (!rc && snprintf(path + len, sizeof(path) - len, "/%s", group) >= (int)(sizeof(path) - len))
 		rc = err_set(err, -ENAMETOOLONG, "cgroup: %s: too long", group);
