@@ -444,7 +444,7 @@ int config_check(const struct config *c, struct err *err)
 			       (unsigned long long)(c->mem / MIB + 16));
 	if (c->has_gid && !c->has_uid)
 		return err_set(err, -EINVAL, "--gid is of a user: give --uid, too");
-	if (c->chroot && !c->has_uid)
+	if (c->chroot && !c->uid)
 		return err_set(err, -EINVAL, "--chroot holds no root: give --uid, of one who is nobody else");
 	if (c->hugepages && c->mem % (2 * MIB))
 		return err_set(err, -EINVAL, "--mem: with --hugepages a multiple of 2M, not %lluM",

@@ -264,6 +264,7 @@ static void test_choices(void **state)
 	bad("uid: '4294967295'", "--uid", "4294967295");
 	bad("give --uid", "--gid", "1");
 	bad("give --uid", "--chroot", "/j");
+	bad("holds no root", "--chroot", "/j", "--uid", "0");
 	bad("tap= and fd=", "--chroot", "/j", "--uid", "1", "--net", "user");
 }
 
