@@ -93,7 +93,9 @@ static int make_group(char path[PATH_MAX], const char *group, unsigned version, 
 		if (at + len + 2 > PATH_MAX)
 			return err_set(err, -ENAMETOOLONG, "cgroup: %s: too long", group);
 		if (version == 2 && *controller && write_file(path, "cgroup.subtree_control", enable, err))
-			return err->code;
+			return err->code == -ENOENT || err->code == -EINVAL ?
+				err_set(err, err->code, "cgroup: %s has no controller '%s'; 'vmm check' says "
+					"what to do", path, controller) : err->code;
 		snprintf(path + at, PATH_MAX - at, "/%.*s", (int)len, group);
 		if (mkdir(path, 0755) && errno != EEXIST)
 			return err_set(err, -errno, "cgroup: %s: %s", path, strerror(errno));
@@ -213,7 +215,10 @@ int cgroup_limit(const struct config *c, struct err *err)
 	/* Before this process is in the group, and not in what comes of it. */
 	if (!rc)
 		rc = cleaner_start(&cleaner, "vmm-cgroup", remove_group, path, err);
-	return rc ? rc : cgroup_enter(2, group, setting, nr, err);
+	if (!rc)
+		rc = cgroup_enter(2, group, setting, nr, err);
+	return rc == -EACCES || rc == -EPERM ?
+		err_suffix(err, "; be root, or give a group in the part that is yours by --cgroup") : rc;
 }
 
 bool cgroup_usable(char *why, size_t room)

@@ -181,8 +181,7 @@ static int set_affinity(struct config *c, const char *v, struct err *err)
 			c->affinity[i / 64] |= 1ULL << i % 64;
 		s = end;
 	} while (*s++);
-	c->has_affinity = true;
-	return 0;
+	return config_set_text(&c->affinity_list, v, err);
 bad:
 	return err_set(err, -EINVAL, "cpu-affinity: '%s' is not a list of processors like 0-3,8", v);
 }
@@ -503,6 +502,7 @@ void config_fini(struct config *c)
 	free(c->gdb);
 	free(c->api_sock);
 	free(c->log_file);
+	free(c->affinity_list);
 	free(c->cgroup);
 	free(c->chroot);
 	free(c->netns);

@@ -282,7 +282,7 @@ static int enter(const struct arguments *a, struct err *err)
 		rc = daemonize(err);
 	if (!rc && a->value[NEW_PID_NS])
 		rc = new_pid_namespace(a, jail, err);
-	return rc ? rc : jail_enter(&c, err);
+	return rc ? jail_refused(rc, err) : jail_enter(&c, err);
 }
 
 static u64 clock_us(clockid_t clock)
