@@ -351,5 +351,5 @@ int command_jailer(int argc, char **argv)
 	if (!err.code && !check(&a, &err) && !enter(&a, &err))
 		return run(&a, started_us);
 	log_err("jailer: %s", err.msg);
-	return EXIT_USAGE;
+	return err_of_host(err.code) ? EXIT_RUNTIME : EXIT_USAGE;
 }
