@@ -126,7 +126,7 @@ static int apply(unsigned version, const char *group, const char *setting, struc
 	return rc ? rc : write_file(path, "cgroup.procs", "0", err);
 }
 
-static int check_path(const char *group, struct err *err)
+int cgroup_check(const char *group, struct err *err)
 {
 	return strstr(group, "..") || *group == '/' ?
 		err_set(err, -EINVAL, "cgroup: '%s' is not a path below the hierarchy", group) : 0;
@@ -135,7 +135,7 @@ static int check_path(const char *group, struct err *err)
 int cgroup_join(const char *group, struct err *err)
 {
 	char path[PATH_MAX];
-	int rc = check_path(group, err);
+	int rc = cgroup_check(group, err);
 	size_t len;
 
 	if (!rc)
@@ -152,7 +152,7 @@ int cgroup_enter(unsigned version, const char *group, const char *const *setting
 		 struct err *err)
 {
 	char path[PATH_MAX];
-	int rc = check_path(group, err);
+	int rc = cgroup_check(group, err);
 
 	if (rc)
 		return rc;
@@ -206,7 +206,7 @@ int cgroup_limit(const struct config *c, struct err *err)
 	if (c->mem_limit)
 		setting[nr++] = mem;
 	/* What is refused is not to be cleaned up. */
-	rc = check_path(group, err);
+	rc = cgroup_check(group, err);
 	if (!rc)
 		rc = find_mount(2, "", path, err);
 	len = strlen(path);

@@ -2,6 +2,8 @@
 #pragma once
 #include "vmm/config.h"
 
+/* Whether it is a path below the hierarchy, and stays there. */
+int cgroup_check(const char *group, struct err *) must_check;
 /*
  * Make the group (a path below the mounted hierarchy; its parents as well), write each
  * "FILE=VALUE" to it, and move this process in.  version 1: each to the hierarchy of

@@ -161,7 +161,7 @@ static int check(struct arguments *a, struct err *err)
 	if (a->value[CGROUP_VERSION] && (number(a, CGROUP_VERSION, &a->cgroup_version, err) ||
 					 a->cgroup_version < 1 || a->cgroup_version > 2))
 		return err_set(err, -EINVAL, "--cgroup-version is 1 or 2, not '%s'", a->value[CGROUP_VERSION]);
-	return 0;
+	return a->value[PARENT_CGROUP] ? cgroup_check(a->value[PARENT_CGROUP], err) : 0;
 }
 
 /* --- what it does ------------------------------------------------------------------------------- */
