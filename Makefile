@@ -87,7 +87,7 @@ $(addprefix $(BUILD)/unit/,virtio_net_vhost_test tap_test link_test): WRAPPED +=
 $(BUILD)/unit/image_head_test: WRAPPED += poll
 $(BUILD)/unit/tap_test: WRAPPED += syscall
 $(BUILD)/unit/bridge_ask_test: WRAPPED += readlink
-$(BUILD)/unit/chardev_test: WRAPPED += pthread_cond_wait
+$(addsuffix /chardev_test,$(BUILD)/unit $(BUILD)/tsan): WRAPPED += pthread_cond_wait
 $(BUILD)/unit/net_user_test: WRAPPED += clock_gettime
 
 $(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o $(HTTP)
@@ -126,8 +126,8 @@ $(BUILD)/bench/block: $(BUILD)/obj/tests/bench/block.o $(filter $(addprefix $(BU
 # --- the same tests of what has threads, under ThreadSanitizer ----------------------------------
 TSAN := -g -O1 -fsanitize=thread -fno-omit-frame-pointer -Wno-tsan
 TSAN_LIB := $(TEST_LIB:$(BUILD)/san/%=$(BUILD)/tsan/obj/%)
-TSAN_TEST := $(patsubst %,$(BUILD)/tsan/%_test,loop aio log limit serial virtio virtio_net virtio_blk \
-	virtio_blk_queues virtio_blk_options blk blk_snapshot state http gdb)
+TSAN_TEST := $(patsubst %,$(BUILD)/tsan/%_test,loop aio log limit serial chardev mem metrics acpi_ports virtio virtio_net \
+	virtio_net_control virtio_blk virtio_blk_queues virtio_blk_options blk blk_snapshot state http gdb)
 
 $(BUILD)/tsan/obj/%.o: %.c
 	@mkdir -p $(@D)

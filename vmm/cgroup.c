@@ -93,7 +93,9 @@ static int make_group(char path[PATH_MAX], const char *group, unsigned version, 
 		if (at + len + 2 > PATH_MAX)
 			return err_set(err, -ENAMETOOLONG, "cgroup: %s: too long", group);
 		if (version == 2 && *controller && write_file(path, "cgroup.subtree_control", enable, err))
-			return err->code;
+			return err->code == -ENOENT || err->code == -EINVAL ?
+				err_set(err, err->code, "cgroup: %s has no controller '%s'; 'vmm check' says "
+					"what to do", path, controller) : err->code;
 		snprintf(path + at, PATH_MAX - at, "/%.*s", (int)len, group);
 		if (mkdir(path, 0755) && errno != EEXIST)
 			return err_set(err, -errno, "cgroup: %s: %s", path, strerror(errno));
@@ -124,7 +126,7 @@ static int apply(unsigned version, const char *group, const char *setting, struc
 	return rc ? rc : write_file(path, "cgroup.procs", "0", err);
 }
 
-static int check_path(const char *group, struct err *err)
+int cgroup_check(const char *group, struct err *err)
 {
 	return strstr(group, "..") || *group == '/' ?
 		err_set(err, -EINVAL, "cgroup: '%s' is not a path below the hierarchy", group) : 0;
@@ -133,7 +135,7 @@ static int check_path(const char *group, struct err *err)
 int cgroup_join(const char *group, struct err *err)
 {
 	char path[PATH_MAX];
-	int rc = check_path(group, err);
+	int rc = cgroup_check(group, err);
 	size_t len;
 
 	if (!rc)
@@ -150,7 +152,7 @@ int cgroup_enter(unsigned version, const char *group, const char *const *setting
 		 struct err *err)
 {
 	char path[PATH_MAX];
-	int rc = check_path(group, err);
+	int rc = cgroup_check(group, err);
 
 	if (rc)
 		return rc;
@@ -203,14 +205,20 @@ int cgroup_limit(const struct config *c, struct err *err)
 		setting[nr++] = cpu;
 	if (c->mem_limit)
 		setting[nr++] = mem;
-	rc = find_mount(2, "", path, err);
+	/* What is refused is not to be cleaned up. */
+	rc = cgroup_check(group, err);
+	if (!rc)
+		rc = find_mount(2, "", path, err);
 	len = strlen(path);
 	if (!rc && snprintf(path + len, sizeof(path) - len, "/%s", group) >= (int)(sizeof(path) - len))
 		rc = err_set(err, -ENAMETOOLONG, "cgroup: %s: too long", group);
 	/* Before this process is in the group, and not in what comes of it. */
 	if (!rc)
 		rc = cleaner_start(&cleaner, "vmm-cgroup", remove_group, path, err);
-	return rc ? rc : cgroup_enter(2, group, setting, nr, err);
+	if (!rc)
+		rc = cgroup_enter(2, group, setting, nr, err);
+	return rc == -EACCES || rc == -EPERM ?
+		err_suffix(err, "; be root, or give a group in the part that is yours by --cgroup") : rc;
 }
 
 bool cgroup_usable(char *why, size_t room)

@@ -2,6 +2,8 @@
 #pragma once
 #include "vmm/config.h"
 
+/* Whether it is a path below the hierarchy, and stays there. */
+int cgroup_check(const char *group, struct err *) must_check;
 /*
  * Make the group (a path below the mounted hierarchy; its parents as well), write each
  * "FILE=VALUE" to it, and move this process in.  version 1: each to the hierarchy of
@@ -14,7 +16,8 @@ int cgroup_enter(unsigned version, const char *group, const char *const *setting
 int cgroup_join(const char *group, struct err *) must_check;
 /*
  * What --cgroup, --cpu-quota and --mem-limit say, by version 2; nothing, if they say
- * nothing.  The group is gone when the process is, unless others are in it.
+ * nothing.  The group is gone when the process is, unless others are in it; its parents
+ * stay: another VM may be about to make its own in there.
  */
 int cgroup_limit(const struct config *, struct err *) must_check;
 /* Whether the options above can be had here: where, or what is in the way (for `vmm check`). */

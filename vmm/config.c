@@ -181,8 +181,7 @@ static int set_affinity(struct config *c, const char *v, struct err *err)
 			c->affinity[i / 64] |= 1ULL << i % 64;
 		s = end;
 	} while (*s++);
-	c->has_affinity = true;
-	return 0;
+	return config_set_text(&c->affinity_list, v, err);
 bad:
 	return err_set(err, -EINVAL, "cpu-affinity: '%s' is not a list of processors like 0-3,8", v);
 }
@@ -444,7 +443,7 @@ int config_check(const struct config *c, struct err *err)
 			       (unsigned long long)(c->mem / MIB + 16));
 	if (c->has_gid && !c->has_uid)
 		return err_set(err, -EINVAL, "--gid is of a user: give --uid, too");
-	if (c->chroot && !c->has_uid)
+	if (c->chroot && !c->uid)
 		return err_set(err, -EINVAL, "--chroot holds no root: give --uid, of one who is nobody else");
 	if (c->hugepages && c->mem % (2 * MIB))
 		return err_set(err, -EINVAL, "--mem: with --hugepages a multiple of 2M, not %lluM",
@@ -503,6 +502,7 @@ void config_fini(struct config *c)
 	free(c->gdb);
 	free(c->api_sock);
 	free(c->log_file);
+	free(c->affinity_list);
 	free(c->cgroup);
 	free(c->chroot);
 	free(c->netns);

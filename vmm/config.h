@@ -89,7 +89,7 @@ struct config {
 	struct net_config net[CONFIG_MAX_NETS];
 	unsigned nr_nets;
 	struct limit_config entropy;	/* of the entropy device; by the API only */
-	bool has_affinity;
+	char *affinity_list;		/* as it was given; NULL: all that this process has */
 	u64 affinity[CONFIG_MAX_HOST_CPUS / 64];	/* a bit for each of the host's processors */
 	char *cgroup;			/* NULL: one of its own, if there are limits */
 	unsigned cpu_quota;		/* percent of one processor; 0: no limit */

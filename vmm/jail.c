@@ -28,7 +28,9 @@ static int enter_netns(const char *name, struct err *err)
 	snprintf(path, sizeof(path), "%s%s", strchr(name, '/') ? "" : "/run/netns/", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || setns(fd, CLONE_NEWNET))
-		rc = err_set(err, -errno, "netns %s: %s", name, strerror(errno));
+		rc = err_set(err, -errno, "netns %s: %s", name, fd >= 0 && errno == EINVAL ?
+			     "this is no network namespace" : errno == ENOENT && !strchr(name, '/') ?
+			     "there is none; 'ip netns list' shows all" : strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	return rc;
@@ -156,15 +158,23 @@ static int become(const struct config *c, struct err *err)
 	return 0;
 }
 
+int jail_refused(int code, struct err *err)
+{
+	return code == -EPERM || code == -EACCES ?
+		err_suffix(err, "; it takes root and its capabilities") : code;
+}
+
 int jail_enter(const struct config *c, struct err *err)
 {
 	int rc = cgroup_limit(c, err);
 
-	if (!rc && c->netns)
+	if (rc)
+		return rc;
+	if (c->netns)
 		rc = enter_netns(c->netns, err);
 	if (!rc && c->chroot)
 		rc = enter_root(c, err);
 	if (!rc && c->has_uid)
 		rc = become(c, err);
-	return rc;
+	return jail_refused(rc, err);
 }

@@ -10,3 +10,5 @@
  * All of it takes root.  After a failure the process is good for nothing but to say why.
  */
 int jail_enter(const struct config *, struct err *) must_check;
+/* Say that it takes root, if that is what such a code means; returns it. */
+int jail_refused(int code, struct err *);

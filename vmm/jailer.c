@@ -161,7 +161,7 @@ static int check(struct arguments *a, struct err *err)
 	if (a->value[CGROUP_VERSION] && (number(a, CGROUP_VERSION, &a->cgroup_version, err) ||
 					 a->cgroup_version < 1 || a->cgroup_version > 2))
 		return err_set(err, -EINVAL, "--cgroup-version is 1 or 2, not '%s'", a->value[CGROUP_VERSION]);
-	return 0;
+	return a->value[PARENT_CGROUP] ? cgroup_check(a->value[PARENT_CGROUP], err) : 0;
 }
 
 /* --- what it does ------------------------------------------------------------------------------- */
@@ -295,7 +295,7 @@ static int enter(const struct arguments *a, struct err *err)
 		rc = daemonize(err);
 	if (!rc)
 		rc = a->value[NEW_PID_NS] ? new_pid_namespace(a, jail, err) : write_pid(a, jail, getpid(), err);
-	return rc ? rc : jail_enter(&c, err);
+	return rc ? jail_refused(rc, err) : jail_enter(&c, err);
 }
 
 static u64 clock_us(clockid_t clock)
@@ -365,5 +365,5 @@ int command_jailer(int argc, char **argv)
 	if (!err.code && !check(&a, &err) && !enter(&a, &err))
 		return run(&a, started_us);
 	log_err("jailer: %s", err.msg);
-	return EXIT_USAGE;
+	return err_of_host(err.code) ? EXIT_RUNTIME : EXIT_USAGE;
 }

@@ -519,12 +519,26 @@ static int load(struct machine *m, struct cpu_start *start, struct err *err)
 	return rc;
 }
 
+/* Who became somebody else is in no group that another could be put into. */
+static int open_kvm(struct kvm *k, const struct config *c, struct err *err)
+{
+	int rc = kvm_open(k, err);
+
+	if (rc != -EACCES || !c->has_uid)
+		return rc;
+	return c->chroot ?
+		err_set(err, rc, "kvm: no permission to use /dev/kvm in %s; choose a directory on a file "
+			"system that is not mounted 'nodev'", c->chroot) :
+		err_set(err, rc, "kvm: user %u has no permission to use /dev/kvm; give its group by --gid "
+			"('stat -c %%g /dev/kvm' says which), or --chroot, where one is made", c->uid);
+}
+
 static int build(struct machine *m, struct err *err)
 {
 	const struct config *c = m->resources->config;
 	struct snapshot *from = m->resources->from;
 	struct cpu_start start;
-	int rc = kvm_open(&m->kvm, err);
+	int rc = open_kvm(&m->kvm, c, err);
 
 	if (!rc)
 		rc = from ? snapshot_make_mem(from, &m->mem, err) :

@@ -271,7 +271,7 @@ static int run_one(struct words *w, int ready)
 	struct snapshot *s = NULL;
 	struct err err = { 0 };
 	struct config c;
-	int status = EXIT_USAGE;
+	int status;
 
 	config_init(&c);
 	if (!open_snapshot(w->dir, &s, &err) && !configure(s, w, &c, &err) &&
@@ -286,6 +286,8 @@ static int run_one(struct words *w, int ready)
 		}, &err);
 		s = NULL;
 		restore_undo(&c);
+	} else {
+		status = err_of_host(err.code) ? EXIT_RUNTIME : EXIT_USAGE;
 	}
 	logfile_end(&c, &err);
 	snapshot_close(s);

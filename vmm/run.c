@@ -81,11 +81,14 @@ int command_run(int argc, char **argv)
 	}
 	if (c.name)
 		prctl(PR_SET_NAME, c.name);
-	status = jail_enter(&c, &err) ? EXIT_USAGE : vm_run(&c, &(struct vm_options){
-		.api = { .app = "vmm", .version = VMM_VERSION, .id = c.name ?: "anonymous-instance",
-			 .max_body = API_MAX_BODY },
-		.named = true,
-	}, &err);
+	if (jail_enter(&c, &err))
+		status = err_of_host(err.code) ? EXIT_RUNTIME : EXIT_USAGE;
+	else
+		status = vm_run(&c, &(struct vm_options){
+			.api = { .app = "vmm", .version = VMM_VERSION, .id = c.name ?: "anonymous-instance",
+				 .max_body = API_MAX_BODY },
+			.named = true,
+		}, &err);
 	logfile_end(&c, &err);
 	config_fini(&c);
 	return status;

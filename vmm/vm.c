@@ -508,9 +508,9 @@ static void close_all(struct vm *v)
 /* Before there are threads, which have it from this one. */
 static int take_processors(const struct config *c, struct err *err)
 {
-	if (!c->has_affinity || !sched_setaffinity(0, sizeof(c->affinity), (const cpu_set_t *)c->affinity))
+	if (!c->affinity_list || !sched_setaffinity(0, sizeof(c->affinity), (const cpu_set_t *)c->affinity))
 		return 0;
-	return err_set(err, -errno, "cpu-affinity: %s", errno == EINVAL ?
+	return err_set(err, -errno, "cpu-affinity: %s: %s", c->affinity_list, errno == EINVAL ?
 		       "this host, or this process's control group, has none of these processors" :
 		       strerror(errno));
 }

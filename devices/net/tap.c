@@ -210,9 +210,10 @@ static int refused(int rc, const char *name, unsigned nr, struct err *err)
 {
 	switch (rc) {
 	case -EPERM:
+		/* By number: root's $USER is root, and who has --uid may have no name. */
 		return err_set(err, rc, "no permission to use or make it; make it first as root with "
-			       "'ip tuntap add %s mode tap%s user $USER'", name,
-			       nr > 1 ? " multi_queue" : "");
+			       "'ip tuntap add %s mode tap%s user %u'", name,
+			       nr > 1 ? " multi_queue" : "", geteuid());
 	case -EBUSY:
 		return err_set(err, rc, "in use by another program");
 	case -EINVAL:

@@ -247,7 +247,8 @@ static void test_choices(void **state)
 	assert_int_equal(c.sandbox, SANDBOX_OFF);
 	bad("sandbox", "--sandbox", "no");
 	good("--cpu-affinity", "0-2,64,1023");
-	assert_true(c.has_affinity && c.affinity[0] == 7 && c.affinity[1] == 1 && c.affinity[15] == 1ULL << 63);
+	assert_string_equal(c.affinity_list, "0-2,64,1023");
+	assert_true(c.affinity[0] == 7 && c.affinity[1] == 1 && c.affinity[15] == 1ULL << 63);
 	for (unsigned i = 0; i < ARRAY_SIZE(no_lists); i++)
 		bad("cpu-affinity", "--cpu-affinity", no_lists[i]);
 	good("--cpu-quota", "150", "--mem-limit", "1G", "--cgroup", "a/b");
@@ -264,6 +265,7 @@ static void test_choices(void **state)
 	bad("uid: '4294967295'", "--uid", "4294967295");
 	bad("give --uid", "--gid", "1");
 	bad("give --uid", "--chroot", "/j");
+	bad("holds no root", "--chroot", "/j", "--uid", "0");
 	bad("tap= and fd=", "--chroot", "/j", "--uid", "1", "--net", "user");
 }
 

@@ -57,6 +57,7 @@ static void test_nobody_wants_to_know(void **state)
 	(void)state;
 	assert_int_equal(err_set(NULL, -ENOENT, "%s", "unheard"), -ENOENT);
 	assert_true(err_prefix(NULL, "%s", "unheard") < 0);
+	assert_true(err_suffix(NULL, "unheard") < 0);
 }
 
 static void test_prefixes_in_order(void **state)
@@ -108,6 +109,21 @@ static void test_prefix_cuts_the_end(void **state)
 		}
 }
 
+static void test_suffix_is_cut(void **state)
+{
+	(void)state;
+	for (size_t len = ROOM - 6; len < ROOM; len++) {
+		struct guarded g = fresh();
+
+		err_set(&g.err, -EPERM, "%s", of('m', len));
+		assert_int_equal(err_suffix(&g.err, "; 5%s"), -EPERM);
+		assert_memory_equal(g.err.msg, of('m', len), len);
+		assert_int_equal(strncmp(g.err.msg + len, "; 5%s", ROOM - 1 - len), 0);
+		assert_int_equal(strlen(g.err.msg), MIN(len + 5, ROOM - 1));
+		check_guard(&g);
+	}
+}
+
 /* An error without a code is a bug of ours, and says where. */
 static void test_success_is_no_error(void **state)
 {
@@ -148,7 +164,7 @@ int main(void)
 		cmocka_unit_test(test_set), cmocka_unit_test(test_nobody_wants_to_know),
 		cmocka_unit_test(test_prefixes_in_order),
 		cmocka_unit_test(test_long_message_is_cut),
-		cmocka_unit_test(test_prefix_cuts_the_end),
+		cmocka_unit_test(test_prefix_cuts_the_end), cmocka_unit_test(test_suffix_is_cut),
 		cmocka_unit_test(test_success_is_no_error),
 	};
 

@@ -37,6 +37,17 @@ int err_prefix(struct err *e, const char *fmt, ...)
 	return e->code;
 }
 
+int err_suffix(struct err *e, const char *cure)
+{
+	size_t len;
+
+	if (!e)
+		return -EINVAL;
+	len = strlen(e->msg);
+	snprintf(e->msg + len, sizeof(e->msg) - len, "%s", cure);
+	return e->code;
+}
+
 bool err_of_host(int code)
 {
 	switch (-code) {

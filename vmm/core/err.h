@@ -12,10 +12,12 @@ struct err {
 	char msg[508];
 };
 
-/* Both return code, so that `return err_set(...)` is one line. */
+/* All return code, so that `return err_set(...)` is one line. */
 int err_set(struct err *, int code, const char *fmt, ...) printf_like(3, 4);
 /* Put "disk0: " in front as the error travels up. */
 int err_prefix(struct err *, const char *fmt, ...) printf_like(2, 3);
+/* What to do about it, behind: "; be root". */
+int err_suffix(struct err *, const char *cure);
 
 /* Whether such a code tells of the host, which ran out of something or failed, and not of
  * what was asked for: EXIT_RUNTIME, not EXIT_USAGE. */

@@ -39,6 +39,19 @@ case_api()
 	says 'initrd: power button'
 }
 
+# tests/guest/api's of control groups, which a host without those of version 2 leaves out.
+case_limits()
+{
+	local groups='mount -t cgroup2 none /sys/fs/cgroup && grep -q "cpu.*memory" /sys/fs/cgroup/cgroup.controllers'
+	if ! unshare -m sh -c "$groups"; then
+		[[ $LAB != lab ]] || fail 'no control groups in the lab'
+		skip 'no control groups of version 2 with controllers here'
+	fi
+	PAYLOADS=${VMM%/*}/guest unshare -m sh -c "$groups && exec \"\$@\"" sh \
+		"$here/../guest/api" limits jailer_cgroup >"$T/out" 2>&1 || fail 'not all passed'
+	says '^2 passed, 0 failed, 0 skipped'
+}
+
 case_firecracker()
 {
 	truncate -s 1M "$T/a"
