@@ -35,6 +35,13 @@ static int set_net_fd(struct net_config *n, const char *value, struct err *err)
 	return 0;
 }
 
+/* A port published on any address of the host is taken on each. */
+static bool ports_clash(const struct net_forward *a, const struct net_forward *b)
+{
+	return a->udp == b->udp && a->host_port == b->host_port &&
+	       (!a->host.s_addr || !b->host.s_addr || a->host.s_addr == b->host.s_addr);
+}
+
 static int add_forward(struct net_config *n, const char *value, struct err *err)
 {
 	struct net_forward f, *all;
@@ -44,8 +51,7 @@ static int add_forward(struct net_config *n, const char *value, struct err *err)
 		return err_prefix(err, "net: "), rc;
 	/* Else it would be said to be another program's. */
 	for (unsigned i = 0; i < n->nr_forwards; i++)
-		if (n->forward[i].udp == f.udp && n->forward[i].host_port == f.host_port &&
-		    n->forward[i].host.s_addr == f.host.s_addr)
+		if (ports_clash(&n->forward[i], &f))
 			return err_set(err, -EINVAL, "net: hostfwd '%s': port %u is published twice", value,
 				       f.host_port);
 	if (n->nr_forwards == CONFIG_MAX_FORWARDS)
@@ -375,6 +381,11 @@ static int check_pair(const struct net_config *a, const struct net_config *b, st
 		return err_set(err, -EINVAL, "--net: dump '%s' is given twice", a->dump);
 	if (a->mode == NET_FD && b->mode == NET_FD && a->fd == b->fd)
 		return err_set(err, -EINVAL, "--net: fd %d is given twice", a->fd);
+	for (unsigned i = 0; i < a->nr_forwards; i++)
+		for (unsigned j = 0; j < b->nr_forwards; j++)
+			if (ports_clash(&a->forward[i], &b->forward[j]))
+				return err_set(err, -EINVAL, "--net: hostfwd: %s port %u is published twice",
+					       a->forward[i].udp ? "udp" : "tcp", a->forward[i].host_port);
 	if (on && a->mode == b->mode && !strcmp(on, config_net_name(b)) && a->has_mac && b->has_mac &&
 	    !memcmp(a->mac, b->mac, sizeof(a->mac)))
 		return err_set(err, -EINVAL, "--net: mac %s is given twice on %s; leave one out, or give "

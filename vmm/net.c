@@ -58,7 +58,7 @@ int net_failed(const struct err *err)
 static int check_right(const struct subcommand_args *a)
 {
 	return network_may_change() ? EXIT_OK :
-		subcommand_misused(a, "this needs root (CAP_NET_ADMIN)");
+		subcommand_misused(a, "this needs root (CAP_NET_ADMIN); run it with sudo");
 }
 
 /* --- create --------------------------------------------------------------------------------- */
@@ -119,9 +119,11 @@ int net_create(const struct subcommand_args *a)
 		return net_failed(&err);
 	rc = net_state_load(h.state, n.name, &there, &err);
 	if (!rc)
-		rc = err_set(&err, -EEXIST, there.is_kept ? "network %s: is there already" :
-			     "network %s: is there already, and ends with its last VM; stop that first",
-			     n.name);
+		rc = there.is_kept ?
+			err_set(&err, -EEXIST, "network %s: is there already; 'vmm net show %s' shows it",
+				n.name, n.name) :
+			err_set(&err, -EEXIST, "network %s: is there already, and ends with its last VM; "
+				"stop that first", n.name);
 	else if (rc == -ENOENT)
 		rc = net_host_make(&h, &n, &err);
 	net_host_close(&h);

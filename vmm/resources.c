@@ -148,12 +148,23 @@ static void check_mac(const struct config *c, unsigned i, const struct net *net)
 			 "mac=", network_mac_text(mac).text);
 }
 
+/* What is on a bridge has the bridge's; all others have what was asked for, or the most. */
+static int mtu_too_large(const struct net_config *n, unsigned most, struct err *err)
+{
+	const char *kind = config_net_kind(n), *name = config_net_name(n) ?: "";
+
+	if (n->mode == NET_BRIDGE)
+		return err_set(err, -EINVAL, "net: mtu %u is more than the %u of bridge %s; 'ip link set %s "
+			       "mtu %u' first", n->mtu, most, name, name, n->mtu);
+	return err_set(err, -EINVAL, "net: mtu %u is more than the %u of %s %s; make that with 'vmm net "
+		       "create %s --type %s --mtu %u'", n->mtu, most, kind, name, name, kind, n->mtu);
+}
+
 /* What the guest is told that it may send. */
 static int set_mtu(struct net **net, const struct net_config *n, struct err *err)
 {
 	if (n->mtu && net[0]->mtu && n->mtu > net[0]->mtu)
-		return err_set(err, -EINVAL, "net: mtu %u is more than the %u of %s %s", n->mtu,
-			       net[0]->mtu, config_net_kind(n), config_net_name(n) ?: "");
+		return mtu_too_large(n, net[0]->mtu, err);
 	for (unsigned q = 0; n->mtu && q < config_net_pairs(n); q++)
 		net[q]->mtu = n->mtu;
 	return 0;

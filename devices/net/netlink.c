@@ -26,8 +26,13 @@ static int load(struct err *err)
 	};
 	void *lib = dlopen("libmnl.so.0", RTLD_NOW | RTLD_LOCAL);
 
-	if (!lib)
-		return err_set(err, -ENOENT, "this needs the library libmnl.so.0: install libmnl0");
+	if (!lib) {
+		int rc = err_of_library(dlerror());
+
+		return rc == -ENOENT ?
+			err_set(err, rc, "this needs the library libmnl.so.0: install libmnl0") :
+			err_set(err, rc, "libmnl.so.0: %s", strerror(-rc));
+	}
 	for (unsigned i = 0; i < ARRAY_SIZE(functions); i++) {
 		void *f = dlsym(lib, functions[i].name);
 

@@ -215,7 +215,7 @@ static int refused(int rc, const char *name, unsigned nr, struct err *err)
 			       "'ip tuntap add %s mode tap%s user %u'", name,
 			       nr > 1 ? " multi_queue" : "", geteuid());
 	case -EBUSY:
-		return err_set(err, rc, "in use by another program");
+		return err_set(err, rc, "in use by another program; end that, or choose another name");
 	case -EINVAL:
 		if (!link_name_valid(name))
 			return err_set(err, rc, "no interface can have that name; leave out blanks, '/', "
@@ -223,7 +223,8 @@ static int refused(int rc, const char *name, unsigned nr, struct err *err)
 		return nr > 1 ?
 			err_set(err, rc, "it was made for one queue, or is no tap; make it with 'ip "
 				"tuntap add %s mode tap multi_queue', or leave out queues=", name) :
-			err_set(err, rc, "there is an interface of that name that is not a tap");
+			err_set(err, rc, "there is an interface of that name that is not a tap; choose "
+				"another name");
 	case -E2BIG:
 		return err_set(err, rc, "another program has all of its queues but fewer than %u", nr);
 	}

@@ -81,7 +81,7 @@ static struct {
 	__typeof__(&slirp_add_hostfwd) add_hostfwd;
 } slirp;
 
-static bool have_slirp;
+static int no_slirp = -ENOENT;	/* why there is none, or 0 */
 
 /* As GLib's g_log_set_handler has it. */
 typedef unsigned (*set_log_handler)(const char *domain, int levels,
@@ -101,8 +101,10 @@ static void load(void)
 	void *lib = dlopen("libslirp.so.0", RTLD_NOW | RTLD_LOCAL);
 	set_log_handler set_handler;
 
-	if (!lib)
+	if (!lib) {
+		no_slirp = err_of_library(dlerror());
 		return;
+	}
 	slirp.new = (__typeof__(slirp.new))dlsym(lib, "slirp_new");
 	slirp.cleanup = (__typeof__(slirp.cleanup))dlsym(lib, "slirp_cleanup");
 	slirp.input = (__typeof__(slirp.input))dlsym(lib, "slirp_input");
@@ -112,8 +114,8 @@ static void load(void)
 	set_handler = (set_log_handler)dlsym(lib, "g_log_set_handler");
 	if (set_handler)
 		set_handler("Slirp", -1, library_says, NULL);
-	have_slirp = slirp.new && slirp.cleanup && slirp.input && slirp.fill && slirp.poll &&
-		     slirp.add_hostfwd;
+	if (slirp.new && slirp.cleanup && slirp.input && slirp.fill && slirp.poll && slirp.add_hostfwd)
+		no_slirp = 0;
 }
 
 /* --- what it waits for ---------------------------------------------------------------------- */
@@ -510,9 +512,11 @@ int net_open_user(struct net **out, const struct net_user_options *o, struct err
 	int rc = 0;
 
 	pthread_once(&once, load);
-	if (!have_slirp)
-		return err_set(err, -ENOENT, "net: user needs the library libslirp.so.0: install "
+	if (no_slirp == -ENOENT)
+		return err_set(err, no_slirp, "net: user needs the library libslirp.so.0: install "
 			       "libslirp0");
+	if (no_slirp)
+		return err_set(err, no_slirp, "net: libslirp.so.0: %s", strerror(-no_slirp));
 	u = calloc(1, sizeof(*u));
 	if (!u)
 		return err_set(err, -ENOMEM, "net: out of memory");

@@ -399,6 +399,7 @@ static void test_net_modes(void **state)
 		{ "user,hostfwd=tcp::80-10.0.2.15", "'10.0.2.15' has no ':'" },
 		{ "passt,hostfwd=tcp::80-10.0.2.15:80", "only the port" },
 		{ "user,hostfwd=tcp::80-:80,hostfwd=:0.0.0.0:80-:81", "port 80 is published twice" },
+		{ "user,hostfwd=tcp::80-:80,hostfwd=tcp:127.0.0.1:80-:81", "port 80 is published twice" },
 	};
 
 	(void)state;
@@ -413,7 +414,12 @@ static void test_net_modes(void **state)
 	assert_int_equal(c.net[2].mode, NET_FD);
 	assert_int_equal(c.net[2].fd, 7);
 	bad_json("write tap=NAME", "{\"net\": {\"tap\": true}}");
-	good("--net", "user,hostfwd=tcp::80-:80,hostfwd=udp::80-:80,hostfwd=tcp:127.0.0.1:80-:80");
+	good("--net", "user,hostfwd=tcp::80-:80,hostfwd=udp::80-:80,hostfwd=tcp:127.0.0.1:81-:80", "--net",
+	     "passt,hostfwd=tcp:127.0.0.2:81-:80,hostfwd=tcp::82-:80");
+	bad("tcp port 8080 is published twice", "--net", "user,hostfwd=tcp::8080-:80", "--net",
+	    "user,hostfwd=tcp::8080-:80");
+	bad("udp port 53 is published twice", "--net", "user,hostfwd=udp:127.0.0.1:53-:53", "--net", "tap=a",
+	    "--net", "passt,hostfwd=tcp::53-:53,hostfwd=udp::53-:53");
 	bad("dump 'x' is given twice", "--net", "user,dump=x", "--net", "tap=a,dump=x");
 	bad("fd 7 is given twice", "--net", "fd=7", "--net", "tap=a", "--net", "fd=7");
 }

@@ -158,6 +158,16 @@ static void test_success_is_no_error(void **state)
 	}
 }
 
+/* Its words are all that there is. */
+static void test_library(void **state)
+{
+	(void)state;
+	assert_int_equal(err_of_library("liba.so: cannot open it: Too many open files"), -EMFILE);
+	assert_int_equal(err_of_library("liba.so: failed to map segment: Cannot allocate memory"), -ENOMEM);
+	assert_int_equal(err_of_library("liba.so: No such file or directory"), -ENOENT);
+	assert_int_equal(err_of_library(NULL), -ENOENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -165,7 +175,7 @@ int main(void)
 		cmocka_unit_test(test_prefixes_in_order),
 		cmocka_unit_test(test_long_message_is_cut),
 		cmocka_unit_test(test_prefix_cuts_the_end), cmocka_unit_test(test_suffix_is_cut),
-		cmocka_unit_test(test_success_is_no_error),
+		cmocka_unit_test(test_success_is_no_error), cmocka_unit_test(test_library),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -309,9 +309,9 @@ static void test_refused(void **state)
 	snprintf(text, sizeof(text), "mode tap multi_queue user %u'", geteuid());
 	refuse(2, -EPERM, text);
 	kernel.attach[0] = -EBUSY;
-	refuse(1, -EBUSY, "in use by another program");
+	refuse(1, -EBUSY, "in use by another program; end that, or choose another name");
 	kernel.attach[0] = kernel.attach[1] = -EINVAL;
-	refuse(1, -EINVAL, "not a tap");
+	refuse(1, -EINVAL, "not a tap; choose another name");
 	kernel.attach[0] = -EINVAL;
 	refuse(2, -EINVAL, "or leave out queues=");
 	for (unsigned nr = 1; nr <= 2; nr++) {

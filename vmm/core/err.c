@@ -58,3 +58,14 @@ bool err_of_host(int code)
 		return false;
 	}
 }
+
+/* dlopen() leaves errno as it was. */
+int err_of_library(const char *said)
+{
+	static const int codes[] = { EMFILE, ENFILE, ENOMEM };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(codes); i++)
+		if (strstr(said ?: "", strerror(codes[i])))
+			return -codes[i];
+	return -ENOENT;
+}

@@ -22,3 +22,6 @@ int err_suffix(struct err *, const char *cure);
 /* Whether such a code tells of the host, which ran out of something or failed, and not of
  * what was asked for: EXIT_RUNTIME, not EXIT_USAGE. */
 bool err_of_host(int code);
+
+/* What dlerror() said of a library: -ENOENT, or what the host ran out of. */
+int err_of_library(const char *said);
