@@ -84,6 +84,96 @@ case_net_card()
 	ip link del vmmtest2
 }
 
+# Of each hundred of ports from 5100 on: how many frames of TCP a pcap file has, how many of them are longer than a wire
+# takes, in and out, and how many have a wrong checksum. What sums up right divides by 65535, read as one number.
+checksums()
+{
+	python3 - "$1" <<-'EOT'
+		import struct, sys
+		seen, at, file = {}, 24, open(sys.argv[1], 'rb').read()
+		while at < len(file):
+		    size, = struct.unpack_from('<I', file, at + 8)
+		    frame, at = file[at + 16:at + 16 + size], at + 16 + size
+		    ip, kind = frame[14:], frame[12:14]
+		    if kind == b'\x08\x00' and ip[9] == 6:
+		        n = ip[0] % 16 * 4
+		        head, ends, tcp = ip[:n], ip[12:20], ip[n:int.from_bytes(ip[2:4], 'big')]
+		    elif kind == b'\x86\xdd' and ip[6] == 6:
+		        head, ends, tcp = b'\xff\xff', ip[8:40], ip[40:40 + int.from_bytes(ip[4:6], 'big')]
+		    else:
+		        continue
+		    ports = struct.unpack('!HH', tcp[:4])
+		    is_in = 5100 <= ports[0] < 6000
+		    n = seen.setdefault(ports[not is_in] // 100, [0, 0, 0, 0])
+		    n[0] += 1
+		    n[1 if is_in else 2] += size > 1514
+		    tcp = ends + struct.pack('!II', len(tcp), 6) + tcp + bytes(len(tcp) % 2)
+		    n[3] += int.from_bytes(head, 'big') % 65535 != 0 or int.from_bytes(tcp, 'big') % 65535 != 0
+		for hundred, n in sorted(seen.items()):
+		    print(hundred, 'frames %d, large in %d out %d, wrong %d' % tuple(n))
+	EOT
+}
+
+# Eight streams at once each way, half of them over IPv6: with all that the card can do for the guest, with nothing of
+# it, and with nothing but checksums on the way out. What is dumped is what another host would see.
+case_net_offloads()
+{
+	local i set sum backs=()
+	programs "$T/programs" ethtool
+	for i in 1 2 3 4 5 6 7 8; do
+		random "$T/there$i" 512K
+		for set in 1 2 3; do
+			socat -u "OPEN:$T/there$i" "TCP6-LISTEN:5${set}0$i,ipv6-v6only=0,reuseaddr" &
+			socat -u "TCP6-LISTEN:5${set}1$i,ipv6-v6only=0,reuseaddr" "CREATE:$T/back$set$i" &
+			backs+=($!)
+		done
+	done
+	ip tuntap add dev vmmtest9 mode tap vnet_hdr multi_queue
+	ip addr replace 10.9.0.1/24 dev vmmtest9
+	ip addr replace fd09::1/64 dev vmmtest9 nodad
+	ip link set vmmtest9 up
+	vm_start "${boot[@]}" --cpus 2 --disk "$T/programs,readonly" --net "tap=vmmtest9,queues=2,dump=$T/pcap" \
+		--append "$(run "${use_programs/vdb/vda}"'
+		can() { /usr/sbin/ethtool -K eth0 "$@"; }
+		all() { can tx $1 sg $1 tso $1 gso $1 gro $1 rx-gro-hw $1; }
+		each() {
+			for i in 1 2 3 4; do $1 $2 $i 10.9.0.1; done
+			for i in 5 6 7 8; do $1 $2 $i fd09::1; done
+			wait
+		}
+		get() { nc $3 5${1}0$2 </dev/null >/tmp/f$2 & }
+		put() { nc $3 5${1}1$2 </tmp/f$2 || echo lost $1$2 & }
+		sum() { echo sum $1$2 $(md5sum </tmp/f$2); }
+		try() { each get $1; echo got $1; each sum $1; each put $1; echo put $1; }
+		echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
+		ip addr add 10.9.0.2/24 dev eth0; ip addr add fd09::2/64 dev eth0; ip link set eth0 up
+		echo up; all on; try 1; all off; try 2
+		can tx on rx-gro-hw on; try 3')"
+	vm_expect 100 '^up$'
+	echo '#+ the guest is up' >&"$tap"
+	for set in 1 2 3; do
+		vm_expect 100 "^got $set\$"
+		vm_expect 100 "^put $set\$"
+		echo "#+ the streams of set $set came and went" >&"$tap"
+	done
+	vm_end 100 0
+	! grep -a '^lost' "$T/out" || fail 'a stream from the guest did not come about'
+	wait "${backs[@]}"
+	for i in 1 2 3 4 5 6 7 8; do
+		sum=$(md5sum <"$T/there$i" | cut -d ' ' -f 1)
+		for set in 1 2 3; do
+			says "^sum $set$i $sum "
+			cmp "$T/there$i" "$T/back$set$i" || fail "stream $i of set $set came back as another"
+		done
+	done
+	checksums "$T/pcap" >"$T/sums"
+	sums() { grep -qE "^$1, wrong 0$" "$T/sums" || fail "not '$1', but $(grep "^${1%% *} " "$T/sums")"; }
+	sums '51 frames [0-9]{3,}, large in [1-9][0-9]* out [1-9][0-9]*'
+	sums '52 frames [0-9]{4,}, large in 0 out 0'
+	sums '53 frames [0-9]{4,}, large in [1-9][0-9]* out 0'
+	ip link del vmmtest9
+}
+
 # Which of the two queues the packets of 40 flows come to is the guest's to say, and what it said last is saved; by our own
 # thread, then by vhost-net. A host that cannot do it refuses what was saved. A queue that nothing comes to does not
 # interrupt; what is not hashed, like ARP, there is none of.
