@@ -148,14 +148,16 @@ run_cases() # [PATTERN...]
 		fi
 		case_dir=$tmp/$name
 		mkdir -p "$case_dir/names"
-		status=0
+		set +e
 		(
 			set -e
 			cd "$case_dir"
 			export VMM_RUNTIME_DIR=$PWD/names
 			trap leave EXIT
 			"case_$name"
-		) >"$tmp/log" 2>&1 || status=$?
+		) >"$tmp/log" 2>&1
+		status=$?
+		set -e
 		if ((status == 0)); then
 			passed=$((passed + 1))
 			echo "ok $count - ${self##*/}-$name"
