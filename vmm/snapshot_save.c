@@ -313,9 +313,12 @@ static int begin_disks(struct machine *m, const char *name, struct err *err)
 int snapshot_save_directory(struct machine *m, const char *path, bool diff, struct err *err)
 {
 	char *dir = strndup(path, snapshot_directory_len(path)), *state = NULL, *memory = NULL;
-	int rc = may_save(m, diff, err);
+	int rc;
 
-	if (!rc && (!dir || asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0))
+	if (!dir)
+		return err_set(err, -ENOMEM, "out of memory");
+	rc = may_save(m, diff, err);
+	if (!rc && (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0))
 		rc = err_set(err, -ENOMEM, "out of memory");
 	if (!rc && mkdir(dir, 0777) && errno != EEXIST)
 		rc = err_set(err, -errno, "snapshot %s: %s", dir, strerror(errno));
@@ -329,7 +332,7 @@ int snapshot_save_directory(struct machine *m, const char *path, bool diff, stru
 		end_disks(m, machine_config(m)->nr_disks, rc);
 	}
 	/* Only an empty one goes. */
-	if (rc && dir)
+	if (rc)
 		rmdir(dir);
 	free(dir);
 	free(state);
