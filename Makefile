@@ -108,9 +108,9 @@ $(BUILD)/page-handler: $(addprefix $(BUILD)/san/,tests/guest/page-handler.o test
 	$(call say,LD)
 	$(Q)$(CC) $(SAN) -o $@ $^ -ljansson
 
-# A vmm whose memory and clock fail it when tests/guest/faults or running say so.
+# A vmm whose memory and clock fail it when tests/guest/faults or running say so, and that a guest can break into.
 FAULTY := malloc calloc realloc reallocarray aligned_alloc posix_memalign strdup strndup asprintf __asprintf_chk \
-	vasprintf clock_gettime time
+	vasprintf clock_gettime time bus_write virtq_pop
 $(BUILD)/vmm-faulty: $(OBJ) $(BUILD)/obj/tests/guest/faulty.o $(HTTP)
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(LINK) $(FAULTY:%=-Wl,--wrap=%) -o $@ $^ $(LIBS)

@@ -1,7 +1,7 @@
 /*
  * virtio-abuse.c: promise: whatever a driver does to its queues and registers, vmm lives, the
  * device says NEEDS_RESET where its rings make no sense, and after a reset it works again.
- * dev=rng|blk.
+ * dev=rng|blk|net; of a card it is the queue that sends.
  *
  * Spec: virtio 1.2, 2.1.2 (NEEDS_RESET), 2.2.2 (features), 2.7.5 (descriptors), 3.1.1.
  */
@@ -20,7 +20,12 @@ static struct virtio v;
 static struct virtq q;
 static struct virtq_desc table[8] __attribute__((aligned(16)));
 static u8 bytes[SECTOR + 8] __attribute__((aligned(512)));
-static bool blk;
+static bool blk, net;
+static u16 queue;
+static struct virtq rx;			/* of a card, and not looked at */
+static u8 frame[72] = {			/* with its header */
+	[12] = 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88, 0xb5,
+};
 
 /* Of what lies below the hole. */
 static u64 ram_end(void)
@@ -36,12 +41,18 @@ static u64 ram_end(void)
 	return end;
 }
 
-static bool start_with(u64 features)
+/* All but the queue in question. */
+static bool prepare(u64 features)
 {
 	if (!virtio_negotiate(&v, features))
 		return false;
 	virtio_enable_interrupts(&v);
-	if (!virtq_init(&q, &v, 0, VIRTQ_SIZE))
+	return !net || virtq_init(&rx, &v, 0, VIRTQ_SIZE);
+}
+
+static bool start_with(u64 features)
+{
+	if (!prepare(features) || !virtq_init(&q, &v, queue, VIRTQ_SIZE))
 		return false;
 	virtio_add_status(&v, STATUS_DRIVER_OK);
 	return true;
@@ -49,9 +60,11 @@ static bool start_with(u64 features)
 
 static bool works(void)
 {
-	struct virtq_buf b = { bytes, LEN, true };
+	struct virtq_buf b = { bytes, LEN, true }, sent = { frame, sizeof(frame), false };
 	u32 len = 0;
 
+	if (net)
+		return virtq_do(&q, &sent, 1, NULL, &len) && !len;
 	if (blk)
 		return blk_do(&q, BLK_IN, 0, bytes, SECTOR, 1, NULL) == BLK_OK;
 	return virtq_do(&q, &b, 1, NULL, &len) && len > 0 && len <= LEN;
@@ -378,7 +391,7 @@ static void test_rings(u64 features)
 		before = virtio_config_irqs();
 		if (a->make())
 			virtq_publish(&q, 0);
-		virtio_notify(&v, 0);
+		virtio_notify(&v, queue);
 		if (a->must_break) {
 			check(poll_until(broken()), "%s: NEEDS_RESET", a->what);
 			check(poll_until(virtio_config_irqs() > before),
@@ -404,19 +417,19 @@ static void test_features(void)
 
 	virtio_reset(&v);
 	virtio_set_status(&v, 0xff);
-	virtio_notify(&v, 0);
+	virtio_notify(&v, queue);
 	recover("all status bits at once");
 
 	virtio_negotiate(&v, 0);
 	virtio_add_status(&v, STATUS_DRIVER_OK);
-	virtio_notify(&v, 0);
+	virtio_notify(&v, queue);
 	recover("DRIVER_OK without a queue");
 
 	start_with(0);
 	entry(0, mem_addr(bytes), LEN, DESC_WRITE, 0);
 	table_at_0(sizeof(*table));
 	virtq_publish(&q, 0);
-	virtio_notify(&v, 0);
+	virtio_notify(&v, queue);
 	check(poll_until(broken()), "an indirect table, not negotiated: NEEDS_RESET");
 	recover("that");
 }
@@ -437,19 +450,19 @@ static void test_features_are_fixed(void)
 	entry(0, mem_addr(bytes), LEN, DESC_WRITE, 0);
 	table_at_0(sizeof(*table));
 	virtq_publish(&q, 0);
-	virtio_notify(&v, 0);
+	virtio_notify(&v, queue);
 	check(poll_until(broken()), "an indirect table, accepted too late: NEEDS_RESET");
 	recover("that");
 
-	virtio_negotiate(&v, 0);
+	prepare(0);
 	virtio_accept(&v, virtio_features(&v));
 	v.features = FEATURE(F_VERSION_1);
-	virtq_init(&q, &v, 0, VIRTQ_SIZE);
+	virtq_init(&q, &v, queue, VIRTQ_SIZE);
 	virtio_add_status(&v, STATUS_DRIVER_OK);
 	entry(0, mem_addr(bytes), LEN, DESC_WRITE, 0);
 	table_at_0(sizeof(*table));
 	virtq_publish(&q, 0);
-	virtio_notify(&v, 0);
+	virtio_notify(&v, queue);
 	check(poll_until(broken()), "between FEATURES_OK and DRIVER_OK, as well");
 	recover("that");
 }
@@ -467,12 +480,12 @@ static void test_queue_sizes(void)
 	unsigned i;
 
 	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
-		virtio_negotiate(&v, 0);
+		prepare(0);
 		r.size = sizes[i];
-		virtio_queue_set(&v, 0, &r);
-		virtio_queue_enable(&v, 0);
+		virtio_queue_set(&v, queue, &r);
+		virtio_queue_enable(&v, queue);
 		virtio_add_status(&v, STATUS_DRIVER_OK);
-		virtio_notify(&v, 0);
+		virtio_notify(&v, queue);
 		poll_pause();
 		recover(what[i]);
 	}
@@ -482,14 +495,13 @@ static void try_rings(const char *what, u64 d, u64 avail, u64 used, bool must_br
 {
 	struct virtio_rings r = { 8, d, avail, used };
 
-	virtio_negotiate(&v, 0);
-	virtio_enable_interrupts(&v);
-	virtio_queue_set(&v, 0, &r);
-	virtio_queue_enable(&v, 0);
+	prepare(0);
+	virtio_queue_set(&v, queue, &r);
+	virtio_queue_enable(&v, queue);
 	virtio_add_status(&v, STATUS_DRIVER_OK);
-	virtio_notify(&v, 0);
+	virtio_notify(&v, queue);
 	if (must_break)
-		check(poll_until(broken()) || !virtio_queue_is_enabled(&v, 0),
+		check(poll_until(broken()) || !virtio_queue_is_enabled(&v, queue),
 		      "%s: NEEDS_RESET, or not enabled", what);
 	recover(what);
 }
@@ -533,12 +545,12 @@ static void test_after_driver_ok(void)
 
 	start_with(0);
 	works();
-	virtio_queue_set(&v, 0, &r);
-	virtio_queue_enable(&v, 0);
-	virtio_notify(&v, 0);
-	virtio_queue_size(&v, 0, 0);
+	virtio_queue_set(&v, queue, &r);
+	virtio_queue_enable(&v, queue);
+	virtio_notify(&v, queue);
+	virtio_queue_size(&v, queue, 0);
 	virtio_accept(&v, 0);
-	virtio_notify(&v, 0);
+	virtio_notify(&v, queue);
 	check(works() && !broken(), "a live queue is where it was");
 	recover("a live queue was told new places");
 
@@ -553,11 +565,11 @@ static void test_after_driver_ok(void)
 		ring_all_bells();
 	check(works() && !broken(), "any number at any bell");
 
-	virtio_negotiate(&v, 0);
-	virtq_init(&q, &v, 0, VIRTQ_SIZE);
+	prepare(0);
+	virtq_init(&q, &v, queue, VIRTQ_SIZE);
 	desc(0, mem_addr(bytes), LEN, DESC_WRITE, 0);
 	virtq_publish(&q, 0);
-	virtio_notify(&v, 0);
+	virtio_notify(&v, queue);
 	poll_pause();
 	check(!q.used.idx, "before DRIVER_OK a kick does nothing");
 	recover("that");
@@ -576,6 +588,8 @@ static void fill_queue(void)
 			     (u16)(i + 2));
 			desc((u16)(i + 2), mem_addr(bytes) + SECTOR / 2, SECTOR / 2 + 1,
 			     DESC_WRITE, 0);
+		} else if (net) {
+			desc(i, mem_addr(frame), sizeof(frame), 0, 0);
 		} else {
 			desc(i, mem_addr(bytes), LEN, DESC_WRITE, 0);
 		}
@@ -592,7 +606,7 @@ static void test_reset_in_flight(void)
 	for (round = 0; round < 8; round++) {
 		start_with(0);
 		fill_queue();
-		virtio_notify(&v, 0);
+		virtio_notify(&v, queue);
 		virtio_reset(&v);
 		memset((void *)(u64)&q.used, 0x5a, sizeof(q.used));
 		memset(bytes, 0x5a, sizeof(bytes));
@@ -657,7 +671,10 @@ int main(const struct start_info *info, const char *cmdline)
 	(void)cmdline;
 	apic_init();
 	blk = arg_is("dev", "blk");
-	if (!check(virtio_find(&v, blk ? VIRTIO_BLK : VIRTIO_RNG, 0), "the device is there"))
+	net = arg_is("dev", "net");
+	queue = net;
+	if (!check(virtio_find(&v, blk ? VIRTIO_BLK : net ? VIRTIO_NET : VIRTIO_RNG, 0),
+		   "the device is there"))
 		return 1;
 	irq_enable();
 	recover("nothing");
