@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "devices/block/blk.h"
+#include "devices/block/file.h"
 #include "vmm/commands.h"
 #include "vmm/config.h"
 #include "vmm/core/log.h"
@@ -251,7 +252,6 @@ static int resize(const struct subcommand_args *a, struct image *i, const struct
 	const char *text = a->word[1];
 	const struct chain_file *user = chain_user(f, 0);
 	struct err err;
-	struct stat st;
 	u64 by, size;
 	int status = pick_size(a, text + (*text == '+' || *text == '-'), &by);
 
@@ -261,7 +261,7 @@ static int resize(const struct subcommand_args *a, struct image *i, const struct
 	if (*text == '-' && by >= i->size)
 		return subcommand_misused(a, "%s has only %s", a->word[0],
 					  disk_size_text(i->size).text);
-	if (i->ops == &raw_image && !fstat(i->fd, &st) && S_ISBLK(st.st_mode))
+	if (i->ops == &raw_image && file_is_device(i->fd))
 		return subcommand_misused(a, "%s is a block device, whose size is not vmm's to "
 					  "change", a->word[0]);
 	if (user)

@@ -71,14 +71,18 @@ int file_size(int fd, u64 *size)
 	return 0;
 }
 
-int file_truncate(int fd, u64 size)
+bool file_is_device(int fd)
 {
 	struct stat st;
 
-	if (!ftruncate(fd, size))
-		return 0;
-	/* A device is full where it ends. */
-	return errno == EINVAL && !fstat(fd, &st) && S_ISBLK(st.st_mode) ? -ENOSPC : -errno;
+	return !fstat(fd, &st) && S_ISBLK(st.st_mode);
+}
+
+int file_truncate(int fd, u64 size)
+{
+	int rc = ftruncate(fd, size) ? -errno : 0;
+
+	return rc == -EINVAL && file_is_device(fd) ? -ENOSPC : rc;
 }
 
 int file_allocate(int fd, u64 offset, u64 len)

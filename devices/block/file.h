@@ -10,7 +10,8 @@ int file_read(int fd, u64 offset, void *buf, size_t len) must_check;
 int file_write(int fd, u64 offset, const void *buf, size_t len) must_check;
 int file_sync(int fd) must_check;			/* data, and what is needed to find it */
 int file_size(int fd, u64 *size) must_check;		/* of a block device too */
-int file_truncate(int fd, u64 size) must_check;
+bool file_is_device(int fd);				/* a block device */
+int file_truncate(int fd, u64 size) must_check;	/* -ENOSPC: a device ends before that */
 int file_allocate(int fd, u64 offset, u64 len) must_check;	/* space for certain; grows the file */
 /* From here on the range reads as zeroes.  unmap: its space may be given back.
  * -EOPNOTSUPP: write them. */

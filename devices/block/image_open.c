@@ -177,7 +177,6 @@ static int open_direct(struct image *i, struct err *err)
 {
 	struct statx x;
 	char self[40];
-	struct stat st;
 
 	snprintf(self, sizeof(self), "/proc/self/fd/%d", i->fd);
 	i->direct_fd = open(self, (i->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_DIRECT);
@@ -189,7 +188,7 @@ static int open_direct(struct image *i, struct err *err)
 	if (!statx(i->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &x) && x.stx_mask & STATX_DIOALIGN &&
 	    x.stx_dio_offset_align)
 		i->direct_align = MAX(x.stx_dio_offset_align, x.stx_dio_mem_align);
-	else if (!fstat(i->fd, &st) && S_ISBLK(st.st_mode))
+	else if (file_is_device(i->fd))
 		ioctl(i->fd, BLKSSZGET, &i->direct_align);
 	posix_fadvise(i->fd, 0, 0, POSIX_FADV_RANDOM);
 	i->direct_buf = aligned_alloc(MAX(i->direct_align, 4096u), IMAGE_DIRECT_BUF);

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "devices/block/file.h"
 #include "devices/block/qcow2.h"
 
@@ -242,14 +241,6 @@ static int ensure_block(struct qcow2 *q, u64 cluster)
 	return 0;
 }
 
-/* It ends where nothing can be; what is free in it is known by the counts alone. */
-static bool is_device(const struct image *i)
-{
-	struct stat st;
-
-	return !fstat(i->fd, &st) && S_ISBLK(st.st_mode);
-}
-
 /*
  * nr clusters in one piece, where the file had nothing so far; blocks that
  * count them lie before them, as one in their midst would part them.
@@ -263,7 +254,8 @@ static int claim_fresh(struct qcow2 *q, u64 nr, u64 *first)
 		blocks++;
 	for (index = q->reftable_len; index && !q->reftable[index - 1]; index--)
 		;
-	if (!is_device(q->image))
+	/* A device ends where nothing can be; what is free in it is known by the counts alone. */
+	if (!file_is_device(q->image->fd))
 		index = MAX(index, (q->virgin + per_block - 1) >> q->block_bits);
 	if (index + blocks > q->reftable_len)
 		rc = grow_table(q, index + blocks);
