@@ -491,8 +491,8 @@ static void put_header(struct hostile *h, u64 at, struct fuzz *f)
 
 	if (s >= 0xe0)
 		seg.flags = s & 3;
-	memcpy(h->ram + at, &hdr, sizeof(hdr));
-	memcpy(h->ram + at + HDR, &seg, sizeof(seg));
+	hostile_put(h, at, &hdr, sizeof(hdr));
+	hostile_put(h, at + HDR, &seg, sizeof(seg));
 }
 
 /* As drivers make them: header, data, status; each slot has a page of its own. */
@@ -501,6 +501,7 @@ static void request(struct hostile *h, struct fuzz *f, int queue)
 	u8 b = fuzz_u8(f);
 	u64 page = HOSTILE_DATA + (b & 7) * 0x1800;
 	u32 len = (b >> 3 & 7) * BLK_SECTOR;
+	u8 data[7 * BLK_SECTOR];
 	struct hostile_piece p[5] = { { page, HDR, false } };
 	bool range, in;
 	int n = 1;
@@ -519,8 +520,10 @@ static void request(struct hostile *h, struct fuzz *f, int queue)
 		p[n++] = (struct hostile_piece){ page + 0x1ff + len / 2, len / 2 + 1, in };
 	}
 	p[n++] = (struct hostile_piece){ page + 0x100, 1, true };
-	if (b & 0x80)
-		memset(h->ram + page + 0x200, fuzz_u8(f), len);
+	if (b & 0x80) {
+		memset(data, fuzz_u8(f), len);
+		hostile_put(h, page + 0x200, data, len);
+	}
 	if (h->q[queue].size >= n)
 		hostile_chain(h, queue, p, n);
 }

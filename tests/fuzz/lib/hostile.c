@@ -101,8 +101,7 @@ static bool rings_are_sound(const struct hostile_queue *q, u32 max)
 	       fits(q->avail, 6 + 2 * n, 2) && fits(q->used, 6 + 8 * n, 4);
 }
 
-/* Not where a device counts its answers: then nobody could tell what it did. */
-static void put(struct hostile *h, u64 at, const void *data, size_t len)
+void hostile_put(struct hostile *h, u64 at, const void *data, size_t len)
 {
 	if (at >= HOSTILE_MEM || len > HOSTILE_MEM - at)
 		return;
@@ -120,7 +119,7 @@ static bool set_up_queue(struct hostile *h, int i, u64 features, bool well)
 
 	place_rings(h, q, i, well);
 	memset(h->ram + i * HOSTILE_RING, 0, HOSTILE_RING);
-	put(h, q->used, (u8[4]){ 0 }, 4);
+	hostile_put(h, q->used, (u8[4]){ 0 }, 4);
 	hostile_set(h, VIRTIO_MMIO_QUEUE_SEL, i);
 	max = hostile_get(h, VIRTIO_MMIO_QUEUE_NUM_MAX);
 	if (!max)
@@ -180,7 +179,7 @@ void hostile_reset(struct hostile *h)
 
 static void put16(struct hostile *h, u64 at, u16 value)
 {
-	put(h, at, &value, sizeof(value));
+	hostile_put(h, at, &value, sizeof(value));
 }
 
 static void put_desc(struct hostile *h, u64 at, const struct hostile_piece *p, u16 flags, u16 next)
@@ -188,7 +187,7 @@ static void put_desc(struct hostile *h, u64 at, const struct hostile_piece *p, u
 	struct vring_desc d = { .addr = p->addr, .len = p->len, .next = next,
 				.flags = flags | (p->in ? VRING_DESC_F_WRITE : 0) };
 
-	put(h, at, &d, sizeof(d));
+	hostile_put(h, at, &d, sizeof(d));
 }
 
 static void offer_head(struct hostile *h, struct hostile_queue *q, u16 head)
@@ -304,11 +303,11 @@ void hostile_poke(struct hostile *h, int queue)
 		break;
 	case 6:
 		value = fuzz_u64(h->in);
-		put(h, fuzz_u16(h->in), &value, 1U << (how >> 6));
+		hostile_put(h, fuzz_u16(h->in), &value, 1U << (how >> 6));
 		break;
 	case 7:
 		value = fuzz_u64(h->in);
-		put(h, HOSTILE_DATA + fuzz_u16(h->in), &value, 1U << (how >> 6));
+		hostile_put(h, HOSTILE_DATA + fuzz_u16(h->in), &value, 1U << (how >> 6));
 		break;
 	}
 }

@@ -81,6 +81,9 @@ void hostile_reset(struct hostile *);
  * queues, or scribbles over its rings. */
 void hostile_offer(struct hostile *, int queue);
 void hostile_poke(struct hostile *, int queue);
+/* The driver's store, but not where a device counts its answers (a ring may be anywhere):
+ * then nobody could tell what it did. */
+void hostile_put(struct hostile *, u64 at, const void *data, size_t len);
 /* A sound chain of these, for the queue's next free descriptors; its head. */
 u16  hostile_chain(struct hostile *, int queue, const struct hostile_piece *, int nr);
 
