@@ -41,7 +41,7 @@ vm_expect()
 	done
 	((SECONDS >= end)) || fail "no line '$2' until the console ended"
 	look_at_vm
-	fail "no line '$2' within $1 s"
+	fail "no line '$2' within $1 s: $seen"
 }
 
 vm_send() { printf '%s\n' "$1" >&"$to_vm"; }
@@ -79,6 +79,7 @@ lost_to_overdue()
 	local due
 	[[ ${LAB:-} = lab ]] || return 0
 	due=$(awk '/ apic_timer_fn / { getline; print $7 / 1e9 }' /proc/timer_list)
+	seen+=", due in ${due//$'\n'/, }"
 	echo "the guests' timers are due in ${due//$'\n'/, } s"
 	! awk '$1 < -1 || $1 > 10 { late = 1 } END { exit !late }' <<<"$due" ||
 		lost "L1's KVM has the guest's timers due in ${due//$'\n'/, } s"
@@ -113,7 +114,7 @@ lost_to_fault()
 
 lost_to_deafness()
 {
-	local events=$traces/events/kvm task cpu exits
+	local events=$traces/events/kvm task cpu own other exits
 	[[ ${LAB:-} = lab ]] || return 0
 	echo 0 >$events/kvm_exit/filter
 	echo >$traces/trace
@@ -124,25 +125,33 @@ lost_to_deafness()
 	for task in /proc/"$vm_pid"/task/*; do
 		cpu=$(cat "$task/comm" 2>/dev/null) || continue
 		[[ $cpu = vcpu/* ]] || continue
-		exits=$(awk -v task="-${task##*/}\$" '$1 ~ task { if (/: kvm_exit: .* reason interrupt /) own++; else other++ }
-			END { print own + 0, "exits for interrupts of L1,", other + 0, "other exits and interrupts for it" }' $traces/trace)
+		read -r own other < <(awk -v task="-${task##*/}\$" '
+			$1 ~ task { if (/: kvm_exit: .* reason interrupt /) own++; else other++ }
+			END { print own + 0, other + 0 }' $traces/trace)
+		exits="$own exits for interrupts of L1, $other other exits and interrupts for it"
 		echo "$cpu: $exits"
-		[[ ! $exits =~ ^[0-9]{2,}' '.*' 0 other ' ]] || lost "$cpu takes no interrupts; in two seconds $exits"
+		seen+=", $cpu $own:$other"
+		((own < 10 || other)) || lost "$cpu takes no interrupts; in two seconds $exits"
 	done
 	watch_triple_faults
 }
 [[ ${LAB:-} != lab ]] || watch_triple_faults
 
 # Of a VM that does not come to its end: is it the guest that turns in circles, does vmm, or does nobody do anything?
+# $seen is that in a line: the last one of the guest, what its threads were at, when L1 sees to its timers, and what came
+# to a processor in two seconds (exits for interrupts of L1:others).
+seen=''
 look_at_vm()
 {
 	local task stat n dir
+	seen="after '$(tr -d '\r\000' <"$T/out" | sed '/^ *$/d' | tail -n 1 | cut -c 1-60)'"
 	for n in 1 2; do
 		for task in /proc/"$vm_pid"/task/*; do
 			# Not $(<...): where a thread has ended meanwhile, that ends bash, whatever comes after it.
 			stat=$(cat "$task/stat" 2>/dev/null) || continue
 			read -ra stat <<<"${stat##*) }"
 			echo "thread $(cat "$task/comm"): ${stat[0]} in $(cat "$task/wchan"), ticks ${stat[11]} ${stat[12]}"
+			((n == 1)) || seen+=", $(cat "$task/comm") ${stat[0]} ${stat[11]}+${stat[12]}"
 		done
 		for dir in /sys/kernel/debug/kvm/"$vm_pid"-*; do
 			[[ ! -d $dir ]] || echo "kvm: $(cd "$dir" && grep -H . exits halt_exits halt_wakeup irq_injections \
@@ -165,7 +174,7 @@ vm_end()
 		kill -KILL "$vm_pid" || true
 		wait "$vm_pid" || true
 		vm_pid=
-		fail "no end within $1 s"
+		fail "no end within $1 s: $seen"
 	fi
 	wait "$vm_pid" || status=$?
 	vm_pid=
