@@ -310,9 +310,9 @@ static void test_ids(void **state)
 	memset(long_id, 'a', sizeof(long_id) - 1);
 	long_id[sizeof(long_id) - 1] = 0;
 	snprintf(path, sizeof(path), "/drives/%s", long_id);
-	refused(400, "the id in the path is too long", "PUT", path, "{}");
+	refused(400, "the id is too long", "PUT", path, "{}");
 	snprintf(path, sizeof(path), "/vmm/v1/disks/%s", long_id);
-	refused(400, "the id in the path is too long", "PATCH", path, "{}");
+	refused(400, "the id is too long", "PATCH", path, "{}");
 	refused(400, "the path says 'a', and drive_id in the body 'b'", "PUT", "/drives/a",
 		"{\"drive_id\":\"b\",\"is_root_device\":false,\"path_on_host\":\"d\"}");
 	refused(400, "the path says 'a', and iface_id in the body 'b'", "PUT",
@@ -1175,7 +1175,7 @@ static void test_file(void **state)
 	close(fd);
 	good_file("{\"boot-source\":{\"kernel_image_path\":\"k\",\"boot_args\":\"a=b\","
 		  "\"initrd_path\":null},"
-		  "\"drives\":[{\"drive_id\":\"with-dash\",\"path_on_host\":\"p\","
+		  "\"drives\":[{\"drive_id\":\"root_1\",\"path_on_host\":\"p\","
 		  "\"is_root_device\":true,\"partuuid\":null,\"is_read_only\":false,"
 		  "\"cache_type\":\"Unsafe\",\"rate_limiter\":null}],"
 		  "\"machine-config\":{\"vcpu_count\":2,\"mem_size_mib\":1024,\"smt\":true,"
@@ -1184,7 +1184,7 @@ static void test_file(void **state)
 		  "\"host_dev_name\":\"tap0\"}],\"vsock\":null,\"logger\":null,\"metrics\":null,"
 		  "\"mmds-config\":null,\"entropy\":{},\"pmem\":[]}");
 	assert_string_equal(f.config.kernel, "k");
-	assert_string_equal(f.config.disk[0].id, "with-dash");
+	assert_string_equal(f.config.disk[0].id, "root_1");
 	assert_int_equal(f.config.cpus, 2);
 	assert_string_equal(f.config.net[0].tap, "tap0");
 	assert_int_equal(f.state, API_NOT_STARTED);
@@ -1210,6 +1210,19 @@ static void test_file(void **state)
 	bad_file("vsock: this version of vmm does not have a vsock device",
 		 "{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[],"
 		 "\"vsock\":{\"guest_cid\":3,\"uds_path\":\"v\"}}");
+	/* As in a path. */
+#define WITH_DRIVE(id)	"{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[" DRIVE(id, NO_ROOT) "]}"
+#define WITH_NET(id)	"{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[]," \
+			"\"network-interfaces\":[{\"iface_id\":\"" id "\",\"host_dev_name\":\"tap9\"}]}"
+	bad_file("drives[0]: 'with-dash' is no id: letters, digits and '_' make one",
+		 WITH_DRIVE("with-dash"));
+	bad_file("drives[0]: '../x' is no id", WITH_DRIVE("../x"));
+	bad_file("drives[0]: '' is no id", WITH_DRIVE(""));
+	bad_file("network-interfaces[0]: 'eth0.5' is no id", WITH_NET("eth0.5"));
+	bad_file("network-interfaces[0]: '' is no id", WITH_NET(""));
+	bad_file("drives[0]: the id is too long: it has more than 78 characters",
+		 WITH_DRIVE("0123456789012345678901234567890123456789012345678901234567890123456789012345678"));
+	good_file(WITH_DRIVE("0123456789012345678901234567890123456789012345678901234567890123456789"));
 	bad_file("not an object", "[]");
 	unlink(file_path);
 	assert_true(api_read_file(f.api, file_path, &err) < 0);

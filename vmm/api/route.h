@@ -72,6 +72,9 @@ struct api {
 /* The body, which was checked, into the struct of its schema. */
 void api_take(const struct call *, void *into);
 
+/* What stands for {...}: letters, digits and '_', not too many of them. */
+int api_check_id(const struct call *, struct err *) must_check;
+
 /* Handlers.  0, or -errno with a message: status 400, of -ENOENT below /vmm/v1: 404. */
 int api_get_instance(struct api *, struct call *);
 int api_get_version(struct api *, struct call *);
