@@ -93,7 +93,7 @@ int snapshot_merge_memory(const char *base, const char *diff, const char *out, s
 		if (!rc)
 			rc = copy_diff(diff_fd, f.fd, size, buf);
 		if (!rc)
-			rc = file_write(f.fd, size, &t, sizeof(t));
+			rc = file_write(f.fd, LAYOUT_SNAPSHOT, &t, sizeof(t));
 		rc = rc ? err_set(err, rc, "snapshot %s: %s", out, strerror(-rc)) :
 			  new_file_sync(&f, err);
 	}

@@ -78,7 +78,7 @@ static int save_memory(struct machine *m, struct new_file *f, const struct trail
 	if (!rc && diff)
 		rc = file_write(f->fd, size, pages, map);
 	if (!rc)
-		rc = file_write(f->fd, size + map, &mt, sizeof(mt));
+		rc = file_write(f->fd, diff ? size + map : LAYOUT_SNAPSHOT, &mt, sizeof(mt));
 	return rc ? err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc)) : 0;
 }
 
