@@ -249,7 +249,9 @@ int snapshot_save_working_set(struct machine *m, const char *dir, struct err *er
 	struct snapshot *s = NULL;
 	int rc = 0;
 
-	if (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0)
+	if (!*dir)
+		rc = err_set(err, -EINVAL, "snapshot: the directory has no name");
+	else if (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0)
 		rc = err_set(err, -ENOMEM, "out of memory");
 	if (!rc)
 		rc = snapshot_open(&s, state, memory, err);
@@ -317,7 +319,8 @@ int snapshot_save_directory(struct machine *m, const char *path, bool diff, stru
 
 	if (!dir)
 		return err_set(err, -ENOMEM, "out of memory");
-	rc = may_save(m, diff, err);
+	rc = *dir ? may_save(m, diff, err) :
+		    err_set(err, -EINVAL, "snapshot: the directory has no name");
 	if (!rc && (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0))
 		rc = err_set(err, -ENOMEM, "out of memory");
 	if (!rc && mkdir(dir, 0777) && errno != EEXIST)
