@@ -42,11 +42,15 @@ static u64 clock_us(clockid_t clock)
 static void add_start(const struct api *a, json_t *root)
 {
 	const struct api_options *o = &a->options;
+	u64 wall = 0, cpu = 0;
 
-	add_to(root, "api_server", "process_startup_time", "_us",
-	       o->start_time_us ? a->started_us - o->start_time_us : 0);
-	add_to(root, "api_server", "process_startup_time_cpu", "_us", o->start_time_cpu_us ?
-	       a->started_cpu_us - o->start_time_cpu_us + o->parent_cpu_time_us : 0);
+	/* Of a start that is still to come: nothing. */
+	if (o->start_time_us && o->start_time_us < a->started_us)
+		wall = a->started_us - o->start_time_us;
+	if ((o->start_time_cpu_us || o->parent_cpu_time_us) && o->start_time_cpu_us < a->started_cpu_us)
+		cpu = a->started_cpu_us - o->start_time_cpu_us + o->parent_cpu_time_us;
+	add_to(root, "api_server", "process_startup_time", "_us", wall);
+	add_to(root, "api_server", "process_startup_time_cpu", "_us", cpu);
 }
 
 /* --- counts of the machine's: counts.c ----------------------------------------------------------- */
