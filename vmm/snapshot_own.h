@@ -59,6 +59,9 @@ int snapshot_open_pair(struct snapshot **, const char *state_path, const char *m
  * after an error, too. */
 int snapshot_open_memory(const char *path, int *fd, struct mem_trailer *, struct err *) must_check;
 
+/* RAM, the first size bytes of both; holes stay holes where the file system tells them. */
+int snapshot_copy_ram(int from, int to, u64 size) must_check;
+
 /* A file that appears under its name only when it is whole.  Errors begin with "snapshot PATH". */
 struct new_file {
 	const char *path;		/* the caller's */
