@@ -440,6 +440,8 @@ static int run_verb(const struct verb *v, const struct ctl *c)
 
 	if (v->run)
 		return v->run(c);
+	if (!v->path && !*c->word[0])
+		return misused("ctl", "%s: the PATH is empty", v->name);
 	status = call(c, v->method, v->path ?: c->word[0], v->path ? NULL : c->word[1], &answer);
 	if (!status)
 		print_answer(answer);

@@ -946,6 +946,16 @@ static void test_device_metrics(void **state)
 	assert_int_equal(number(line, "block_x1", "read_bytes"), 35);
 	assert_int_equal(number(line, "block", "read_bytes"), 35 + 512);
 	json_decref(line);
+	ok("PATCH", "/drives/x2", "{\"drive_id\":\"x2\",\"path_on_host\":\"/other\"}");
+	refused(400, "", "PATCH", "/drives/x2", "{\"drive_id\":\"x2\",\"path_on_host\":\"/missing\"}");
+	line = flush(path);
+	assert_int_equal(number(line, "block_x2", "update_count"), 1);
+	assert_int_equal(number(line, "block_x2", "update_fails"), 1);
+	assert_int_equal(number(line, "block", "update_count"), 1);
+	json_decref(line);
+	line = flush(path);
+	assert_int_equal(number(line, "block_x2", "update_count"), 0);
+	json_decref(line);
 	ok("PATCH", "/vm", "{\"state\":\"Paused\"}");
 	line = flush(path);
 	assert_true(number(line, "latencies_us", "pause_vm") >= 0);

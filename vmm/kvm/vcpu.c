@@ -68,7 +68,7 @@ static const struct metric vcpu_metric[] = {
 	EXIT(mmio_write.count, "mmio_write", NULL), EXIT(halt, "halt", NULL),
 	EXIT(interrupted, "interrupted", NULL), EXIT(debug, "debug", NULL),
 	EXIT(fatal, "fatal", NULL),
-	TIME(io_in, "How long devices took for those"),
+	TIME(io_in, "How long devices took for an exit that vmm handled"),
 	TIME(io_out, NULL), TIME(mmio_read, NULL), TIME(mmio_write, NULL),
 	ROW("vcpu_clock_failures_total", clock_fails, "Pauses that KVM could not tell the guest's clock"),
 	ROW("vcpu_exits_total", kvm.exits, "Exits from the guest, all that KVM saw"),
