@@ -311,7 +311,7 @@ static bool send_frame(struct pair *p, const struct chain *c)
 	} else {
 		since = ticks_now();
 		rc = p->net->ops->send(p->net, c->out.iov, c->out.nr);
-		ticks_add(&n->send, ticks_now() - since);
+		ticks_add(&n->send, since);
 		counter_add(&n->tx_errors, rc && rc != -EAGAIN);
 	}
 	if (!rc && p->card->dump)

@@ -38,8 +38,11 @@ static inline u64 ticks_now(void)
 	return __builtin_ia32_rdtsc();
 }
 
-static inline void ticks_add(struct ticks *s, u64 n)
+/* Since an earlier ticks_now, perhaps on another processor, whose clock is behind. */
+static inline void ticks_add(struct ticks *s, u64 since)
 {
+	u64 now = ticks_now(), n = now > since ? now - since : 0;
+
 	counter_add(&s->count, 1);
 	counter_add(&s->sum, n);
 	if (n < s->min || !s->min)

@@ -250,7 +250,7 @@ static void timed(struct vcpu *v, void (*handle)(struct vcpu *), struct ticks *t
 	u64 since = ticks_now();
 
 	handle(v);
-	ticks_add(time, ticks_now() - since);
+	ticks_add(time, since);
 }
 
 static void explain_internal_error(struct vcpu *v)
