@@ -72,7 +72,7 @@ struct api {
 /* The body, which was checked, into the struct of its schema. */
 void api_take(const struct call *, void *into);
 
-/* What stands for {...}: letters, digits and '_', not too many of them. */
+/* What stands for {...} is all there. */
 int api_check_id(const struct call *, struct err *) must_check;
 
 /* Handlers.  0, or -errno with a message: status 400, of -ENOENT below /vmm/v1: 404. */
