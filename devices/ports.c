@@ -10,7 +10,20 @@ struct ports {
 	struct device dev;
 	struct platform *platform;
 	struct io_range data, command, reset, exit, pvpanic;
+	struct metric_set metrics;
+	struct i8042_counters { u64 reads, writes, ignored, resets; } counters;
 };
+
+static const struct metric i8042_metric[] = {
+	{ "i8042_accesses_total", "op=\"read\"", "Of the keyboard controller that resets the machine",
+	  .offset = offsetof(struct i8042_counters, reads) },
+	{ "i8042_accesses_total", "op=\"write\"", .offset = offsetof(struct i8042_counters, writes) },
+	{ "i8042_ignored_total", NULL, "Bytes for a keyboard, which there is not",
+	  .offset = offsetof(struct i8042_counters, ignored) },
+	{ "i8042_resets_total", NULL, "How often the guest asked it for a reset",
+	  .offset = offsetof(struct i8042_counters, resets) },
+};
+static const struct metric_table i8042_table = { NULL, i8042_metric, ARRAY_SIZE(i8042_metric) };
 
 static struct platform *platform_of(struct device *dev)
 {
@@ -20,15 +33,33 @@ static struct platform *platform_of(struct device *dev)
 /* No keyboard: both buffers are always empty. */
 static u64 i8042_read(struct device *dev, u64 offset, unsigned size)
 {
-	(void)dev, (void)offset, (void)size;
+	(void)offset, (void)size;
+	counter_add(&container_of(dev, struct ports, dev)->counters.reads, 1);
 	return 0;
 }
 
 static void i8042_write(struct device *dev, u64 offset, unsigned size, u64 value)
 {
+	struct i8042_counters *n = &container_of(dev, struct ports, dev)->counters;
+	bool reset = (u8)value == I8042_RESET;
+
 	(void)offset, (void)size;
-	if ((u8)value == I8042_RESET)
+	counter_add(&n->writes, 1);
+	counter_add(&n->resets, reset);
+	if (reset)
 		platform_of(dev)->event(platform_of(dev), MACHINE_RESET, 0);
+}
+
+static void i8042_data_write(struct device *dev, u64 offset, unsigned size, u64 value)
+{
+	(void)offset, (void)size, (void)value;
+	counter_add(&container_of(dev, struct ports, dev)->counters.ignored, 1);
+}
+
+static u64 reset_read(struct device *dev, u64 offset, unsigned size)
+{
+	(void)dev, (void)offset, (void)size;
+	return 0;
 }
 
 static void reset_write(struct device *dev, u64 offset, unsigned size, u64 value)
@@ -58,9 +89,9 @@ static void pvpanic_write(struct device *dev, u64 offset, unsigned size, u64 val
 		platform_of(dev)->event(platform_of(dev), MACHINE_PANIC, 0);
 }
 
-static const struct io_ops data_io = { .read = i8042_read };
+static const struct io_ops data_io = { .read = i8042_read, .write = i8042_data_write };
 static const struct io_ops command_io = { .read = i8042_read, .write = i8042_write };
-static const struct io_ops reset_io = { .read = i8042_read, .write = reset_write };
+static const struct io_ops reset_io = { .read = reset_read, .write = reset_write };
 static const struct io_ops exit_io = { .write = exit_write };
 static const struct io_ops pvpanic_io = { .read = pvpanic_read, .write = pvpanic_write };
 
@@ -68,6 +99,7 @@ static void ports_destroy(struct device *dev)
 {
 	struct ports *p = container_of(dev, struct ports, dev);
 
+	metrics_remove(&p->metrics);
 	bus_unmap(p->platform->pio, &p->data);
 	bus_unmap(p->platform->pio, &p->command);
 	bus_unmap(p->platform->pio, &p->reset);
@@ -110,6 +142,8 @@ int ports_new(struct platform *platform, bool reset_control, struct device **out
 		ports_destroy(&p->dev);
 		return rc;
 	}
+	p->metrics = (struct metric_set){ .table = &i8042_table, .counters = &p->counters };
+	metrics_add(platform->metrics, &p->metrics);
 	*out = &p->dev;
 	return 0;
 }

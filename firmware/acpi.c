@@ -71,7 +71,7 @@ enum {
 	FADT_HW_REDUCED = 1 << 20, BOOT_ARCH_NO_VGA = 1 << 2,
 };
 
-enum { AREA = LAYOUT_GENERATION_ID - LAYOUT_ACPI, AML_HEADER = 36 };
+enum { AREA = LAYOUT_SNAPSHOT - LAYOUT_ACPI, AML_HEADER = 36 };
 
 struct builder {
 	u8 data[AREA];

@@ -10,6 +10,7 @@ enum {
 	LAYOUT_CMDLINE = 0x20000, LAYOUT_CMDLINE_MAX = 0x10000,
 	LAYOUT_LOW_END = 0x9fc00,
 	LAYOUT_ACPI = 0xe0000, LAYOUT_ACPI_END = 0x100000,	/* a guest may not take it */
+	LAYOUT_SNAPSHOT = 0xfff80,	/* 64 bytes, in a snapshot's file: which one that is */
 	LAYOUT_GENERATION_ID = 0xfffe0,	/* 16 bytes; dsdt.asl says so, too */
 	LAYOUT_RESET_VECTOR = 0xffff0,	/* the last 16 bytes of it: F000:FFF0 */
 	LAYOUT_HIGH = 0x100000,		/* kernels from here */

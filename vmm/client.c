@@ -86,7 +86,7 @@ static bool is_text(const char *head, const char *body)
 static int read_answer(const char *socket, const char *text, json_t **answer, struct err *err)
 {
 	const char *body = strstr(text, "\r\n\r\n"), *fault;
-	json_error_t why;
+	json_error_t why = { .text = "its text is not in UTF-8" };
 	int status, rc;
 
 	if (!*text)

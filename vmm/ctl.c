@@ -15,6 +15,7 @@
 #include "vmm/disk.h"
 #include "vmm/pidfile.h"
 #include "vmm/registry.h"
+#include "vmm/subcommand.h"
 
 enum { LOOK_PATIENCE_S = 5 };
 
@@ -55,9 +56,14 @@ static void print_answer(json_t *answer)
 	json_decref(answer);
 }
 
+/* For a table: what answers may be a program that its guest has taken over. */
 static const char *text_of(const json_t *o, const char *key)
 {
-	return json_string_value(json_object_get(o, key)) ?: "-";
+	char *text = (char *)(uintptr_t)json_string_value(json_object_get(o, key));
+
+	if (text)
+		mask_controls(text);
+	return text ?: "-";
 }
 
 static u64 number_of(const json_t *o, const char *key)
@@ -279,9 +285,9 @@ static int show_info(const struct ctl *c)
 	else
 		json_object_foreach(info, key, v) {
 			if (json_is_string(v))
-				printf("%-14s %s\n", key, json_string_value(v));
+				print_row(key, "%s", json_string_value(v));
 			else
-				printf("%-14s %lld\n", key, (long long)json_integer_value(v));
+				print_row(key, "%lld", (long long)json_integer_value(v));
 		}
 	json_decref(info);
 	return EXIT_OK;
@@ -326,7 +332,9 @@ static int of_part(const struct ctl *c, const char *method, const char *what, co
 	char *path = NULL, *text = json_dumps(body, 0);
 	int status = EXIT_RUNTIME;
 
-	if (text && asprintf(&path, "/vmm/v1/%s/%s%s", what, c->word[0], rest) >= 0)
+	if (!text)
+		status = misused("ctl", "%s: not in UTF-8", c->word[1]);
+	else if (asprintf(&path, "/vmm/v1/%s/%s%s", what, c->word[0], rest) >= 0)
 		status = request(c->socket, method, path, text);
 	free(path);
 	free(text);
@@ -347,12 +355,17 @@ static int of_directory(const struct ctl *c, const char *request_path, const cha
 	int status = EXIT_RUNTIME;
 	json_t *body = NULL;
 
-	if (cwd && asprintf(&path, "%s%s%s", cwd, *cwd ? "/" : "", c->word[0]) >= 0)
+	if (!*c->word[0]) {
+		status = misused("ctl", "%s: the DIR is empty", c->verb);
+	} else if (!cwd || asprintf(&path, "%s%s%s", cwd, *cwd ? "/" : "", c->word[0]) < 0) {
+		path = NULL;
+		log_err("ctl: this directory: %s", strerror(errno));
+	} else {
 		body = json_pack("{s:s, s:s*}", "directory", path, "type", type);
-	if (body)
-		text = json_dumps(body, 0);
-	if (text)
-		status = request(c->socket, "POST", request_path, text);
+		text = body ? json_dumps(body, 0) : NULL;
+		status = text ? request(c->socket, "POST", request_path, text) :
+				misused("ctl", "%s: not in UTF-8", path);
+	}
 	json_decref(body);
 	free(text);
 	free(path);
@@ -427,6 +440,8 @@ static int run_verb(const struct verb *v, const struct ctl *c)
 
 	if (v->run)
 		return v->run(c);
+	if (!v->path && !*c->word[0])
+		return misused("ctl", "%s: the PATH is empty", v->name);
 	status = call(c, v->method, v->path ?: c->word[0], v->path ? NULL : c->word[1], &answer);
 	if (!status)
 		print_answer(answer);

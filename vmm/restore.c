@@ -13,9 +13,11 @@
 #include "devices/block/image.h"
 #include "vmm/commands.h"
 #include "vmm/core/log.h"
+#include "vmm/disk.h"
 #include "vmm/jail.h"
 #include "vmm/logfile.h"
 #include "vmm/snapshot.h"
+#include "vmm/subcommand.h"
 #include "vmm/version.h"
 #include "vmm/vm.h"
 
@@ -256,7 +258,9 @@ static int open_snapshot(const char *dir, struct snapshot **s, struct err *err)
 	char *state = NULL, *memory = NULL;
 	int rc;
 
-	if (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0)
+	if (!*dir)
+		rc = err_set(err, -EINVAL, "snapshot: the directory has no name");
+	else if (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0)
 		rc = err_set(err, -ENOMEM, "out of memory");
 	else
 		rc = snapshot_open(s, state, memory, err);
@@ -427,47 +431,80 @@ int command_clone(int argc, char **argv)
 
 /* --- vmm snapshot --------------------------------------------------------------------------------- */
 
-static void print_id(const char *what, const u8 id[SNAPSHOT_ID_LEN])
+struct id_text { char text[2 * SNAPSHOT_ID_LEN + 1]; };
+static struct id_text id_text(const u8 id[SNAPSHOT_ID_LEN])
 {
-	printf("%-14s ", what);
+	struct id_text t;
+
 	for (int i = 0; i < SNAPSHOT_ID_LEN; i++)
-		printf("%02x", id[i]);
-	putchar('\n');
+		snprintf(t.text + 2 * i, 3, "%02x", id[i]);
+	return t;
 }
 
-static int show(const char *dir)
+/* c NULL: of a diff it is not told. */
+static void print_info(const struct snapshot_info *info, const struct config *c)
 {
-	struct snapshot *s;
-	struct err err;
-	struct config c;
+	print_row("id", "%s", id_text(info->id).text);
+	print_row("kind", "%s", info->diff ? "diff" : "full");
+	if (info->diff)
+		print_row("base", "%s", id_text(info->base).text);
+	print_row("memory", "%llu", (unsigned long long)info->mem_size);
+	if (!c)
+		return;
+	print_row("cpus", "%u", c->cpus);
+	print_row("transport", "%s", c->transport == TRANSPORT_PCI ? "pci" : "mmio");
+	for (unsigned i = 0; i < c->nr_disks; i++)
+		print_row("disk", "%s%s", c->disk[i].path, c->disk[i].is_base ? " (a delta of it)" : "");
+	for (unsigned i = 0; i < c->nr_nets; i++)
+		print_row("net", "%s%s%s", config_net_kind(&c->net[i]), config_net_name(&c->net[i]) ? "=" : "",
+			  config_net_name(&c->net[i]) ?: "");
+}
+
+static void print_info_json(const struct snapshot_info *info, const struct config *c)
+{
+	json_t *disks = json_array(), *nets = json_array();
+	json_t *root = json_pack("{s:s, s:s, s:s*, s:I}", "id", id_text(info->id).text, "kind",
+				 info->diff ? "diff" : "full", "base",
+				 info->diff ? id_text(info->base).text : NULL,
+				 "memory_bytes", (json_int_t)info->mem_size);
+
+	for (unsigned i = 0; c && i < c->nr_disks; i++)
+		json_array_append_new(disks, json_pack("{s:o, s:b}", "path", disk_json(c->disk[i].path),
+						       "delta", (int)c->disk[i].is_base));
+	for (unsigned i = 0; c && i < c->nr_nets; i++)
+		json_array_append_new(nets, json_pack("{s:s, s:o}", "kind", config_net_kind(&c->net[i]),
+						      "name", config_net_name(&c->net[i]) ?
+						      disk_json(config_net_name(&c->net[i])) :
+						      json_null()));
+	if (c)
+		json_object_update_new(root, json_pack("{s:i, s:s, s:O, s:O}", "cpus", (int)c->cpus,
+						       "transport", c->transport == TRANSPORT_PCI ?
+						       "pci" : "mmio", "disks", disks, "nets", nets));
+	json_decref(disks);
+	json_decref(nets);
+	subcommand_print_json(root);
+}
+
+static int show(const char *dir, bool json)
+{
+	struct snapshot *s = NULL;
 	struct snapshot_info info;
+	struct config c;
+	struct err err;
+	int rc = open_snapshot(dir, &s, &err);
 
 	config_init(&c);
-	if (open_snapshot(dir, &s, &err)) {
+	if (!rc) {
+		info = snapshot_info(s);
+		rc = info.diff ? 0 : snapshot_config(s, &c, &err);
+	}
+	if (rc)
 		log_err("%s", err.msg);
-		config_fini(&c);
-		return EXIT_USAGE;
-	}
-	info = snapshot_info(s);
-	print_id("id", info.id);
-	printf("%-14s %s\n", "kind", info.diff ? "diff" : "full");
-	if (info.diff)
-		print_id("base", info.base);
-	printf("%-14s %llu\n", "memory", (unsigned long long)info.mem_size);
-	if (!info.diff && !snapshot_config(s, &c, &err)) {
-		printf("%-14s %u\n%-14s %s\n", "cpus", c.cpus, "transport",
-		       c.transport == TRANSPORT_PCI ? "pci" : "mmio");
-		for (unsigned i = 0; i < c.nr_disks; i++)
-			printf("%-14s %s%s\n", "disk", c.disk[i].path,
-			       c.disk[i].is_base ? " (a delta of it)" : "");
-		for (unsigned i = 0; i < c.nr_nets; i++)
-			printf("%-14s %s%s%s\n", "net", config_net_kind(&c.net[i]),
-			       config_net_name(&c.net[i]) ? "=" : "",
-			       config_net_name(&c.net[i]) ?: "");
-	}
+	else
+		(json ? print_info_json : print_info)(&info, info.diff ? NULL : &c);
 	snapshot_close(s);
 	config_fini(&c);
-	return EXIT_OK;
+	return rc ? EXIT_USAGE : EXIT_OK;
 }
 
 /* The memory first: with the state it is a snapshot. */
@@ -501,16 +538,26 @@ static int merge(const char *base, const char *diff, const char *out)
 
 int command_snapshot(int argc, char **argv)
 {
+	bool json = false;
+	int words = 0;
+
+	for (int i = 0; i < argc; i++) {
+		if (argc && !strcmp(argv[0], "info") && !strcmp(argv[i], "--json"))
+			json = true;
+		else
+			argv[words++] = argv[i];
+	}
+	argc = words;
 	for (int i = 1; i < argc; i++)
 		without_slashes(argv[i]);
 	if (argc && (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))) {
-		puts("usage: vmm snapshot info DIR              what a saved VM is\n"
+		puts("usage: vmm snapshot info [--json] DIR     what a saved VM is\n"
 		     "       vmm snapshot merge BASE DIFF DIR   a whole one of a diff and its base\n\n"
 		     "A VM is saved by 'vmm ctl NAME save DIR' and goes on by 'vmm restore DIR'.");
 		return EXIT_OK;
 	}
 	if (argc == 2 && !strcmp(argv[0], "info"))
-		return show(argv[1]);
+		return show(argv[1], json);
 	if (argc == 4 && !strcmp(argv[0], "merge"))
 		return merge(argv[1], argv[2], argv[3]);
 	if (argc && strcmp(argv[0], "info") && strcmp(argv[0], "merge"))

@@ -86,7 +86,8 @@ int snapshot_open_memory(const char *path, int *out, struct mem_trailer *mt, str
 {
 	struct stat st;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	u64 have, size, map;
+	u64 have, size, map, extra = sizeof(*mt);
+	bool inside;
 
 	*out = fd;
 	if (fd < 0)
@@ -94,15 +95,19 @@ int snapshot_open_memory(const char *path, int *out, struct mem_trailer *mt, str
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
 		return err_set(err, -EINVAL, "snapshot %s: not a regular file", path);
 	have = st.st_size;
-	if (have < sizeof(*mt) || pread(fd, mt, sizeof(*mt), have - sizeof(*mt)) != sizeof(*mt) ||
+	inside = have && have % MIB == 0;	/* RAM is that, and with a trailer it is not */
+	if (inside)
+		extra = 0;
+	if (have < sizeof(*mt) || pread(fd, mt, sizeof(*mt), inside ? LAYOUT_SNAPSHOT :
+					have - sizeof(*mt)) != sizeof(*mt) ||
 	    (memcmp(mt->magic, mem_magic, sizeof(mt->magic)) &&
-	     memcmp(mt->magic, diff_magic, sizeof(mt->magic))))
+	     (inside || memcmp(mt->magic, diff_magic, sizeof(mt->magic)))))
 		return err_set(err, -EINVAL, "snapshot %s: not a machine's memory, or not all of it",
 			       path);
 	size = le64toh(mt->size);
 	map = memcmp(mt->magic, diff_magic, sizeof(mt->magic)) ? 0 : size / MEM_PAGE / 8;
 	if (size > INT64_MAX / 2 || size % MIB || le64toh(mt->map_len) != map ||
-	    have != size + map + sizeof(*mt))
+	    have != size + map + extra)
 		return err_set(err, -EINVAL, "snapshot %s: damaged: %llu bytes do not fit what it says "
 			       "of itself", path, (unsigned long long)have);
 	return 0;

@@ -5,9 +5,9 @@
 /*
  * The state file is a device tree (core/state.h) with a trailer of 64 bytes: magic,
  * version, the snapshot's id and a checksum.  The memory file is RAM, page by page,
- * with holes for zeroes, and a trailer with the id.  That of a diff has only the pages
- * that were written to since the snapshot before, of which it has the id, and a map of
- * them in front of its trailer; merged with that one it is a whole memory file.
+ * with holes for zeroes, and the id where no guest has anything.  That of a diff has only
+ * the pages that were written to since the snapshot before, and behind them a map of them
+ * and both ids; merged with that one it is a whole memory file.
  */
 enum { SNAPSHOT_ID_LEN = 16, SNAPSHOT_VERSION = 1 };
 struct snapshot;

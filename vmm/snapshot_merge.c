@@ -26,10 +26,10 @@ static int copy_range(int from, int to, u64 at, u64 len, u8 *buf)
 	return 0;
 }
 
-/* Holes stay holes where the file system tells them. */
-static int copy_base(int from, int to, u64 size, u8 *buf)
+int snapshot_copy_ram(int from, int to, u64 size)
 {
-	int rc = ftruncate(to, size) ? -errno : 0;
+	u8 *buf = malloc(COPY);
+	int rc = !buf ? -ENOMEM : ftruncate(to, size) ? -errno : 0;
 
 	for (u64 at = 0; at < size && !rc; ) {
 		off_t data = lseek(from, at, SEEK_DATA), end;
@@ -45,6 +45,7 @@ static int copy_base(int from, int to, u64 size, u8 *buf)
 			rc = copy_range(from, to, data, end - data, buf);
 		at = MAX((u64)end, at + 1);
 	}
+	free(buf);
 	return rc;
 }
 
@@ -89,11 +90,11 @@ int snapshot_merge_memory(const char *base, const char *diff, const char *out, s
 		t = dt;
 		memcpy(t.magic, mem_magic, sizeof(t.magic));
 		t.map_len = 0;
-		rc = copy_base(base_fd, f.fd, size, buf);
+		rc = snapshot_copy_ram(base_fd, f.fd, size);
 		if (!rc)
 			rc = copy_diff(diff_fd, f.fd, size, buf);
 		if (!rc)
-			rc = file_write(f.fd, size, &t, sizeof(t));
+			rc = file_write(f.fd, LAYOUT_SNAPSHOT, &t, sizeof(t));
 		rc = rc ? err_set(err, rc, "snapshot %s: %s", out, strerror(-rc)) :
 			  new_file_sync(&f, err);
 	}

@@ -1,5 +1,6 @@
 /* snapshot_own.h: the files of a snapshot (see snapshot.h), for those that write, read and merge them. */
 #pragma once
+#include "firmware/layout.h"
 #include "vmm/snapshot.h"
 
 enum { ID_LEN = SNAPSHOT_ID_LEN };
@@ -20,12 +21,15 @@ struct trailer {
 };
 _Static_assert(sizeof(struct trailer) == 64, "trailer");
 
-/* The last bytes of a memory file. */
+/* Says which memory a file has: of a diff its last bytes, of all RAM at LAYOUT_SNAPSHOT of it, as
+ * others' page fault handlers know files of RAM and nothing else.  Files that the first versions
+ * wrote have that behind RAM, too. */
 struct mem_trailer {
 	char magic[8];
 	u64 size, map_len;		/* of RAM, of a diff's map after it; little-endian */
 	u8 id[ID_LEN], base[ID_LEN];
 };
+_Static_assert(LAYOUT_SNAPSHOT + sizeof(struct mem_trailer) <= LAYOUT_GENERATION_ID, "no room for it");
 
 /* In front of a working set's bits. */
 struct set_header {
@@ -54,6 +58,9 @@ int snapshot_open_pair(struct snapshot **, const char *state_path, const char *m
 /* What it is, and whether it has the size for that; *fd, if not negative, is to be closed
  * after an error, too. */
 int snapshot_open_memory(const char *path, int *fd, struct mem_trailer *, struct err *) must_check;
+
+/* RAM, the first size bytes of both; holes stay holes where the file system tells them. */
+int snapshot_copy_ram(int from, int to, u64 size) must_check;
 
 /* A file that appears under its name only when it is whole.  Errors begin with "snapshot PATH". */
 struct new_file {

@@ -60,25 +60,67 @@ static int keep_both(struct new_file *state, struct new_file *memory, struct err
 	return rc;
 }
 
+/*
+ * What a diff is of, or a diff between, may stand where the diff is to go: both become one there, as
+ * by Firecracker.  -1: it does not.
+ */
+static int open_below(struct machine *m, const char *path, struct mem_trailer *below)
+{
+	struct err ignored;
+	int fd, rc = snapshot_open_memory(path, &fd, below, &ignored);
+
+	if (!rc && !memcmp(below->id, machine_snapshot_id(m), ID_LEN) &&
+	    le64toh(below->size) == mem_size(machine_mem(m)))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	*below = (struct mem_trailer){ .size = 0 };
+	return -1;
+}
+
+/* Behind RAM: which pages a diff has, with those of the one below it, if that is a diff, too. */
+static int save_map(struct machine *m, int fd, int below_fd, u64 len)
+{
+	u64 size = mem_size(machine_mem(m)), *map = malloc(len);
+	const u64 *pages = mem_dirty_pages(machine_mem(m), 0);
+	int rc = !map ? -ENOMEM : below_fd >= 0 ? file_read(below_fd, size, map, len) : 0;
+
+	if (!rc && below_fd < 0)
+		memcpy(map, pages, len);
+	for (u64 i = 0; !rc && i < len / sizeof(*map); i++)
+		map[i] |= pages[i];
+	if (!rc)
+		rc = file_write(fd, size, map, len);
+	free(map);
+	return rc;
+}
+
 static int save_memory(struct machine *m, struct new_file *f, const struct trailer *t, bool diff,
 		       struct err *err)
 {
 	struct mem *mem = machine_mem(m);
-	struct mem_trailer mt = { .size = t->mem_size, .map_len = htole64(diff ? mem_dirty_len(mem) : 0) };
-	const u64 *pages = diff ? mem_dirty_pages(mem, 0) : NULL;
-	u64 size = le64toh(t->mem_size), map = le64toh(mt.map_len);
-	int rc = mem_tracks_dirty(mem) ? machine_fetch_dirty(m, err) : 0;
+	struct mem_trailer mt = { .size = t->mem_size }, below = { .size = 0 };
+	int rc = mem_tracks_dirty(mem) ? machine_fetch_dirty(m, err) : 0, below_fd;
+	u64 size = le64toh(t->mem_size), map;
 
 	if (rc)
 		return rc;
-	memcpy(mt.magic, diff ? diff_magic : mem_magic, sizeof(mt.magic));
+	below_fd = diff ? open_below(m, f->path, &below) : -1;
+	map = diff && (below_fd < 0 || below.map_len) ? mem_dirty_len(mem) : 0;
+	memcpy(mt.magic, map ? diff_magic : mem_magic, sizeof(mt.magic));
+	mt.map_len = htole64(map);
 	memcpy(mt.id, t->id, ID_LEN);
-	memcpy(mt.base, machine_snapshot_id(m), ID_LEN);
-	rc = mem_save(mem, f->fd, pages);
-	if (!rc && diff)
-		rc = file_write(f->fd, size, pages, map);
+	memcpy(mt.base, below.map_len ? below.base : machine_snapshot_id(m), ID_LEN);
+	if (below_fd >= 0)
+		rc = snapshot_copy_ram(below_fd, f->fd, size);
 	if (!rc)
-		rc = file_write(f->fd, size + map, &mt, sizeof(mt));
+		rc = mem_save(mem, f->fd, diff ? mem_dirty_pages(mem, 0) : NULL);
+	if (!rc && map)
+		rc = save_map(m, f->fd, below_fd, map);
+	if (!rc)
+		rc = file_write(f->fd, map ? size + map : LAYOUT_SNAPSHOT, &mt, sizeof(mt));
+	if (below_fd >= 0)
+		close(below_fd);
 	return rc ? err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc)) : 0;
 }
 
@@ -249,7 +291,9 @@ int snapshot_save_working_set(struct machine *m, const char *dir, struct err *er
 	struct snapshot *s = NULL;
 	int rc = 0;
 
-	if (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0)
+	if (!*dir)
+		rc = err_set(err, -EINVAL, "snapshot: the directory has no name");
+	else if (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0)
 		rc = err_set(err, -ENOMEM, "out of memory");
 	if (!rc)
 		rc = snapshot_open(&s, state, memory, err);
@@ -317,7 +361,8 @@ int snapshot_save_directory(struct machine *m, const char *path, bool diff, stru
 
 	if (!dir)
 		return err_set(err, -ENOMEM, "out of memory");
-	rc = may_save(m, diff, err);
+	rc = *dir ? may_save(m, diff, err) :
+		    err_set(err, -EINVAL, "snapshot: the directory has no name");
 	if (!rc && (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0))
 		rc = err_set(err, -ENOMEM, "out of memory");
 	if (!rc && mkdir(dir, 0777) && errno != EEXIST)

@@ -137,6 +137,8 @@ void msix_table_write(struct msix *m, u64 offset, unsigned size, u64 value)
 	memcpy((u8 *)v->entry + offset % MSIX_ENTRY_LEN, &value, size);
 	v->entry[ADDR_LOW] &= ~3U;
 	v->entry[CONTROL] &= PCI_MSIX_ENTRY_CTRL_MASKBIT;
+	if (m->updates)
+		counter_add(m->updates, 1);
 	update(v);
 }
 

@@ -72,7 +72,7 @@ struct virtio_blk {
 struct disk_counters {
 	u64 requests[BLK_NR_OPS], bytes[BLK_NR_OPS], errors[BLK_NR_OPS];
 	struct histogram latency[BLK_NR_OPS];
-	u64 invalid, kicks, throttled;
+	u64 invalid, kicks, empty, throttled, released, held_back, waiting;
 };
 
 /* NULL: more in flight than the queue has entries; only a driver that offers a
@@ -354,6 +354,14 @@ static void retry_failed(struct blk_queue *q)
 	}
 }
 
+static void count_held_back(struct blk_queue *q)
+{
+	unsigned n = virtq_waiting(q->vq);
+
+	counter_add(&q->counters->held_back, n > 0);
+	counter_add(&q->counters->waiting, n);
+}
+
 static void take_requests(struct blk_queue *q)
 {
 	struct virtio *v = &q->dev->v;
@@ -363,11 +371,16 @@ static void take_requests(struct blk_queue *q)
 		int rc;
 
 		q->held_back = q->bytes_in_flight > IN_FLIGHT_MAX;
-		if (q->held_back || q->timer.loop || !(r = request_get(q)))
+		if (q->held_back) {
+			count_held_back(q);
+			return;
+		}
+		if (q->timer.loop || !(r = request_get(q)))
 			return;
 		rc = virtq_pop(q->vq, &r->chain);
 		if (rc > 0 && limited(q, &r->chain)) {
 			virtq_unpop(q->vq);
+			counter_add(&q->counters->waiting, virtq_waiting(q->vq));
 			request_put(r);
 			return;
 		}
@@ -390,12 +403,14 @@ static void leave_limit(struct blk_queue *q)
 static void blk_kick(struct virtio *v, struct virtq *vq)
 {
 	struct blk_queue *q = &container_of(v, struct virtio_blk, v)->queue[vq->index];
+	u16 next = vq->next_avail;
 
 	q->now_ns = now_ns();
 	counter_add(&q->counters->kicks, 1);
 	if (q->retry)
 		retry_failed(q);
 	take_requests(q);
+	counter_add(&q->counters->empty, vq->next_avail == next && !q->timer.loop && !q->held_back);
 	if (!q->timer.loop)
 		leave_limit(q);
 }
@@ -404,6 +419,7 @@ static void limit_allows(struct timer *t)
 {
 	struct blk_queue *q = container_of(t, struct blk_queue, timer);
 
+	counter_add(&q->counters->released, 1);
 	virtio_notify(&q->dev->v, q->vq->index);
 }
 
@@ -569,6 +585,14 @@ static const struct metric disk_metric[] = {
 	  .offset = offsetof(struct disk_counters, kicks) },
 	{ "disk_throttled_total", NULL, "How often the limit made requests wait",
 	  .offset = offsetof(struct disk_counters, throttled) },
+	{ "disk_released_total", NULL, "How often the limit let go on what waited for it",
+	  .offset = offsetof(struct disk_counters, released) },
+	{ "disk_held_back_total", NULL, "How often requests waited because others are that many bytes",
+	  .offset = offsetof(struct disk_counters, held_back) },
+	{ "disk_left_total", NULL, "Requests that were in the queue when that, or the limit, began",
+	  .offset = offsetof(struct disk_counters, waiting) },
+	{ "disk_empty_kicks_total", NULL, "Notifications of nothing",
+	  .offset = offsetof(struct disk_counters, empty) },
 };
 static const struct metric_table disk_table = { "device", disk_metric, ARRAY_SIZE(disk_metric) };
 

@@ -26,7 +26,10 @@ static struct virtq *control_queue(struct virtio_net *n)
 
 static void readable(struct net *net)
 {
-	net_receive(net->card);
+	struct pair *p = net->card;
+
+	counter_add(&p->counters->rx_ready, 1);
+	net_receive(p);
 }
 
 static void writable(struct net *net)
@@ -187,6 +190,15 @@ static int net_start(struct virtio *v)
 	return rc;
 }
 
+static void transmit_kicked(struct pair *p)
+{
+	u16 next = p->tx->next_avail;
+
+	net_transmit(p);
+	counter_add(&p->counters->tx_empty,
+		    p->tx->next_avail == next && !p->tx_limited.timer.loop && !p->want_tx);
+}
+
 static void net_kick(struct virtio *v, struct virtq *q)
 {
 	struct virtio_net *n = to_net(v);
@@ -201,7 +213,7 @@ static void net_kick(struct virtio *v, struct virtq *q)
 	if (q == p->rx)
 		net_receive(p);
 	else
-		net_transmit(p);
+		transmit_kicked(p);
 }
 
 /* A pair's two queues are drained one after the other, and nothing comes between. */
@@ -243,16 +255,27 @@ static const struct metric net_metric[] = {
 	ROW("net_bytes_total", "direction=\"tx\"", tx_bytes, NULL),
 	ROW("net_dropped_total", "direction=\"rx\"", rx_dropped, "Frames that were lost"),
 	ROW("net_dropped_total", "direction=\"tx\"", tx_dropped, NULL),
-	ROW("net_errors_total", "direction=\"rx\"", rx_errors, "Reads that the host could not do"),
+	ROW("net_errors_total", "direction=\"rx\"", rx_errors, "Reads and writes that the host could not do"),
+	ROW("net_errors_total", "direction=\"tx\"", tx_errors, NULL),
+	ROW("net_malformed_total", "direction=\"tx\"", tx_malformed, "Frames that no correct driver sends"),
 	ROW("net_waits_total", "direction=\"rx\"", rx_waits,
 	    "How often a frame waited: rx: for the driver's buffers, tx: for the host"),
 	ROW("net_waits_total", "direction=\"tx\"", tx_waits, NULL),
 	ROW("net_throttled_total", "direction=\"rx\"", rx_throttled,
 	    "How often the limit made a frame wait"),
 	ROW("net_throttled_total", "direction=\"tx\"", tx_throttled, NULL),
+	ROW("net_released_total", "direction=\"rx\"", rx_released,
+	    "How often the limit let go on what waited for it"),
+	ROW("net_released_total", "direction=\"tx\"", tx_released, NULL),
+	ROW("net_left_total", "direction=\"tx\"", tx_waiting,
+	    "Frames that were in the queue when they began to wait"),
 	ROW("net_kicks_total", "direction=\"rx\"", rx_kicks,
 	    "How often the driver's notification was seen"),
 	ROW("net_kicks_total", "direction=\"tx\"", tx_kicks, NULL),
+	ROW("net_empty_kicks_total", "direction=\"tx\"", tx_empty, "Notifications of nothing"),
+	ROW("net_ready_total", "direction=\"rx\"", rx_ready, "How often there were frames for the guest"),
+	{ "net_send_seconds", NULL, "How long the host took for frames of the guest", METRIC_TICKS,
+	  .offset = offsetof(struct net_counters, send) },
 	{ "net_vhost_pairs", NULL, "Pairs of queues that vhost-net serves, uncounted", METRIC_GAUGE,
 	  .offset = offsetof(struct net_counters, by_vhost) },
 };

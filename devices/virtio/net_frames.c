@@ -289,6 +289,7 @@ static void rx_allowed(struct timer *t)
 {
 	struct pair *p = container_of(t, struct pair, rx_limited.timer);
 
+	counter_add(&p->counters->rx_released, 1);
 	if (!limited(p, p->card->rx_limit, &p->rx_limited, p->pending))
 		net_receive(p);
 }
@@ -300,13 +301,19 @@ static bool send_frame(struct pair *p, const struct chain *c)
 {
 	struct net_counters *n = p->counters;
 	int rc = -EMSGSIZE;
+	u64 since;
 
-	if (c->out.len > NET_FRAME_MAX)
+	if (c->out.len > NET_FRAME_MAX) {
 		device_guest_error(&p->card->v.dev, "a frame of %zu bytes", c->out.len);
-	else if (!load_once(&p->card->link))
+		counter_add(&n->tx_malformed, 1);
+	} else if (!load_once(&p->card->link)) {
 		rc = -ENETDOWN;
-	else
+	} else {
+		since = ticks_now();
 		rc = p->net->ops->send(p->net, c->out.iov, c->out.nr);
+		ticks_add(&n->send, since);
+		counter_add(&n->tx_errors, rc && rc != -EAGAIN);
+	}
 	if (!rc && p->card->dump)
 		pcap_frame(p->card->dump, c->out.iov, c->out.nr, c->out.len);
 	counter_add(rc == -EAGAIN ? &n->tx_waits : rc ? &n->tx_dropped : &n->tx_frames, 1);
@@ -363,11 +370,13 @@ void net_transmit(struct pair *p)
 		}
 		if (!p->paid && limited(p, p->card->tx_limit, &p->tx_limited, c.out.len)) {
 			virtq_unpop(q);
+			counter_add(&p->counters->tx_waiting, virtq_waiting(q));
 			break;
 		}
 		p->paid = true;
 		if (!send_frame(p, &c)) {
 			virtq_unpop(q);
+			counter_add(&p->counters->tx_waiting, virtq_waiting(q));
 			p->want_tx = true;
 			break;
 		}
@@ -379,6 +388,7 @@ void net_transmit(struct pair *p)
 	}
 	answer(p);
 	leave_limit(p->card->tx_limit, &p->tx_limited);
+	counter_add(&p->counters->tx_malformed, rc < 0);
 	if (rc < 0)
 		virtio_broken(&p->card->v, "transmit queue: malformed chain");
 	update_wants(p);
@@ -394,7 +404,10 @@ void net_transmit_more(struct pair *p)
 
 static void tx_allowed(struct timer *t)
 {
-	net_transmit_more(container_of(t, struct pair, tx_limited.timer));
+	struct pair *p = container_of(t, struct pair, tx_limited.timer);
+
+	counter_add(&p->counters->tx_released, 1);
+	net_transmit_more(p);
 }
 
 /* --- start and stop ------------------------------------------------------------------------- */

@@ -50,8 +50,11 @@ struct ahead {
 
 /* Without the virtio header; of a frame that segmentation is left for, once. */
 struct net_counters {
-	u64 rx_frames, rx_bytes, rx_dropped, rx_errors, rx_waits, rx_kicks, rx_throttled;
-	u64 tx_frames, tx_bytes, tx_dropped, tx_waits, tx_kicks, tx_throttled;
+	u64 rx_frames, rx_bytes, rx_dropped, rx_errors, rx_waits, rx_kicks, rx_throttled, rx_released,
+	    rx_ready;
+	u64 tx_frames, tx_bytes, tx_dropped, tx_errors, tx_waits, tx_kicks, tx_throttled, tx_released,
+	    tx_empty, tx_malformed, tx_waiting;
+	struct ticks send;
 	u64 by_vhost;
 };
 

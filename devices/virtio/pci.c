@@ -478,6 +478,7 @@ int virtio_pci_new(struct virtio *v, struct pci_bus *bus, struct device **out, s
 	msix_init(&p->msix, &p->pci, v->platform->irqchip, v->nr_queues + 1, BAR_TABLE,
 		  BAR_PBA);
 	p->msix.changed = vector_changed;
+	p->msix.updates = &v->counters.vectors;
 	add_caps(p);
 	rc = pci_plug(bus, &p->pci, err);
 	if (rc) {

@@ -12,7 +12,7 @@ struct rng {
 	struct limit limit;
 	struct timer timer;		/* it allows more */
 	struct metric_set metrics;
-	struct rng_counters { u64 requests, bytes, kicks, throttled; } counters;	/* of the queue's loop */
+	struct rng_counters { u64 requests, bytes, kicks, throttled, released, fails; } counters;	/* of the queue's loop */
 };
 
 static const struct metric rng_metric[] = {
@@ -24,6 +24,10 @@ static const struct metric rng_metric[] = {
 	  .offset = offsetof(struct rng_counters, kicks) },
 	{ "entropy_throttled_total", NULL, "How often a buffer had to wait for the limit",
 	  .offset = offsetof(struct rng_counters, throttled) },
+	{ "entropy_released_total", NULL, "How often the limit let go on what waited for it",
+	  .offset = offsetof(struct rng_counters, released) },
+	{ "entropy_errors_total", NULL, "Buffers that the host had no random bytes for",
+	  .offset = offsetof(struct rng_counters, fails) },
 };
 static const struct metric_table rng_table = { "device", rng_metric, ARRAY_SIZE(rng_metric) };
 
@@ -41,7 +45,10 @@ static bool limited(struct rng *rng, size_t len)
 
 static void limit_allows(struct timer *t)
 {
-	virtio_notify(&container_of(t, struct rng, timer)->v, 0);
+	struct rng *rng = container_of(t, struct rng, timer);
+
+	counter_add(&rng->counters.released, 1);
+	virtio_notify(&rng->v, 0);
 }
 
 static void rng_kick(struct virtio *v, struct virtq *q)
@@ -68,6 +75,7 @@ static void rng_kick(struct virtio *v, struct virtq *q)
 		virtq_push(q, c.head, len);
 		counter_add(&n->requests, 1);
 		counter_add(&n->bytes, len);
+		counter_add(&n->fails, got < 0);
 	}
 	virtq_flush(q);
 	if (rc)

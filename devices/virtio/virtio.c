@@ -120,6 +120,28 @@ static const struct device_ops virtio_device_ops = {
 	.destroy = virtio_destroy,
 };
 
+/* --- what is counted ---------------------------------------------------------------------- */
+
+#define ROW(name, field, help) { name, NULL, help, .offset = offsetof(struct virtio_counters, field) }
+
+static const struct metric virtio_metric[] = {
+	ROW("virtio_interrupts_total", interrupts, "That were sent, but for vhost-net's"),
+	ROW("virtio_vector_changes_total", vectors, "How often the driver moved or masked one"),
+	ROW("virtio_failed_starts_total", failed_starts, "How often it could not do what its driver set up"),
+	ROW("virtio_config_errors_total", config_errors, "Accesses to configuration that is not there"),
+};
+static const struct metric_table virtio_table = { "device", virtio_metric, ARRAY_SIZE(virtio_metric) };
+
+static void refresh(struct metric_set *s)
+{
+	struct virtio *v = container_of(s, struct virtio, metrics);
+	u64 n = load_once(&v->config_interrupts);
+
+	for (unsigned i = 0; i < v->nr_queues; i++)
+		n += load_once(&v->vq[i].interrupts);
+	v->counters.interrupts = n;
+}
+
 int virtio_init(struct virtio *v, const struct virtio_ops *ops, unsigned nr_queues,
 		struct platform *p, const char *name, u64 features, struct err *err)
 {
@@ -130,6 +152,9 @@ int virtio_init(struct virtio *v, const struct virtio_ops *ops, unsigned nr_queu
 	v->offered = features | 1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_RING_F_EVENT_IDX |
 		     1ULL << VIRTIO_RING_F_INDIRECT_DESC;
 	device_init(&v->dev, &virtio_device_ops, name);
+	v->metrics = (struct metric_set){ .table = &virtio_table, .owner = v->dev.name,
+					  .counters = &v->counters, .refresh = refresh };
+	metrics_add(p->metrics, &v->metrics);
 	for (int i = 0; i < VIRTIO_MAX_QUEUES; i++)
 		v->kick[i].fd = -1;
 	for (unsigned i = 0; i < nr_queues; i++) {
@@ -155,12 +180,21 @@ void virtio_fini(struct virtio *v)
 	for (int i = 0; i < VIRTIO_MAX_QUEUES; i++)
 		if (v->kick[i].fd >= 0)
 			close(v->kick[i].fd);
+	metrics_remove(&v->metrics);
 	device_fini(&v->dev);
 }
 
 bool virtio_has(const struct virtio *v, unsigned feature)
 {
 	return v->accepted >> feature & 1;
+}
+
+static void interrupt(struct virtio *v)
+{
+	if (!v->config_irq)
+		return;
+	__atomic_add_fetch(&v->config_interrupts, 1, __ATOMIC_RELAXED);
+	irq_raise(v->config_irq);
 }
 
 void virtio_broken(struct virtio *v, const char *fmt, ...)
@@ -175,8 +209,7 @@ void virtio_broken(struct virtio *v, const char *fmt, ...)
 	for (unsigned i = 0; i < v->nr_queues; i++)
 		store_once(&v->vq[i].broken, true);
 	store_release(&v->needs_reset, true);
-	if (v->config_irq)
-		irq_raise(v->config_irq);
+	interrupt(v);
 }
 
 /* --- start and stop, on the I/O loop ------------------------------------------------ */
@@ -277,6 +310,12 @@ static void stop_device(void *arg)
 	v->ops->stop(v);
 }
 
+static void cannot_start(struct virtio *v, const char *why)
+{
+	counter_add(&v->counters.failed_starts, 1);
+	virtio_broken(v, "cannot start: %s", why);
+}
+
 static void run_queues(struct virtio *v)
 {
 	struct visit t = { .v = v };
@@ -286,7 +325,7 @@ static void run_queues(struct virtio *v)
 	if (!t.rc)
 		t.rc = visit_loops(v, true);
 	if (t.rc)
-		virtio_broken(v, "cannot start: %s", strerror(-t.rc));
+		cannot_start(v, strerror(-t.rc));
 }
 
 static void halt_queues(struct virtio *v)
@@ -306,7 +345,7 @@ static void start(struct virtio *v)
 			continue;
 		set_ring_features(v, q);
 		if (virtq_start(q, &err)) {
-			virtio_broken(v, "%s", err.msg);
+			cannot_start(v, err.msg);
 			return;
 		}
 	}
@@ -381,7 +420,7 @@ void virtio_set_status(struct virtio *v, u8 status)
 	if (v->status & VIRTIO_CONFIG_S_FEATURES_OK)
 		start(v);
 	else
-		virtio_broken(v, "DRIVER_OK before FEATURES_OK");
+		cannot_start(v, "DRIVER_OK before FEATURES_OK");
 }
 
 u64 virtio_config_read(struct virtio *v, u64 offset, unsigned size)
@@ -390,21 +429,25 @@ u64 virtio_config_read(struct virtio *v, u64 offset, unsigned size)
 
 	if (offset < v->ops->config_len)
 		memcpy(&value, (u8 *)v->config + offset, MIN(size, v->ops->config_len - offset));
+	else
+		counter_add(&v->counters.config_errors, 1);
 	return value;
 }
 
 void virtio_config_write(struct virtio *v, u64 offset, unsigned size, u64 value)
 {
-	if (!v->ops->config_write || !v->ops->config_write(v, offset, size, value))
-		device_guest_error(&v->dev, "write of %u bytes to read-only config at %llu", size,
-				   (unsigned long long)offset);
+	if (v->ops->config_write && v->ops->config_write(v, offset, size, value))
+		return;
+	counter_add(&v->counters.config_errors, 1);
+	device_guest_error(&v->dev, "write of %u bytes to read-only config at %llu", size,
+			   (unsigned long long)offset);
 }
 
 void virtio_config_changed(struct virtio *v)
 {
 	__atomic_add_fetch(&v->generation, 1, __ATOMIC_SEQ_CST);
-	if (load_once(&v->status) & VIRTIO_CONFIG_S_DRIVER_OK && v->config_irq)
-		irq_raise(v->config_irq);
+	if (load_once(&v->status) & VIRTIO_CONFIG_S_DRIVER_OK)
+		interrupt(v);
 }
 
 void virtio_notify(struct virtio *v, u32 queue)

@@ -57,6 +57,12 @@ struct virtio {
 		int fd;			/* eventfd: the driver notified the queue */
 		bool lent;		/* from start to drain: somebody else watches fd */
 	} kick[VIRTIO_MAX_QUEUES];
+	struct metric_set metrics;
+	struct virtio_counters {
+		u64 failed_starts, config_errors, vectors;	/* under dev.lock */
+		u64 interrupts;		/* as they were when somebody asked */
+	} counters;
+	u64 config_interrupts;		/* atomic */
 	void *transport;
 	void (*transport_state)(struct virtio *, struct state *);
 	void (*transport_free)(struct virtio *);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/virtio_ring.h>
 #include <string.h>
+#include "vmm/core/metrics.h"
 #include "vmm/core/state.h"
 
 /* No queue, and so no chain, is longer (2.7.5.3.1). */
@@ -38,7 +39,8 @@ void virtq_stop(struct virtq *q)
 void virtq_reset(struct virtq *q)
 {
 	*q = (struct virtq){ .mem = q->mem, .irq = q->irq, .index = q->index,
-			     .max_size = q->max_size, .size = q->max_size };
+			     .max_size = q->max_size, .size = q->max_size,
+			     .interrupts = q->interrupts };
 }
 
 /* Append one descriptor to the chain.  Readable before writable. */
@@ -112,10 +114,15 @@ static int walk(struct virtq *q, struct chain *c)
 	}
 }
 
-static u16 waiting(struct virtq *q)
+static u16 waiting(const struct virtq *q)
 {
 	/* Pairs with the driver's barrier between its entries and the index. */
 	return load_acquire(&q->avail_ring->idx) - q->next_avail;
+}
+
+unsigned virtq_waiting(const struct virtq *q)
+{
+	return q->avail_ring ? MIN(waiting(q), q->size) : 0;
 }
 
 static void set_kicks(struct virtq *q, bool on)
@@ -220,8 +227,10 @@ void virtq_signal(struct virtq *q, u16 upto)
 	else
 		wanted = !(load_once(&q->avail_ring->flags) & VRING_AVAIL_F_NO_INTERRUPT);
 	q->signalled = upto;
-	if (wanted)
-		irq_raise(q->irq);
+	if (!wanted)
+		return;
+	counter_add(&q->interrupts, 1);
+	irq_raise(q->irq);
 }
 
 void virtq_flush(struct virtq *q)

@@ -28,6 +28,7 @@ struct virtq {
 	struct vring_used *used_ring;
 	bool broken;
 	u16 budget;		/* requests left before others on the loop have their turn */
+	u64 interrupts;		/* that were sent, ever */
 };
 
 /*
@@ -63,6 +64,7 @@ void virtq_state(struct virtq *, struct state *);
  */
 int  virtq_pop(struct virtq *, struct chain *) must_check;
 void virtq_unpop(struct virtq *);		/* put the last one back, unused */
+unsigned virtq_waiting(const struct virtq *);	/* requests that are there, and not popped */
 /* A request that was popped before, by its head, once more.  0 or -EPROTO. */
 int  virtq_walk(struct virtq *, u16 head, struct chain *) must_check;
 /* Answer with `written` bytes of `in` filled.  Staged... */

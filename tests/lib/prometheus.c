@@ -75,6 +75,8 @@ static void check_family(struct reader *r, const char *name)
 	if (!strcmp(r->type, "histogram"))
 		assert_true(!strcmp(name + len, "_bucket") || !strcmp(name + len, "_sum") ||
 			    !strcmp(name + len, "_count"));
+	else if (!strcmp(r->type, "summary"))
+		assert_true(!strcmp(name + len, "_sum") || !strcmp(name + len, "_count"));
 	else
 		assert_string_equal(name, family);
 	if (!strcmp(r->type, "counter") && (have < 6 || strcmp(name + have - 6, "_total")))

@@ -1,5 +1,7 @@
 /* api_test.c: every request of the API, right and wrong, in each state of a VM. */
+#include <fcntl.h>
 #include <jansson.h>
+#include <sys/stat.h>
 #include "tests/lib/fake_vm.h"
 #include "tests/lib/prometheus.h"
 #include "tests/lib/test.h"
@@ -308,9 +310,9 @@ static void test_ids(void **state)
 	memset(long_id, 'a', sizeof(long_id) - 1);
 	long_id[sizeof(long_id) - 1] = 0;
 	snprintf(path, sizeof(path), "/drives/%s", long_id);
-	refused(400, "the id in the path is too long", "PUT", path, "{}");
+	refused(400, "the id is too long", "PUT", path, "{}");
 	snprintf(path, sizeof(path), "/vmm/v1/disks/%s", long_id);
-	refused(400, "the id in the path is too long", "PATCH", path, "{}");
+	refused(400, "the id is too long", "PATCH", path, "{}");
 	refused(400, "the path says 'a', and drive_id in the body 'b'", "PUT", "/drives/a",
 		"{\"drive_id\":\"b\",\"is_root_device\":false,\"path_on_host\":\"d\"}");
 	refused(400, "the path says 'a', and iface_id in the body 'b'", "PUT",
@@ -666,7 +668,7 @@ static void test_small_ones(void **state)
 
 static json_t *last_line(const char *path)
 {
-	char line[8192], last[8192] = "";
+	static char line[1 << 16], last[1 << 16];
 	FILE *file = fopen(path, "r");
 	json_t *root;
 
@@ -722,6 +724,149 @@ static void test_metrics(void **state)
 	assert_int_equal(number(line, "put_api_requests", "drive_count"), 0);
 	assert_int_equal(number(line, "put_api_requests", "actions_count"), 1);
 	json_decref(line);
+	unlink(path);
+}
+
+/* All that Firecracker 1.17 writes, and its readers insist on, no more and no less; "agg" has
+ * fields of its own. */
+static const struct { const char *group, *fields; } line_has[] = {
+	{ "api_server", "process_startup_time_us process_startup_time_cpu_us" },
+	{ "balloon", "activate_fails inflate_count stats_updates_count stats_update_fails deflate_count "
+	  "event_fails free_page_report_count free_page_report_freed free_page_report_fails "
+	  "free_page_hint_count free_page_hint_freed free_page_hint_fails" },
+	{ "block", "activate_fails cfg_fails no_avail_buffer event_fails execute_fails "
+	  "invalid_reqs_count flush_count queue_event_count rate_limiter_event_count update_count "
+	  "update_fails read_bytes write_bytes read_count write_count rate_limiter_throttled_events "
+	  "io_engine_throttled_events remaining_reqs_count read_agg write_agg" },
+	{ "deprecated_api", "deprecated_http_api_calls" },
+	{ "entropy", "activate_fails entropy_event_fails entropy_event_count entropy_bytes "
+	  "host_rng_fails entropy_rate_limiter_throttled rate_limiter_event_count" },
+	{ "get_api_requests", "instance_info_count machine_cfg_count mmds_count vmm_version_count "
+	  "hotplug_memory_count" },
+	{ "i8042", "error_count missed_read_count missed_write_count read_count reset_count "
+	  "write_count" },
+	{ "interrupts", "triggers config_updates" },
+	{ "latencies_us", "full_create_snapshot diff_create_snapshot load_snapshot pause_vm resume_vm "
+	  "vmm_full_create_snapshot vmm_diff_create_snapshot vmm_load_snapshot vmm_pause_vm "
+	  "vmm_resume_vm" },
+	{ "logger", "missed_metrics_count metrics_fails missed_log_count rate_limited_log_count" },
+	{ "memory_hotplug", "activate_fails queue_event_fails queue_event_count plug_count plug_bytes "
+	  "plug_fails plug_agg unplug_count unplug_bytes unplug_fails unplug_discard_fails unplug_agg "
+	  "unplug_all_count unplug_all_fails unplug_all_agg state_count state_fails state_agg" },
+	{ "mmds", "rx_accepted rx_accepted_err rx_accepted_unusual rx_bad_eth rx_invalid_token "
+	  "rx_no_token rx_count tx_bytes tx_count tx_errors tx_frames connections_created "
+	  "connections_destroyed" },
+	{ "net", "activate_fails cfg_fails no_rx_avail_buffer no_tx_avail_buffer event_fails "
+	  "rx_queue_event_count rx_event_rate_limiter_count rx_rate_limiter_throttled "
+	  "rx_tap_event_count rx_bytes_count rx_packets_count rx_fails rx_count tap_read_fails "
+	  "tap_write_fails tap_write_agg tx_bytes_count tx_malformed_frames tx_fails tx_count "
+	  "tx_packets_count tx_queue_event_count tx_rate_limiter_event_count tx_rate_limiter_throttled "
+	  "tx_spoofed_mac_count tx_remaining_reqs_count" },
+	{ "patch_api_requests", "drive_count drive_fails network_count network_fails machine_cfg_count "
+	  "machine_cfg_fails mmds_count mmds_fails hotplug_memory_count hotplug_memory_fails pmem_count "
+	  "pmem_fails" },
+	{ "pmem", "activate_fails cfg_fails event_fails queue_event_count "
+	  "rate_limiter_throttled_events rate_limiter_event_count" },
+	{ "put_api_requests", "actions_count actions_fails boot_source_count boot_source_fails "
+	  "drive_count drive_fails logger_count logger_fails machine_cfg_count machine_cfg_fails "
+	  "cpu_cfg_count cpu_cfg_fails metrics_count metrics_fails network_count network_fails "
+	  "mmds_count mmds_fails vsock_count vsock_fails pmem_count pmem_fails serial_count "
+	  "serial_fails hotplug_memory_count hotplug_memory_fails" },
+	{ "seccomp", "num_faults" },
+	{ "signals", "sigbus sigsegv sigxfsz sigxcpu sigpipe sighup sigill" },
+	{ "uart", "error_count flush_count missed_read_count missed_write_count read_count "
+	  "write_count rate_limiter_dropped_bytes" },
+	{ "vcpu", "exit_io_in exit_io_out exit_mmio_read exit_mmio_write failures kvmclock_ctrl_fails "
+	  "exit_io_in_agg exit_io_out_agg exit_mmio_read_agg exit_mmio_write_agg" },
+	{ "vmm", "panic_count" },
+	{ "vsock", "activate_fails cfg_fails rx_queue_event_fails tx_queue_event_fails "
+	  "ev_queue_event_fails muxer_event_fails conn_event_fails rx_queue_event_count "
+	  "tx_queue_event_count rx_bytes_count tx_bytes_count rx_packets_count tx_packets_count "
+	  "conns_added conns_killed conns_removed killq_resync tx_flush_fails tx_write_fails "
+	  "rx_read_fails" },
+};
+
+static void check_group(const json_t *line, const char *name, const char *fields)
+{
+	const json_t *group = json_object_get(line, name);
+	char *list = strdup(fields), *save;
+	size_t nr = 0;
+
+	for (char *s = strtok_r(list, " ", &save); s; s = strtok_r(NULL, " ", &save), nr++) {
+		const json_t *v = json_object_get(group, s);
+		size_t len = strlen(s);
+
+		if (len > 4 && !strcmp(s + len - 4, "_agg"))
+			check_group(group, s, "min_us max_us sum_us");
+		else if (!json_is_integer(v) || json_integer_value(v) < 0)
+			fail_msg("no %s.%s", name, s);
+	}
+	if (json_object_size(group) != nr)
+		fail_msg("%s has %zu fields, not %zu", name, json_object_size(group), nr);
+	free(list);
+}
+
+static void test_metrics_are_all(void **state)
+{
+	char path[] = "/tmp/vmm-api-test-XXXXXX", body[128];
+	int fd = mkstemp(path);
+	json_t *line;
+
+	(void)state;
+	close(fd);
+	snprintf(body, sizeof(body), "{\"metrics_path\":\"%s\"}", path);
+	ok("PUT", "/metrics", body);
+	give_devices();
+	f.state = API_RUNNING;
+	ok("PUT", "/actions", "{\"action_type\":\"FlushMetrics\"}");
+	line = last_line(path);
+	for (unsigned i = 0; i < ARRAY_SIZE(line_has); i++) {
+		check_group(line, line_has[i].group, line_has[i].fields);
+		if (!strcmp(line_has[i].group, "block"))
+			check_group(line, "block_x1", line_has[i].fields);
+		if (!strcmp(line_has[i].group, "net"))
+			check_group(line, "net_x1", line_has[i].fields);
+	}
+	/* The time, a disk, a card. */
+	assert_int_equal(json_object_size(line), ARRAY_SIZE(line_has) + 3);
+	json_decref(line);
+	unlink(path);
+}
+
+/* A pipe that has no room for all of a line. */
+static void test_torn_line(void **state)
+{
+	char path[] = "/tmp/vmm-api-test-XXXXXX", body[128], *text, *line;
+	struct err err;
+	int fd = mkstemp(path), room;
+	json_t *root;
+	ssize_t len;
+
+	(void)state;
+	close(fd);
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	snprintf(body, sizeof(body), "{\"metrics_path\":\"%s\"}", path);
+	ok("PUT", "/metrics", body);
+	fd = open(path, O_RDONLY | O_NONBLOCK);
+	room = fcntl(fd, F_GETPIPE_SZ);
+	text = calloc(1, room + 1);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(api_metrics_flush(f.api, &err), 0);
+	for (int i = 0; i < 2; i++) {
+		/* The end of the first half is torn; after it all are whole. */
+		len = read(fd, text, room);
+		assert_true(len > 0);
+		text[len] = 0;
+		assert_int_equal(api_metrics_flush(f.api, &err), 0);
+	}
+	line = text + (*text == '\n');
+	root = json_loads(line, JSON_DISABLE_EOF_CHECK, NULL);
+	assert_non_null(root);
+	assert_true(number(root, "logger", "missed_metrics_count") >= 1);
+	json_decref(root);
+	close(fd);
+	free(text);
 	unlink(path);
 }
 
@@ -800,6 +945,16 @@ static void test_device_metrics(void **state)
 	line = flush(path);
 	assert_int_equal(number(line, "block_x1", "read_bytes"), 35);
 	assert_int_equal(number(line, "block", "read_bytes"), 35 + 512);
+	json_decref(line);
+	ok("PATCH", "/drives/x2", "{\"drive_id\":\"x2\",\"path_on_host\":\"/other\"}");
+	refused(400, "", "PATCH", "/drives/x2", "{\"drive_id\":\"x2\",\"path_on_host\":\"/missing\"}");
+	line = flush(path);
+	assert_int_equal(number(line, "block_x2", "update_count"), 1);
+	assert_int_equal(number(line, "block_x2", "update_fails"), 1);
+	assert_int_equal(number(line, "block", "update_count"), 1);
+	json_decref(line);
+	line = flush(path);
+	assert_int_equal(number(line, "block_x2", "update_count"), 0);
 	json_decref(line);
 	ok("PATCH", "/vm", "{\"state\":\"Paused\"}");
 	line = flush(path);
@@ -1065,6 +1220,14 @@ static void test_file(void **state)
 	bad_file("vsock: this version of vmm does not have a vsock device",
 		 "{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[],"
 		 "\"vsock\":{\"guest_cid\":3,\"uds_path\":\"v\"}}");
+#define WITH_DRIVE(id)	"{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[" DRIVE(id, NO_ROOT) "]}"
+#define WITH_NET(id)	"{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[]," \
+			"\"network-interfaces\":[{\"iface_id\":\"" id "\",\"host_dev_name\":\"tap9\"}]}"
+	bad_file("drives[0]: field 'drive_id' is empty", WITH_DRIVE(""));
+	bad_file("network-interfaces[0]: field 'iface_id' is empty", WITH_NET(""));
+	bad_file("drives[0]: the id is too long: it has more than 78 characters",
+		 WITH_DRIVE("0123456789012345678901234567890123456789012345678901234567890123456789012345678"));
+	good_file(WITH_DRIVE("0123456789012345678901234567890123456789012345678901234567890123456789"));
 	bad_file("not an object", "[]");
 	unlink(file_path);
 	assert_true(api_read_file(f.api, file_path, &err) < 0);
@@ -1079,6 +1242,7 @@ int main(void)
 		T(test_machine), T(test_zero_byte), T(test_boot_source), T(test_drives), T(test_too_many_drives),
 		T(test_drive_limits), T(test_patch_drive), T(test_nets), T(test_no_net_limits),
 		T(test_actions), T(test_pause), T(test_snapshots), T(test_small_ones), T(test_metrics),
+		T(test_metrics_are_all), T(test_torn_line),
 		T(test_logger), T(test_device_metrics), T(test_own_metrics), T(test_own_vm), T(test_own_disks),
 		T(test_own_nets), T(test_own_names), T(test_file),
 	};

@@ -234,7 +234,7 @@ enum { MINUTE_S = LOG_LIMIT_S };
 static void test_limit(void **state)
 {
 	struct log_limit l = { 0 };
-	u64 missed, at = 7 * S;
+	u64 missed, at = 7 * S, before = log_suppressed();
 
 	(void)state;
 	for (unsigned left = LOG_LIMIT_LINES; left; left--) {
@@ -247,6 +247,7 @@ static void test_limit(void **state)
 	assert_int_equal(log_allows(&l, at - 1, &missed), 0);
 	assert_int_equal(log_allows(&l, at, &missed), LOG_LIMIT_LINES);
 	assert_int_equal(missed, 101);
+	assert_int_equal(log_suppressed() - before, 101);
 	assert_int_equal(log_allows(&l, at + 1, &missed), LOG_LIMIT_LINES - 1);
 	assert_int_equal(missed, 0);
 }

@@ -144,6 +144,39 @@ static void test_text(void **state)
 	assert_says(text, "# HELP vmm_x_bytes_total Bytes\n# TYPE vmm_x_bytes_total counter\n");
 }
 
+/* Counted in ticks, told as time. */
+static void test_ticks(void **state)
+{
+	struct ticks a = { 0 }, b = { 0 }, sum;
+	static const struct metric spans[] = { { "z_seconds", NULL, "Time", METRIC_TICKS, .offset = 0 } };
+	static const struct metric_table spans_table = { "z", spans, 1 };
+	struct metric_set sa = { .table = &spans_table, .owner = "a", .counters = &a },
+			  sb = { .table = &spans_table, .owner = "b", .counters = &b };
+	struct metrics m = { 0 };
+
+	(void)state;
+	metrics_add(&m, &sa);
+	metrics_add(&m, &sb);
+	sum = metrics_ticks(&m, NULL, "z_seconds", NULL);
+	assert_true(!sum.count && !sum.sum && !sum.min && !sum.max);
+	ticks_add(&a, ticks_now() - 5000000);
+	ticks_add(&b, ticks_now() - 4000000);
+	ticks_add(&b, ticks_now() - 200000000);
+	assert_int_equal(b.count, 2);
+	assert_true(b.sum == b.min + b.max && b.min >= 4000000 && b.max >= 200000000);
+	sum = metrics_ticks(&m, NULL, "z_seconds", NULL);
+	assert_int_equal(sum.count, 3);
+	assert_true(sum.min && sum.min < sum.max && sum.sum > sum.max);
+	/* On a processor whose clock is behind it took no time, and not ages. */
+	ticks_add(&a, ticks_now() + (1ULL << 62));
+	assert_true(a.count == 2 && a.max < 1ULL << 62 && a.sum < 1ULL << 62);
+	assert_int_equal(metrics_ticks(&m, "b", "z_seconds", NULL).count, 2);
+	write_all(&m);
+	assert_says(text, "# TYPE vmm_z_seconds summary\n");
+	assert_true(prometheus_value(text, "vmm_z_seconds_count{z=\"a\"}") == 2);
+	assert_true(prometheus_value(text, "vmm_z_seconds_sum{z=\"a\"}") > 0);
+}
+
 static void test_histogram_text(void **state)
 {
 	struct counts a = { 0 }, b = { 0 };
@@ -229,7 +262,7 @@ int main(void)
 		cmocka_unit_test(test_own_lines), cmocka_unit_test(test_buckets),
 		cmocka_unit_test(test_extremes), cmocka_unit_test(test_nobody_asks),
 		cmocka_unit_test(test_sums), cmocka_unit_test(test_text),
-		cmocka_unit_test(test_histogram_text), cmocka_unit_test(test_refresh),
+		cmocka_unit_test(test_ticks), cmocka_unit_test(test_histogram_text), cmocka_unit_test(test_refresh),
 		cmocka_unit_test(test_read_while_counting),
 	};
 

@@ -166,6 +166,13 @@ static void test_exit_reset_panic(void **state)
 	bus_write(&fake.pio, 0x505, 1, 1);
 	assert_int_equal(fake.event, MACHINE_PANIC);
 	assert_int_equal(bus_read(&fake.pio, 0x64, 1), 0);
+	assert_int_equal(bus_read(&fake.pio, 0x60, 1), 0);
+	bus_write(&fake.pio, 0x60, 1, 0xfe);		/* a keyboard's */
+	assert_int_equal(metrics_sum(&fake.metrics, NULL, "i8042_accesses_total", "op=\"read\""), 2);
+	assert_int_equal(metrics_sum(&fake.metrics, NULL, "i8042_accesses_total", "op=\"write\""), 2);
+	assert_int_equal(metrics_sum(&fake.metrics, NULL, "i8042_resets_total", NULL), 1);
+	assert_int_equal(metrics_sum(&fake.metrics, NULL, "i8042_ignored_total", NULL), 1);
+	assert_int_equal(fake.event, MACHINE_PANIC);
 }
 
 /* Where no PCI bus has it. */

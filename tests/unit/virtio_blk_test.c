@@ -267,6 +267,12 @@ static void test_counters(void **state)
 	h = metrics_histogram(&f->fake.metrics, "disk0", "disk_latency_seconds", "op=\"read\"");
 	assert_int_equal(histogram_count(&h), 3);
 	assert_true(h.min_ns && h.min_ns <= h.max_ns && h.max_ns <= h.sum_ns);
+	/* The look when it started found nothing; each request was answered by an interrupt. */
+	assert_counted(f, "disk_empty_kicks_total", NULL, 1);
+	driver_kick(&f->d, 0);
+	assert_counted(f, "disk_empty_kicks_total", NULL, 2);
+	metrics_refresh(&f->fake.metrics);
+	assert_counted(f, "virtio_interrupts_total", NULL, 10);
 }
 
 static void needs_reset(struct fixture *f, const struct piece *p, int nr)
@@ -294,6 +300,14 @@ static void test_malformed(void **state)
 	needs_reset(f, outside, 3);
 	driver_start(&f->d, 0, 1, 16);
 	assert_int_equal(request(f, VIRTIO_BLK_T_IN, 0, 512, true, 513), OK);
+	assert_counted(f, "virtio_failed_starts_total", NULL, 0);
+	assert_counted(f, "virtio_config_errors_total", NULL, 0);
+	driver_set(&f->d, VIRTIO_MMIO_CONFIG, 7);
+	driver_get(&f->d, VIRTIO_MMIO_CONFIG + 0x80);
+	assert_counted(f, "virtio_config_errors_total", NULL, 2);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, VIRTIO_CONFIG_S_DRIVER_OK);
+	assert_counted(f, "virtio_failed_starts_total", NULL, 1);
 }
 
 /* What 16 bytes at addr ask for changes after each of the reads of them, in turn, to something

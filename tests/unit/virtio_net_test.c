@@ -700,7 +700,9 @@ static void assert_counted(struct vnet *f, const char *name, bool tx, u64 want)
 static void test_counters(void **state)
 {
 	struct vnet *f = *state;
-	struct piece p[] = { { DATA, 12, false }, { DATA + 0x1000, 60, false } };
+	struct piece p[] = { { DATA, 12, false }, { DATA + 0x1000, 60, false } },
+		     writable = { DATA, 72, true };
+	u64 empty;
 
 	driver_start(&f->d, MRG, 2, 8);
 	vnet_offer(f, DATA, 100);
@@ -728,6 +730,18 @@ static void test_counters(void **state)
 	assert_counted(f, "net_dropped_total", true, 1);
 	assert_counted(f, "net_frames_total", true, 2);
 	assert_counted(f, "net_errors_total", false, 0);
+	assert_counted(f, "net_errors_total", true, 1);
+	assert_counted(f, "net_left_total", true, 1);
+	assert_counted(f, "net_malformed_total", true, 0);
+	empty = metrics_sum(&f->fake.metrics, "net0", "net_empty_kicks_total", NULL);
+	driver_kick(&f->d, TX);
+	assert_counted(f, "net_empty_kicks_total", true, empty + 1);
+	assert_true(metrics_sum(&f->fake.metrics, "net0", "net_ready_total", NULL) >= 2);
+	/* Two that went, one that did not at once, and then failed. */
+	assert_int_equal(metrics_ticks(&f->fake.metrics, "net0", "net_send_seconds", NULL).count, 4);
+	ring_add(&f->d.ring[TX], &writable, 1);
+	driver_kick(&f->d, TX);
+	assert_counted(f, "net_malformed_total", true, 1);
 }
 
 /* --- limits ------------------------------------------------------------------------------------- */

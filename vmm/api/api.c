@@ -54,13 +54,20 @@ static const struct route *find_route(const char *method, const char *path, stru
 
 /* --- is it well-formed? ----------------------------------------------------------------------- */
 
-static int check_id(const struct call *call, struct err *err)
+int api_check_id(const struct call *call, struct err *err)
 {
 	if (strlen(call->id) > API_MAX_ID)
-		return err_set(err, -EINVAL, "the id in the path is too long: it has more than %d characters",
+		return err_set(err, -EINVAL, "the id is too long: it has more than %d characters",
 			       API_MAX_ID);
-	if (!strchr(call->route->path, '{') || !strncmp(call->route->path, "/vmm/", 5))
-		return 0;
+	return 0;
+}
+
+static int check_path_id(const struct call *call, struct err *err)
+{
+	int rc = api_check_id(call, err);
+
+	if (rc || !strchr(call->route->path, '{') || !strncmp(call->route->path, "/vmm/", 5))
+		return rc;
 	for (const char *s = call->id; *s; s++)
 		if (!isalnum((unsigned char)*s) && *s != '_')
 			return err_set(err, -EINVAL, "'%s' is no id: letters, digits and '_' make one",
@@ -160,7 +167,7 @@ static int run(struct api *a, const char *method, const char *path, const char *
 		return -EINVAL;
 	i = call->route - api_routes;
 	a->metrics.count[i]++;
-	rc = check_id(call, &call->err);
+	rc = check_path_id(call, &call->err);
 	if (!rc)
 		rc = check_body(call, body, len, &root);
 	if (!rc)

@@ -173,8 +173,11 @@ int api_patch_drive(struct api *a, struct call *call)
 		rc = err_set(&call->err, -ENOTSUP, "this VM cannot change the file of a drive");
 	else if (r.rate_limiter.given && !ops->disk_limit)
 		rc = err_set(&call->err, -ENOTSUP, "this VM cannot limit a drive");
-	if (!rc && r.path_on_host)
+	if (!rc && r.path_on_host) {
 		rc = ops->disk_replace(a->vm, i, r.path_on_host, &call->err);
+		a->metrics.updates[i] += !rc;
+		a->metrics.update_fails[i] += !!rc;
+	}
 	if (!rc && r.rate_limiter.given) {
 		limits = c->disk[i].limit;
 		take_limits(&limits, &r.rate_limiter);

@@ -34,9 +34,14 @@ static int put(struct api *a, const struct route *r, const json_t *body, struct 
 		return rc;
 	if (r->lacks)
 		return err_set(err, -ENOTSUP, "this version of vmm does not have %s", r->lacks);
-	if (r->id)
+	/* Not as strict as a path: Firecracker takes any characters here, and flintlock has them. */
+	if (r->id) {
 		snprintf(call.id, sizeof(call.id), "%s",
 			 json_string_value(json_object_get(body, r->id)));
+		rc = *call.id ? api_check_id(&call, err) : err_set(err, -EINVAL, "field '%s' is empty", r->id);
+	}
+	if (rc)
+		return rc;
 	rc = r->handle(a, &call);
 	return rc ? err_set(err, rc, "%s", call.err.msg) : 0;
 }

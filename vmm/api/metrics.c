@@ -42,131 +42,18 @@ static u64 clock_us(clockid_t clock)
 static void add_start(const struct api *a, json_t *root)
 {
 	const struct api_options *o = &a->options;
+	u64 wall = 0, cpu = 0;
 
-	if (o->start_time_us)
-		add_to(root, "api_server", "process_startup_time", "_us",
-		       a->started_us - o->start_time_us);
-	if (o->start_time_cpu_us)
-		add_to(root, "api_server", "process_startup_time_cpu", "_us",
-		       a->started_cpu_us - o->start_time_cpu_us + o->parent_cpu_time_us);
+	/* Of a start that is still to come: nothing. */
+	if (o->start_time_us && o->start_time_us < a->started_us)
+		wall = a->started_us - o->start_time_us;
+	if ((o->start_time_cpu_us || o->parent_cpu_time_us) && o->start_time_cpu_us < a->started_cpu_us)
+		cpu = a->started_cpu_us - o->start_time_cpu_us + o->parent_cpu_time_us;
+	add_to(root, "api_server", "process_startup_time", "_us", wall);
+	add_to(root, "api_server", "process_startup_time_cpu", "_us", cpu);
 }
 
-/* --- counts of the machine's -------------------------------------------------------------------- */
-
-/* A field of Firecracker's, and what it is the sum of. */
-struct field_of {
-	const char *field, *name, *label;
-};
-
-static const struct field_of vcpu_fields[] = {
-	{ "exit_io_in", "vcpu_user_exits_total", "reason=\"io_in\"" },
-	{ "exit_io_out", "vcpu_user_exits_total", "reason=\"io_out\"" },
-	{ "exit_mmio_read", "vcpu_user_exits_total", "reason=\"mmio_read\"" },
-	{ "exit_mmio_write", "vcpu_user_exits_total", "reason=\"mmio_write\"" },
-	{ "failures", "vcpu_user_exits_total", "reason=\"fatal\"" },
-};
-
-static const struct field_of block_fields[] = {
-	{ "read_bytes", "disk_bytes_total", "op=\"read\"" },
-	{ "write_bytes", "disk_bytes_total", "op=\"write\"" },
-	{ "read_count", "disk_requests_total", "op=\"read\"" },
-	{ "write_count", "disk_requests_total", "op=\"write\"" },
-	{ "flush_count", "disk_requests_total", "op=\"flush\"" },
-	{ "execute_fails", "disk_errors_total", NULL },
-	{ "invalid_reqs_count", "disk_invalid_requests_total", NULL },
-	{ "queue_event_count", "disk_kicks_total", NULL },
-	{ "rate_limiter_throttled_events", "disk_throttled_total", NULL },
-};
-
-static const struct field_of net_fields[] = {
-	{ "rx_bytes_count", "net_bytes_total", "direction=\"rx\"" },
-	{ "rx_packets_count", "net_frames_total", "direction=\"rx\"" },
-	{ "rx_count", "net_frames_total", "direction=\"rx\"" },
-	{ "rx_fails", "net_dropped_total", "direction=\"rx\"" },
-	{ "rx_queue_event_count", "net_kicks_total", "direction=\"rx\"" },
-	{ "no_rx_avail_buffer", "net_waits_total", "direction=\"rx\"" },
-	{ "rx_rate_limiter_throttled", "net_throttled_total", "direction=\"rx\"" },
-	{ "tap_read_fails", "net_errors_total", "direction=\"rx\"" },
-	{ "tx_bytes_count", "net_bytes_total", "direction=\"tx\"" },
-	{ "tx_packets_count", "net_frames_total", "direction=\"tx\"" },
-	{ "tx_count", "net_frames_total", "direction=\"tx\"" },
-	{ "tx_fails", "net_dropped_total", "direction=\"tx\"" },
-	{ "tx_queue_event_count", "net_kicks_total", "direction=\"tx\"" },
-	{ "tx_rate_limiter_throttled", "net_throttled_total", "direction=\"tx\"" },
-};
-
-static const struct field_of uart_fields[] = {
-	{ "read_count", "serial_bytes_total", "direction=\"rx\"" },
-	{ "write_count", "serial_bytes_total", "direction=\"tx\"" },
-};
-
-static const struct field_of entropy_fields[] = {
-	{ "entropy_bytes", "entropy_bytes_total", NULL },
-	{ "entropy_event_count", "entropy_kicks_total", NULL },
-	{ "entropy_rate_limiter_throttled", "entropy_throttled_total", NULL },
-};
-
-static json_t *sums(const struct metrics *m, const char *owner, const struct field_of *f,
-		    unsigned nr)
-{
-	json_t *o = json_object();
-
-	for (unsigned i = 0; i < nr; i++)
-		json_object_set_new(o, f[i].field, json_integer(metrics_sum(m, owner, f[i].name,
-									    f[i].label)));
-	return o;
-}
-
-static json_t *aggregate(const struct metrics *m, const char *owner, const char *label)
-{
-	struct histogram h = metrics_histogram(m, owner, "disk_latency_seconds", label);
-
-	return json_pack("{s:I, s:I, s:I}", "min_us", (json_int_t)h.min_ns / 1000, "max_us",
-			 (json_int_t)h.max_ns / 1000, "sum_us", (json_int_t)h.sum_ns / 1000);
-}
-
-/* owner NULL: of all. */
-static json_t *block_counts(const struct metrics *m, const char *owner)
-{
-	json_t *o = sums(m, owner, block_fields, ARRAY_SIZE(block_fields));
-
-	json_object_set_new(o, "read_agg", aggregate(m, owner, "op=\"read\""));
-	json_object_set_new(o, "write_agg", aggregate(m, owner, "op=\"write\""));
-	return o;
-}
-
-static void add_devices(struct api *a, const struct metrics *m, json_t *root)
-{
-	const struct config *c = a->vm->config;
-	char owner[32], group[96];
-
-	json_object_set_new(root, "block", block_counts(m, NULL));
-	for (unsigned i = 0; i < c->nr_disks; i++) {
-		snprintf(owner, sizeof(owner), "disk%u", i);
-		snprintf(group, sizeof(group), "block_%s", api_disk_name(c, i).text);
-		json_object_set_new(root, group, block_counts(m, owner));
-	}
-	json_object_set_new(root, "net", sums(m, NULL, net_fields, ARRAY_SIZE(net_fields)));
-	for (unsigned i = 0; i < c->nr_nets; i++) {
-		snprintf(owner, sizeof(owner), "net%u", i);
-		snprintf(group, sizeof(group), "net_%s", c->net[i].id ?: owner);
-		json_object_set_new(root, group, sums(m, owner, net_fields, ARRAY_SIZE(net_fields)));
-	}
-}
-
-static json_t *machine_counts(struct api *a)
-{
-	struct metrics *m = a->vm->ops->metrics(a->vm);
-	json_t *root = json_object();
-
-	metrics_refresh(m);
-	json_object_set_new(root, "vcpu", sums(m, NULL, vcpu_fields, ARRAY_SIZE(vcpu_fields)));
-	add_devices(a, m, root);
-	json_object_set_new(root, "uart", sums(m, NULL, uart_fields, ARRAY_SIZE(uart_fields)));
-	json_object_set_new(root, "entropy",
-			    sums(m, NULL, entropy_fields, ARRAY_SIZE(entropy_fields)));
-	return root;
-}
+/* --- counts of the machine's: counts.c ----------------------------------------------------------- */
 
 /* What came since; a guest that rebooted meanwhile began at zero. */
 static void subtract(json_t *now, const json_t *before)
@@ -185,33 +72,14 @@ static void subtract(json_t *now, const json_t *before)
 	}
 }
 
-/* Of machines that were before this one. */
-static void add_kept(json_t *now, const json_t *kept)
-{
-	const char *key;
-	json_t *v;
-
-	json_object_foreach(now, key, v) {
-		const json_t *old = json_object_get(kept, key);
-		json_int_t a = json_integer_value(v), b = json_integer_value(old);
-
-		if (json_is_object(v))
-			add_kept(v, old);
-		else if (!strcmp(key, "min_us"))
-			json_integer_set(v, a && b ? MIN(a, b) : a + b);
-		else
-			json_integer_set(v, !strcmp(key, "max_us") ? MAX(a, b) : a + b);
-	}
-}
-
 /* Since the line before. */
 static json_t *new_counts(struct api *a)
 {
-	json_t *counts = machine_counts(a), *total = json_deep_copy(counts);
+	json_t *counts = api_machine_counts(a), *total = json_deep_copy(counts);
 	struct api_metrics *m = &a->metrics;
 
 	subtract(counts, m->before);
-	add_kept(counts, m->kept);
+	api_add_counts(counts, m->kept);	/* of machines that were before this one */
 	json_decref(m->before);
 	json_decref(m->kept);
 	m->before = total;
@@ -228,6 +96,8 @@ void api_machine_ends(struct api *a)
 	m->kept = new_counts(a);
 	json_decref(m->before);
 	m->before = NULL;
+	memset(m->updates, 0, sizeof(m->updates));
+	memset(m->update_fails, 0, sizeof(m->update_fails));
 }
 
 static void add_machine(struct api *a, json_t *root)
@@ -284,11 +154,14 @@ static json_t *make_line(struct api *a)
 	}
 	add_to(root, "deprecated_api", "deprecated_http_api_calls", "", m->deprecated);
 	add_to(root, "logger", "missed_metrics_count", "", m->lost);
+	add_to(root, "logger", "metrics_fails", "", m->write_fails);
 	add_to(root, "logger", "missed_log_count", "", log_lost() - m->log_lost);
+	add_to(root, "logger", "rate_limited_log_count", "", log_suppressed() - m->log_suppressed);
 	add_latencies(a, root);
 	add_machine(a, root);
-	m->lost = 0;
+	m->lost = m->write_fails = 0;
 	m->log_lost = log_lost();
+	m->log_suppressed = log_suppressed();
 	memset(m->count, 0, sizeof(m->count));
 	memset(m->fails, 0, sizeof(m->fails));
 	m->deprecated = 0;
@@ -298,7 +171,9 @@ static json_t *make_line(struct api *a)
 int api_metrics_flush(struct api *a, struct err *err)
 {
 	struct api_metrics *m = &a->metrics;
-	struct iovec v[2] = { { 0 }, { .iov_base = (char[]){ '\n' }, .iov_len = 1 } };
+	struct iovec v[3] = { { .iov_base = (char[]){ '\n' }, .iov_len = m->torn },
+			      { 0 }, { .iov_base = (char[]){ '\n' }, .iov_len = 1 } };
+	size_t len;
 	json_t *root;
 	char *text;
 	ssize_t n;
@@ -311,11 +186,15 @@ int api_metrics_flush(struct api *a, struct err *err)
 	json_decref(root);
 	if (!text)
 		return err_set(err, -ENOMEM, "out of memory");
-	v[0].iov_base = text;
-	v[0].iov_len = strlen(text);
+	v[1].iov_base = text;
+	v[1].iov_len = strlen(text);
+	len = m->torn + v[1].iov_len + 1;
 	n = writev(m->fd, v, ARRAY_SIZE(v));
 	free(text);
-	m->lost += n < 0;
+	/* Of a line that a pipe, or a disk, has room for a part of, the next one ends it. */
+	m->torn = n < 0 ? m->torn : (size_t)n < len;
+	m->lost += n < (ssize_t)len;
+	m->write_fails += n < 0 && errno != EAGAIN;
 	if (n < 0 && errno != EAGAIN)
 		return err_set(err, -errno, "metrics %s: %s", m->path, strerror(errno));
 	return 0;

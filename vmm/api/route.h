@@ -45,7 +45,10 @@ struct api_metrics {
 	u64 latency_us[API_NR_LATENCIES];	/* of the last of each */
 	json_t *before;			/* the machine's counts when the last line was written */
 	json_t *kept;			/* of one that ended since then */
-	u64 lost, log_lost;		/* lines that there was no room for; of the log, by then */
+	u64 lost, write_fails;		/* lines that there was no room for, or that failed otherwise */
+	bool torn;			/* the last line has no end */
+	u64 log_lost, log_suppressed;	/* of the log, by then */
+	u64 updates[CONFIG_MAX_DISKS], update_fails[CONFIG_MAX_DISKS];	/* other files for a disk */
 	struct timer timer;
 	bool emit_id;
 	json_t *properties;
@@ -68,6 +71,9 @@ struct api {
 
 /* The body, which was checked, into the struct of its schema. */
 void api_take(const struct call *, void *into);
+
+/* What stands for {...} is all there. */
+int api_check_id(const struct call *, struct err *) must_check;
 
 /* Handlers.  0, or -errno with a message: status 400, of -ENOENT below /vmm/v1: 404. */
 int api_get_instance(struct api *, struct call *);
@@ -109,6 +115,12 @@ int api_own_stats(struct api *, struct call *);
 
 /* "this VM cannot be paused" */
 int api_cannot(struct call *, const char *what);
+
+/* --- counts.c ------------------------------------------------------------------------------- */
+
+/* Groups of fields, sums since the machine began. */
+json_t *api_machine_counts(struct api *);
+void    api_add_counts(json_t *to, const json_t *more);	/* the fields of to */
 
 /* --- logs.c, metrics.c ------------------------------------------------------------------ */
 

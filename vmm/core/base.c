@@ -11,7 +11,12 @@ void bug(const char *file, int line, const char *what)
 
 void mask_controls(char *text)
 {
-	for (; *text; text++)
-		if ((u8)*text < ' ' || *text == 0x7f)
-			*text = '?';
+	for (u8 *s = (u8 *)text; *s; s++) {
+		/* U+0080 to U+009f: what an escape and one letter say, in one. */
+		if (*s == 0xc2 && s[1] >= 0x80 && s[1] < 0xa0)
+			*s++ = '?';
+		else if (*s >= ' ' && *s != 0x7f)
+			continue;
+		*s = '?';
+	}
 }

@@ -221,6 +221,13 @@ void log_write(enum log_level level, const char *fmt, ...)
 
 /* --- what a guest can cause ---------------------------------------------------------------------- */
 
+static u64 suppressed;
+
+u64 log_suppressed(void)
+{
+	return load_once(&suppressed);
+}
+
 unsigned log_allows(struct log_limit *l, u64 now_ns, u64 *missed)
 {
 	u64 since = load_once(&l->since_ns);
@@ -237,5 +244,6 @@ unsigned log_allows(struct log_limit *l, u64 now_ns, u64 *missed)
 	if (n <= LOG_LIMIT_LINES)
 		return LOG_LIMIT_LINES - n + 1;
 	__atomic_add_fetch(&l->suppressed, 1, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&suppressed, 1, __ATOMIC_RELAXED);
 	return 0;
 }

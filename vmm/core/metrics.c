@@ -2,6 +2,7 @@
 #include "vmm/core/metrics.h"
 #include <stdlib.h>
 #include <string.h>
+#include "vmm/core/loop.h"
 
 enum { CACHE_LINE = 64 };
 
@@ -36,6 +37,18 @@ u64 histogram_count(const struct histogram *h)
 	return n;
 }
 
+/* --- the processor's clock ----------------------------------------------------------------------- */
+
+static u64 first_ticks, first_ns;
+
+/* From when the first counters were registered until now, it had this rate. */
+static u64 ticks_to_ns(u64 ticks)
+{
+	u64 passed = ticks_now() - first_ticks, ns = now_ns() - first_ns;
+
+	return passed ? (u64)((double)ticks * (double)ns / (double)passed) : 0;
+}
+
 /* --- the registry ------------------------------------------------------------------------------ */
 
 void metrics_add(struct metrics *m, struct metric_set *s)
@@ -44,6 +57,10 @@ void metrics_add(struct metrics *m, struct metric_set *s)
 
 	if (!m)
 		return;
+	if (!first_ns) {
+		first_ticks = ticks_now();
+		first_ns = now_ns();
+	}
 	for (at = &m->first; *at; at = &(*at)->next)
 		continue;
 	s->next = NULL;
@@ -91,6 +108,18 @@ static void merge(struct histogram *into, const struct metric_set *s, const stru
 	into->max_ns = MAX(into->max_ns, max_ns);
 }
 
+static void merge_ticks(struct ticks *into, const struct metric_set *s, const struct metric *d)
+{
+	const struct ticks *from = (const void *)((const char *)s->counters + d->offset);
+	u64 min = load_once(&from->min), max = load_once(&from->max);
+
+	into->count += load_once(&from->count);
+	into->sum += load_once(&from->sum);
+	if (min && (min < into->min || !into->min))
+		into->min = min;
+	into->max = MAX(into->max, max);
+}
+
 u64 metrics_sum(const struct metrics *m, const char *owner, const char *name, const char *label)
 {
 	u64 sum = 0;
@@ -117,6 +146,24 @@ struct histogram metrics_histogram(const struct metrics *m, const char *owner, c
 			if (d->kind == METRIC_HISTOGRAM && is(d->name, name) && is(d->label, label))
 				merge(&sum, s, d);
 		}
+	return sum;
+}
+
+struct ticks metrics_ticks(const struct metrics *m, const char *owner, const char *name,
+			 const char *label)
+{
+	struct ticks sum = { 0 };
+
+	for (const struct metric_set *s = m->first; s; s = s->next)
+		for (unsigned i = 0; i < s->table->nr && is(s->owner, owner); i++) {
+			const struct metric *d = &s->table->metric[i];
+
+			if (d->kind == METRIC_TICKS && is(d->name, name) && is(d->label, label))
+				merge_ticks(&sum, s, d);
+		}
+	sum.sum = ticks_to_ns(sum.sum);
+	sum.min = ticks_to_ns(sum.min);
+	sum.max = ticks_to_ns(sum.max);
 	return sum;
 }
 
@@ -197,12 +244,29 @@ static void write_histogram(const struct metric_set *s, const struct metric *d, 
 	write_value(out, n, false);
 }
 
+static void write_ticks(const struct metric_set *s, const struct metric *d, FILE *out)
+{
+	struct ticks sum = { 0 };
+
+	for (const struct metric_set *o = s; o; o = o->next)
+		if (is_part(o, s))
+			merge_ticks(&sum, o, d);
+	write_name(out, s, d, "_sum", "");
+	write_value(out, ticks_to_ns(sum.sum), true);
+	write_name(out, s, d, "_count", "");
+	write_value(out, sum.count, false);
+}
+
 static void write_one(const struct metric_set *s, const struct metric *d, FILE *out)
 {
 	u64 sum = 0;
 
 	if (d->kind == METRIC_HISTOGRAM) {
 		write_histogram(s, d, out);
+		return;
+	}
+	if (d->kind == METRIC_TICKS) {
+		write_ticks(s, d, out);
 		return;
 	}
 	for (const struct metric_set *o = s; o; o = o->next)
@@ -218,7 +282,7 @@ static void write_family(const struct metrics *m, const struct metric_set *first
 {
 	static const char *const type[] = {
 		[METRIC_COUNTER] = "counter", [METRIC_GAUGE] = "gauge",
-		[METRIC_HISTOGRAM] = "histogram",
+		[METRIC_HISTOGRAM] = "histogram", [METRIC_TICKS] = "summary",
 	};
 	const struct metric *d = &first->table->metric[i];
 

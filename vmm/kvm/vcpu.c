@@ -23,7 +23,10 @@ enum { KICK_SIGNAL = SIGUSR1, STACK = 256 * 1024 };
 
 struct vcpu_counters {
 	/* By its thread: exits that came as far as this program. */
-	u64 io_in, io_out, mmio_read, mmio_write, halt, interrupted, debug, fatal;
+	struct ticks io_in, io_out, mmio_read, mmio_write;
+	u64 halt, interrupted, debug, fatal;
+	/* By who resumes it. */
+	u64 clock_fails;
 	/* As it was when somebody asked. */
 	struct kvm_counts kvm;
 	u64 cpu_ns, steal_ns;
@@ -47,8 +50,11 @@ struct vcpu {
 
 /* --- counting ------------------------------------------------------------------------------------- */
 
-#define EXIT(member, help) \
-	{ "vcpu_user_exits_total", "reason=\"" #member "\"", help, \
+#define EXIT(member, reason, help) \
+	{ "vcpu_user_exits_total", "reason=\"" reason "\"", help, \
+	  .offset = offsetof(struct vcpu_counters, member) }
+#define TIME(member, help) \
+	{ "vcpu_user_exit_seconds", "reason=\"" #member "\"", help, METRIC_TICKS, \
 	  .offset = offsetof(struct vcpu_counters, member) }
 #define IN_KVM(member, help) \
 	{ "vcpu_kvm_exits_total", "reason=\"" #member "\"", help, \
@@ -57,9 +63,14 @@ struct vcpu {
 	{ name, NULL, help, .offset = offsetof(struct vcpu_counters, member), __VA_ARGS__ }
 
 static const struct metric vcpu_metric[] = {
-	EXIT(io_in, "Exits from the guest that vmm handled, by reason"),
-	EXIT(io_out, NULL), EXIT(mmio_read, NULL), EXIT(mmio_write, NULL), EXIT(halt, NULL),
-	EXIT(interrupted, NULL), EXIT(debug, NULL), EXIT(fatal, NULL),
+	EXIT(io_in.count, "io_in", "Exits from the guest that vmm handled, by reason"),
+	EXIT(io_out.count, "io_out", NULL), EXIT(mmio_read.count, "mmio_read", NULL),
+	EXIT(mmio_write.count, "mmio_write", NULL), EXIT(halt, "halt", NULL),
+	EXIT(interrupted, "interrupted", NULL), EXIT(debug, "debug", NULL),
+	EXIT(fatal, "fatal", NULL),
+	TIME(io_in, "How long devices took for an exit that vmm handled"),
+	TIME(io_out, NULL), TIME(mmio_read, NULL), TIME(mmio_write, NULL),
+	ROW("vcpu_clock_failures_total", clock_fails, "Pauses that KVM could not tell the guest's clock"),
 	ROW("vcpu_exits_total", kvm.exits, "Exits from the guest, all that KVM saw"),
 	IN_KVM(irq, "Of these, by reason, as far as KVM tells"),
 	IN_KVM(irq_window, NULL), IN_KVM(nmi_window, NULL), IN_KVM(io, NULL),
@@ -108,8 +119,8 @@ static void refresh(struct metric_set *s)
 	kvm_stats_read(&v->stats, &n->kvm);
 	/* A kernel that does not tell: those that we saw. */
 	if (v->stats.fd < 0)
-		n->kvm.exits = load_once(&n->io_in) + load_once(&n->io_out) +
-			       load_once(&n->mmio_read) + load_once(&n->mmio_write) +
+		n->kvm.exits = load_once(&n->io_in.count) + load_once(&n->io_out.count) +
+			       load_once(&n->mmio_read.count) + load_once(&n->mmio_write.count) +
 			       load_once(&n->halt) + load_once(&n->interrupted);
 	if (v->has_thread && !pthread_getcpuclockid(v->thread, &clock) && !clock_gettime(clock, &t))
 		n->cpu_ns = t.tv_sec * 1000000000ULL + t.tv_nsec;
@@ -196,8 +207,6 @@ static void port_io(struct vcpu *v)
 	struct kvm_run *r = v->run;
 	u8 *data = (u8 *)r + r->io.data_offset;
 
-	counter_add(r->io.direction == KVM_EXIT_IO_OUT ? &v->counters->io_out :
-							  &v->counters->io_in, 1);
 	for (u32 i = 0; i < r->io.count; i++, data += r->io.size) {
 		u64 value = 0;
 
@@ -217,7 +226,6 @@ static void memory_io(struct vcpu *v)
 	unsigned len = MIN(r->mmio.len, sizeof(r->mmio.data));
 	u64 value = 0;
 
-	counter_add(r->mmio.is_write ? &v->counters->mmio_write : &v->counters->mmio_read, 1);
 	/* Odd lengths come from string instructions at a page's end. */
 	if (len & (len - 1)) {
 		for (unsigned i = 0; i < len; i++) {
@@ -235,6 +243,14 @@ static void memory_io(struct vcpu *v)
 		value = bus_read(v->host->mmio, r->mmio.phys_addr, len);
 		memcpy(r->mmio.data, &value, len);
 	}
+}
+
+static void timed(struct vcpu *v, void (*handle)(struct vcpu *), struct ticks *time)
+{
+	u64 since = ticks_now();
+
+	handle(v);
+	ticks_add(time, since);
 }
 
 static void explain_internal_error(struct vcpu *v)
@@ -301,10 +317,12 @@ static bool handle_exit(struct vcpu *v)
 
 	switch (r->exit_reason) {
 	case KVM_EXIT_IO:
-		port_io(v);
+		timed(v, port_io, r->io.direction == KVM_EXIT_IO_OUT ? &v->counters->io_out :
+								       &v->counters->io_in);
 		return true;
 	case KVM_EXIT_MMIO:
-		memory_io(v);
+		timed(v, memory_io, r->mmio.is_write ? &v->counters->mmio_write :
+						       &v->counters->mmio_read);
 		return true;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
@@ -469,7 +487,8 @@ void vcpus_resume(struct vcpu_host *h, struct vcpu *const *vcpu)
 	/* The guest is told, or it would take the pause for a lockup.  Without
 	 * kvmclock there is nobody to tell. */
 	for (unsigned i = 0; i < h->nr_vcpus; i++)
-		(void)!ioctl(vcpu[i]->fd, KVM_KVMCLOCK_CTRL, 0);
+		counter_add(&vcpu[i]->counters->clock_fails,
+			    !!ioctl(vcpu[i]->fd, KVM_KVMCLOCK_CTRL, 0));
 	pthread_mutex_lock(&h->lock);
 	store_release(&h->pause, false);
 	pthread_cond_broadcast(&h->changed);
