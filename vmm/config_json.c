@@ -118,7 +118,7 @@ int config_parse_file(struct config *c, const char *path, struct err *err)
 	if (!root && why.line > 0)
 		return err_set(err, -EINVAL, "config %s: line %d: %s", path, why.line, why.text);
 	if (!root)
-		return err_set(err, -EINVAL, "config: %s", why.text);
+		return err_set(err, err_of_library(why.text), "config: %s", why.text);
 	if (!json_is_object(root))
 		rc = err_set(err, -EINVAL, "config %s: must be an object, like {\"mem\": \"1G\"}", path);
 	else

@@ -85,7 +85,7 @@ int api_read_file(struct api *a, const char *path, struct err *err)
 	if (!root && why.line > 0)
 		return err_set(err, -EINVAL, "%s: line %d: %s", path, why.line, why.text);
 	if (!root)
-		return err_set(err, -ENOENT, "%s", why.text);
+		return err_set(err, err_of_library(why.text), "%s", why.text);
 	rc = apply(a, root, err);
 	json_decref(root);
 	return rc ? err_prefix(err, "%s: ", path) : 0;
