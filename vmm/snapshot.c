@@ -87,6 +87,7 @@ int snapshot_open_memory(const char *path, int *out, struct mem_trailer *mt, str
 	struct stat st;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	u64 have, size, map;
+	int rc;
 
 	*out = fd;
 	if (fd < 0)
@@ -94,7 +95,10 @@ int snapshot_open_memory(const char *path, int *out, struct mem_trailer *mt, str
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode))
 		return err_set(err, -EINVAL, "snapshot %s: not a regular file", path);
 	have = st.st_size;
-	if (have < sizeof(*mt) || pread(fd, mt, sizeof(*mt), have - sizeof(*mt)) != sizeof(*mt) ||
+	rc = have < sizeof(*mt) ? 0 : file_read(fd, have - sizeof(*mt), mt, sizeof(*mt));
+	if (rc)
+		return err_set(err, rc, "snapshot %s: %s", path, strerror(-rc));
+	if (have < sizeof(*mt) ||
 	    (memcmp(mt->magic, mem_magic, sizeof(mt->magic)) &&
 	     memcmp(mt->magic, diff_magic, sizeof(mt->magic))))
 		return err_set(err, -EINVAL, "snapshot %s: not a machine's memory, or not all of it",

@@ -23,5 +23,5 @@ int err_suffix(struct err *, const char *cure);
  * what was asked for: EXIT_RUNTIME, not EXIT_USAGE. */
 bool err_of_host(int code);
 
-/* What dlerror() said of a library, or jansson of a file: -ENOENT, or what the host ran out of. */
+/* What dlerror() said of a library: -ENOENT, or what the host ran out of. */
 int err_of_library(const char *said);
