@@ -45,20 +45,21 @@ json_t *json_read_file(const char *path, struct err *err)
 	FILE *f = fopen(path, "re");
 	json_error_t why;
 	json_t *root;
-	bool failed;
+	int failed;
 
 	if (!f) {
 		err_set(err, -errno, "%s: %s", path, strerror(errno));
 		return NULL;
 	}
 	json_begin();
+	errno = 0;
 	root = json_loadf(f, JSON_REJECT_DUPLICATES, &why);
-	failed = ferror(f);
+	failed = ferror(f) ? errno ?: EIO : 0;
 	fclose(f);
 	if (root && !failed && !starved)
 		return root;
 	if (failed)
-		err_set(err, -EIO, "%s: %s", path, strerror(EIO));
+		err_set(err, -failed, "%s: %s", path, strerror(failed));
 	else if (starved)
 		err_set(err, -ENOMEM, "%s: out of memory", path);
 	else
