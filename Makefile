@@ -201,7 +201,8 @@ check-unit: $(UNIT)
 tsan: deps-test
 	@$(MAKE) --no-print-directory -j$$(nproc) $(TSAN_TEST)
 	@scripts/run-tests $(BUILD) tsan
-# What runs is counted by its own objects, so that all tests of a build are summed up. Those of the sandbox, and of vmm-faulty, fail.
+# What runs is counted by its own objects, so that all tests of a build are summed up. Those of the sandbox and of
+# vmm-faulty fail.
 coverage: deps-test
 	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/cov UNCAGED=1 SAN='-g -O1 --coverage' CFLAGS='-g -O1 --coverage' \
 		all guest-payloads $(UNIT:$(BUILD)/%=$(BUILD)/cov/%) $(BUILD)/cov/image-io $(BUILD)/cov/page-handler $(BUILD)/cov/vmm-faulty
