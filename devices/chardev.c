@@ -46,6 +46,7 @@ struct chardev {
 	struct fifo in, out;
 	size_t in_max;
 	bool hurry, swallow, user_waits_for_room;
+	bool told;			/* that output is lost */
 
 	struct watch in_watch, out_watch, aux_watch;
 	struct task rearm;
@@ -157,6 +158,10 @@ static ssize_t put(struct chardev *c, const u8 *buf, size_t len)
 	/* A pty that nobody looks at keeps the beginning, then forgets. */
 	if (errno == EAGAIN)
 		return c->is_pty && load_once(&c->attached) <= 0 ? (ssize_t)len : 0;
+	if (err_of_host(-errno) && !c->told) {
+		c->told = true;
+		log_warn("serial: %s; output is lost", strerror(errno));
+	}
 	return len;		/* gone for good: a closed pipe, a full disk */
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "vmm/api/json.h"
 #include "vmm/config_own.h"
 
 /* text, which is freed, with ",key=value" at its end; without a key only the value. */
@@ -110,15 +111,12 @@ static int set_json(struct config *c, const struct option *o, const json_t *v, s
 
 int config_parse_file(struct config *c, const char *path, struct err *err)
 {
-	json_error_t why;
-	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &why), *v;
+	json_t *root = json_read_file(path, err), *v;
 	const char *key;
 	int rc = 0;
 
-	if (!root && why.line > 0)
-		return err_set(err, -EINVAL, "config %s: line %d: %s", path, why.line, why.text);
 	if (!root)
-		return err_set(err, -EINVAL, "config: %s", why.text);
+		return err_prefix(err, "config ");
 	if (!json_is_object(root))
 		rc = err_set(err, -EINVAL, "config %s: must be an object, like {\"mem\": \"1G\"}", path);
 	else

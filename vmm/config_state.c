@@ -1,4 +1,5 @@
 /* config_state.c: what a machine was made by, saved with it and loaded again. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "vmm/config.h"
@@ -97,7 +98,7 @@ static void net_kind_state(struct state *s, struct net_config *n)
 		n->forward = calloc(nr_forwards, sizeof(*n->forward));
 		n->nr_forwards = n->forward ? nr_forwards : 0;
 		if (n->nr_forwards != nr_forwards)
-			state_fail(s, "out of memory");
+			state_error(s, -ENOMEM, NULL);
 	}
 	for (unsigned i = 0; i < n->nr_forwards; i++) {
 		state_enter(s, "forward", i);

@@ -600,7 +600,7 @@ int machine_new(struct machine **out, struct resources *r, bool *bad_input, stru
 	bus_init(&m->mmio, "mmio");
 	bus_init(&m->pio, "pio");
 	rc = build(m, err);
-	*bad_input = m->bad_input;
+	*bad_input = rc && m->bad_input && !err_of_host(rc);
 	if (rc) {
 		machine_free(m);
 		return rc;

@@ -81,10 +81,12 @@ pid_t pidfile_owner(const char *path)
 	pid_t pid = 0;
 
 	if (fd < 0)
-		return 0;
+		return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
 	/* A lock of an open file has no pid to tell. */
-	if (!fcntl(fd, F_OFD_GETLK, &lock) && lock.l_type != F_UNLCK &&
-	    pread(fd, text, sizeof(text) - 1, 0) > 0)
+	if (fcntl(fd, F_OFD_GETLK, &lock) ||
+	    (lock.l_type != F_UNLCK && pread(fd, text, sizeof(text) - 1, 0) < 0))
+		pid = -errno;
+	else if (lock.l_type != F_UNLCK)
 		pid = atoi(text);
 	close(fd);
 	return pid;

@@ -8,7 +8,7 @@
 int  pidfile_open(const char *path, int *fd, struct err *) must_check;
 /* Removes it; fd -1 is allowed. */
 void pidfile_close(const char *path, int fd);
-/* Who holds it now, 0: nobody. */
+/* Who holds it now, 0: nobody; negative: an error, and nothing is known. */
 pid_t pidfile_owner(const char *path);
 /* Until nobody does. */
 void pidfile_wait(const char *path);

@@ -66,8 +66,9 @@ static void remove_entry(const char *dir)
 
 int registry_enter(struct registry *r, const char *name, struct err *err)
 {
-	char base[PATH_MAX], pid[PATH_MAX];
+	char base[PATH_MAX], pid[PATH_MAX], who[32];
 	int lock, rc;
+	pid_t owner;
 
 	r->fd = -1;
 	if (!base_dir(base))
@@ -81,10 +82,13 @@ int registry_enter(struct registry *r, const char *name, struct err *err)
 	rc = mkdir(r->dir, 0700) && errno != EEXIST ?
 		err_set(err, -errno, "name: %s: %s", r->dir, strerror(errno)) :
 		pidfile_open(pid, &r->fd, err);
-	if (rc == -EBUSY)
-		err_set(err, rc, "name: a VM that is called '%s' runs already, as process %d", name,
-			(int)pidfile_owner(pid));
-	else if (rc)
+	if (rc == -EBUSY) {
+		owner = pidfile_owner(pid);
+		err_set(err, rc, "name: a VM that is called '%s' runs already", name);
+		snprintf(who, sizeof(who), ", as process %d", (int)owner);
+		if (owner > 0)
+			err_suffix(err, who);
+	} else if (rc)
 		rmdir(r->dir);
 	close(lock);
 	return rc;
@@ -122,8 +126,8 @@ void registry_link_socket(const struct registry *r, const char *path)
 
 /* --- looking ---------------------------------------------------------------------------------- */
 
-/* False: it does not run, and what was left of it is gone. */
-static bool look(const char *base, const char *name, struct registered *one)
+/* 0: it does not run, and what was left of it is gone; negative: an error, and it may. */
+static pid_t look(const char *base, const char *name, struct registered *one)
 {
 	char dir[PATH_MAX], pid[PATH_MAX];
 
@@ -149,6 +153,7 @@ static int read_all(DIR *d, const char *base, struct registered **list, unsigned
 
 	while ((e = readdir(d))) {
 		struct registered *more;
+		pid_t pid;
 
 		if (e->d_name[0] == '.')
 			continue;
@@ -156,7 +161,10 @@ static int read_all(DIR *d, const char *base, struct registered **list, unsigned
 		if (!more)
 			return -ENOMEM;
 		*list = more;
-		if (look(base, e->d_name, &more[*nr]))
+		pid = look(base, e->d_name, &more[*nr]);
+		if (err_of_host(pid))
+			return pid;
+		if (pid > 0)
 			(*nr)++;
 	}
 	qsort(*list, *nr, sizeof(**list), by_name);

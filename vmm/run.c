@@ -53,6 +53,14 @@ static void print_help(void)
 	     "wrote to port 0xf4. See vmm(1).");
 }
 
+/* Before there is a log to say it in. */
+static int failed_early(struct config *c, const struct err *err)
+{
+	log_err("%s", err->msg);
+	config_fini(c);
+	return err_of_host(err->code) ? EXIT_RUNTIME : EXIT_USAGE;
+}
+
 int command_run(int argc, char **argv)
 {
 	struct err err = { 0 };
@@ -61,11 +69,8 @@ int command_run(int argc, char **argv)
 	int status;
 
 	config_init(&c);
-	if (config_parse(&c, argc, argv, &help, &version, &err)) {
-		log_err("%s", err.msg);
-		config_fini(&c);
-		return EXIT_USAGE;
-	}
+	if (config_parse(&c, argc, argv, &help, &version, &err))
+		return failed_early(&c, &err);
 	if (help || version) {
 		if (help)
 			print_help();
@@ -74,11 +79,8 @@ int command_run(int argc, char **argv)
 		config_fini(&c);
 		return EXIT_OK;
 	}
-	if (logfile_start(&c, &err)) {
-		log_err("%s", err.msg);
-		config_fini(&c);
-		return EXIT_USAGE;
-	}
+	if (logfile_start(&c, &err))
+		return failed_early(&c, &err);
 	if (c.name)
 		prctl(PR_SET_NAME, c.name);
 	if (jail_enter(&c, &err))

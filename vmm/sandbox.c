@@ -278,8 +278,9 @@ int sandbox_enter(const struct config *c, bool has_api, void (*failed)(void *arg
 	if (!rc)
 		rc = filter(THREAD_CONTROL);
 	if (rc)
-		return err_set(err, rc, "sandbox: this host refuses it: %s; --sandbox off "
-			       "goes without", strerror(-rc));
+		return err_of_host(rc) ? err_set(err, rc, "sandbox: %s", strerror(-rc)) :
+			err_set(err, rc, "sandbox: this host refuses it: %s; --sandbox off goes without",
+				strerror(-rc));
 	sandbox.failed = failed;
 	sandbox.arg = arg;
 	thread_set_sandbox(enter_thread);

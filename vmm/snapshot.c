@@ -88,6 +88,7 @@ int snapshot_open_memory(const char *path, int *out, struct mem_trailer *mt, str
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	u64 have, size, map, extra = sizeof(*mt);
 	bool inside;
+	int rc;
 
 	*out = fd;
 	if (fd < 0)
@@ -98,8 +99,10 @@ int snapshot_open_memory(const char *path, int *out, struct mem_trailer *mt, str
 	inside = have && have % MIB == 0;	/* RAM is that, and with a trailer it is not */
 	if (inside)
 		extra = 0;
-	if (have < sizeof(*mt) || pread(fd, mt, sizeof(*mt), inside ? LAYOUT_SNAPSHOT :
-					have - sizeof(*mt)) != sizeof(*mt) ||
+	rc = have < sizeof(*mt) ? 0 : file_read(fd, inside ? LAYOUT_SNAPSHOT : have - sizeof(*mt), mt, sizeof(*mt));
+	if (rc)
+		return err_set(err, rc, "snapshot %s: %s", path, strerror(-rc));
+	if (have < sizeof(*mt) ||
 	    (memcmp(mt->magic, mem_magic, sizeof(mt->magic)) &&
 	     (inside || memcmp(mt->magic, diff_magic, sizeof(mt->magic)))))
 		return err_set(err, -EINVAL, "snapshot %s: not a machine's memory, or not all of it",

@@ -425,6 +425,8 @@ static int live(struct vm *v, int ready, struct err *err)
 		if (why != OUTCOME_RESET || v->config->no_reboot) {
 			code = status_of(why, code);
 			debugger_ended(&v->debugger, code);
+			if (why == OUTCOME_FATAL && v->config->log_file)
+				err_set(err, -EIO, "the VM failed; %s says of what", v->config->log_file);
 			return code;
 		}
 		rc = boot_again(v, err);

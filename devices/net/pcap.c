@@ -38,9 +38,14 @@ static int open_file(const char *path, struct err *err)
 {
 	struct head head = { MAGIC_NS, 2, 4, 0, 0, SNAP_LEN, ETHERNET };
 	/* Non-blocking, or a FIFO given by mistake would hang here for ever. */
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0600);
+	int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK;
+	int fd = open(path, flags | O_EXCL, 0600);
+	bool made = fd >= 0;
 	struct stat st;
 	ssize_t n;
+
+	if (!made && errno == EEXIST)
+		fd = open(path, flags, 0600);
 
 	if (fd < 0)
 		return err_set(err, -errno, "dump %s: %s", path, strerror(errno));
@@ -53,6 +58,8 @@ static int open_file(const char *path, struct err *err)
 		return fd;
 	err_set(err, n < 0 ? -errno : -ENOSPC, "dump %s: %s", path,
 		strerror(n < 0 ? errno : ENOSPC));
+	if (made)
+		unlink(path);
 	close(fd);
 	return err->code;
 }

@@ -1,7 +1,8 @@
 /*
  * reset.c: promise: a reset, by how=i8042|cf9|triple, ends vmm or boots the guest again from a
  * clean machine. by=ap: another processor asks for it. disk: counts boots in the first byte of the
- * first disk, as a digit, and ends with status 0 at the third.
+ * first disk, as a digit, and ends with status 0 at the third. wait: a byte of the console's is
+ * waited for before it.
  *
  * Before each reset the machine is left as untidy as can be: processors running, x2APIC, a live
  * queue with requests in it, an unmasked line.
@@ -121,6 +122,10 @@ int main(const struct start_info *info, const char *cmdline)
 	if (check_result())
 		return 1;
 	marker = START_MAGIC;
+	if (arg_find("wait")) {
+		say("waiting\n");
+		poll_until(serial_read() >= 0);
+	}
 	say("resetting\n");
 	serial_drain();
 	virtio_notify(&rng, 0);

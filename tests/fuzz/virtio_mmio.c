@@ -124,6 +124,8 @@ static u64 likely(struct fuzz *f, u64 at)
 		return reg.accepted_sel ? 1 : b;
 	case VIRTIO_MMIO_QUEUE_NUM:
 		return 1U << b % 8;
+	case VIRTIO_MMIO_QUEUE_NOTIFY:
+		return b & 0x80 ? b << 8 : b % 4;
 	}
 	return at >= VIRTIO_MMIO_QUEUE_DESC_LOW ? (at & 4 ? 0 : b << 4) : b % 4;
 }

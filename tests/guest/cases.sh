@@ -101,6 +101,16 @@ tell_faulty() # N SECONDS
 }
 allocation_failed() { cmp -s -n 8 "$FAULTS" /dev/zero; }
 
+# Of a VM with a socket: KiB that are its own, descriptors, threads.
+measure() # PID
+{
+	get / # whoever was before is forgotten when this is answered
+	awk '/^Private_Dirty/ { print $2 }' "/proc/$1/smaps_rollup"
+	# The least of many: the request's own connection is closed at some time after its answer.
+	for _ in {1..100}; do find "/proc/$1/fd" -type l | wc -l; done | sort -n | head -n 1
+	find "/proc/$1/task" -mindepth 1 -maxdepth 1 | wc -l
+}
+
 boot_source() # PAYLOAD [ARGS]
 {
 	put /boot-source "{\"kernel_image_path\":\"$PAYLOADS/$1.elf\",\"boot_args\":\"${2-}\"}"

@@ -637,7 +637,9 @@ static void test_json_errors(void **state)
 	bad_json("did you mean 'serial'", "{\"disk\": {\"path\": \"a\", \"seriel\": \"b\"}}");
 	bad_json("config", "{\"mem\": 64, \"mem\": 65}");
 	bad_json("config", "");
-	bad("/nonexistent/c.json", "--config", "/nonexistent/c.json");
+	assert_int_equal(parse("--config", "/nonexistent/c.json", NULL), -ENOENT);
+	assert_string_equal(err.msg, "config /nonexistent/c.json: No such file or directory");
+	assert_int_equal(parse("--config", "/", NULL), -EISDIR);
 }
 
 int main(void)

@@ -164,6 +164,8 @@ static void test_library(void **state)
 	(void)state;
 	assert_int_equal(err_of_library("liba.so: cannot open it: Too many open files"), -EMFILE);
 	assert_int_equal(err_of_library("liba.so: failed to map segment: Cannot allocate memory"), -ENOMEM);
+	assert_int_equal(err_of_library("liba.so: failed to map segment from shared object"), -ENOMEM);
+	assert_int_equal(err_of_library("liba.so: cannot allocate memory in static TLS block"), -ENOMEM);
 	assert_int_equal(err_of_library("liba.so: No such file or directory"), -ENOENT);
 	assert_int_equal(err_of_library(NULL), -ENOENT);
 }

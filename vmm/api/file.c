@@ -83,14 +83,11 @@ static int apply(struct api *a, const json_t *root, struct err *err)
 
 int api_read_file(struct api *a, const char *path, struct err *err)
 {
-	json_error_t why;
-	json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
+	json_t *root = json_read_file(path, err);
 	int rc;
 
-	if (!root && why.line > 0)
-		return err_set(err, -EINVAL, "%s: line %d: %s", path, why.line, why.text);
 	if (!root)
-		return err_set(err, -ENOENT, "%s", why.text);
+		return err->code;
 	rc = apply(a, root, err);
 	json_decref(root);
 	return rc ? err_prefix(err, "%s: ", path) : 0;

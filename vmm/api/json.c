@@ -39,6 +39,35 @@ char *json_text(const json_t *root)
 	return NULL;
 }
 
+/* Jansson itself takes a file that cannot be read for one that ends there. */
+json_t *json_read_file(const char *path, struct err *err)
+{
+	FILE *f = fopen(path, "re");
+	json_error_t why;
+	json_t *root;
+	int failed;
+
+	if (!f) {
+		err_set(err, -errno, "%s: %s", path, strerror(errno));
+		return NULL;
+	}
+	json_begin();
+	errno = 0;
+	root = json_loadf(f, JSON_REJECT_DUPLICATES, &why);
+	failed = ferror(f) ? errno ?: EIO : 0;
+	fclose(f);
+	if (root && !failed && !starved)
+		return root;
+	if (failed)
+		err_set(err, -failed, "%s: %s", path, strerror(failed));
+	else if (starved)
+		err_set(err, -ENOMEM, "%s: out of memory", path);
+	else
+		err_set(err, -EINVAL, "%s: line %d: %s", path, why.line, why.text);
+	json_decref(root);
+	return NULL;
+}
+
 /* --- what is wrong ---------------------------------------------------------------------------- */
 
 static int unknown_field(const struct schema *s, const char *name, struct err *err)

@@ -62,3 +62,6 @@ void json_begin(void);
 bool json_starved(void);
 /* For the caller to free; NULL: memory was short, since begin. */
 char *json_text(const json_t *);
+
+/* A file that a user wrote: NULL: it cannot be read, or is no JSON, or has a key twice. */
+json_t *json_read_file(const char *path, struct err *);

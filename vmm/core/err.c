@@ -52,7 +52,7 @@ bool err_of_host(int code)
 {
 	switch (-code) {
 	case ENOSPC: case EDQUOT: case EFBIG: case EIO: case ENOTRECOVERABLE:
-	case ENOMEM: case EMFILE: case ENFILE:
+	case ENOMEM: case EMFILE: case ENFILE: case EAGAIN:
 		return true;
 	default:
 		return false;
@@ -62,10 +62,11 @@ bool err_of_host(int code)
 /* dlopen() leaves errno as it was. */
 int err_of_library(const char *said)
 {
-	static const int codes[] = { EMFILE, ENFILE, ENOMEM };
+	static const int codes[] = { EMFILE, ENFILE, ENOMEM, EIO };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(codes); i++)
 		if (strstr(said ?: "", strerror(codes[i])))
 			return -codes[i];
-	return -ENOENT;
+	/* It has no words for why. */
+	return strstr(said ?: "", " map ") || strstr(said ?: "", "memory") ? -ENOMEM : -ENOENT;
 }

@@ -24,19 +24,34 @@ struct state {
 	int seen[MAX_DEPTH + 1];	/* properties and nodes asked for */
 };
 
-void state_fail(struct state *s, const char *fmt, ...)
+static void fail(struct state *s, int rc, const char *text)
 {
-	char text[200], place[MAX_DEPTH * NAME_LEN] = "";
-	va_list ap;
+	char place[MAX_DEPTH * NAME_LEN] = "";
 
 	if (s->err.code)
 		return;
+	for (int i = 0; i < s->depth; i++)
+		snprintf(place + strlen(place), sizeof(place) - strlen(place), "/%s", s->path[i]);
+	err_set(&s->err, rc, "%s: %s", *place ? place : "/", text);
+}
+
+void state_fail(struct state *s, const char *fmt, ...)
+{
+	char text[200];
+	va_list ap;
+
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	for (int i = 0; i < s->depth; i++)
-		snprintf(place + strlen(place), sizeof(place) - strlen(place), "/%s", s->path[i]);
-	err_set(&s->err, -EINVAL, "%s: %s", *place ? place : "/", text);
+	fail(s, -EINVAL, text);
+}
+
+void state_error(struct state *s, int rc, const char *what)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text), "%s%s%s", what ?: "", what ? ": " : "", strerror(-rc));
+	fail(s, rc, text);
 }
 
 bool state_loading(const struct state *s)
@@ -338,7 +353,7 @@ void state_string(struct state *s, const char *name, char **p)
 	}
 	copy = len ? strdup(value) : NULL;
 	if (len && !copy) {
-		state_fail(s, "out of memory");
+		state_error(s, -ENOMEM, NULL);
 		return;
 	}
 	free(*p);

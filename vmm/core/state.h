@@ -28,6 +28,8 @@ bool state_loading(const struct state *);
 bool state_failed(const struct state *);
 /* Names the place in front. */
 void state_fail(struct state *, const char *fmt, ...) printf_like(2, 3);
+/* The same of a call that failed, which need not be the state's fault. */
+void state_error(struct state *, int rc, const char *what);
 
 /* A part: everything until leave is in it.  Several of one name by number.  The fields
  * of a part come before the parts in it. */

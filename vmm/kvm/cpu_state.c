@@ -10,7 +10,7 @@ enum { MSRS_MAX = 1024, CPUID_MAX = 256, XSAVE_MAX = 256 * 1024, MSR_TSC_DEADLIN
 
 static void kvm_failed(struct state *s, const char *what)
 {
-	state_fail(s, "%s: %s", what, strerror(errno));
+	state_error(s, -errno, what);
 }
 
 /* One of KVM's structures, got when saving and set when loading. */
@@ -126,7 +126,7 @@ static void cpuid_state(struct state *s, const struct kvm *k, int fd)
 	size_t len = 0;
 
 	if (!ours || !c || ioctl(fd, KVM_GET_CPUID2, ours)) {
-		state_fail(s, "cpuid: %s", ours && c ? strerror(errno) : "out of memory");
+		state_error(s, ours && c ? -errno : -ENOMEM, "cpuid");
 		goto out;
 	}
 	if (!state_loading(s)) {
@@ -189,24 +189,25 @@ out:
 	return nr;
 }
 
-/* 0: set, or it is what it should be anyway. */
-static int set_msr(int fd, struct kvm_msr_entry e)
+/* True: set, or it is what it should be anyway. */
+static bool set_msr(struct state *s, int fd, struct kvm_msr_entry e)
 {
 	struct {
 		struct kvm_msrs head;
 		struct kvm_msr_entry entry[1];
 	} one = { .head.nmsrs = 1, .entry = { e } };
+	int nr = ioctl(fd, KVM_SET_MSRS, &one);
 
-	if (ioctl(fd, KVM_SET_MSRS, &one) == 1)
-		return 0;
-	return ioctl(fd, KVM_GET_MSRS, &one) == 1 && one.entry[0].data == e.data ? 0 : -EINVAL;
+	if (nr < 0)
+		kvm_failed(s, "msrs");
+	return nr == 1 || (ioctl(fd, KVM_GET_MSRS, &one) == 1 && one.entry[0].data == e.data);
 }
 
 static void set_msrs(struct state *s, int fd, const struct kvm_msr_entry *from, u32 nr)
 {
 	for (u32 i = 0; i < nr && !state_failed(s); i++) {
 		/* A value that a fresh processor has, of a register this host has not. */
-		if (from[i].index == MSR_TSC_DEADLINE || !set_msr(fd, from[i]) || !from[i].data)
+		if (from[i].index == MSR_TSC_DEADLINE || set_msr(s, fd, from[i]) || !from[i].data)
 			continue;
 		state_fail(s, "msrs: this host does not take %#llx for MSR %#x",
 			   (unsigned long long)from[i].data, from[i].index);
@@ -217,7 +218,7 @@ static void set_msrs(struct state *s, int fd, const struct kvm_msr_entry *from, 
 static void set_deadline(struct state *s, int fd, const struct kvm_msr_entry *from, u32 nr)
 {
 	for (u32 i = 0; i < nr && !state_failed(s); i++)
-		if (from[i].index == MSR_TSC_DEADLINE && set_msr(fd, from[i]) && from[i].data)
+		if (from[i].index == MSR_TSC_DEADLINE && !set_msr(s, fd, from[i]) && from[i].data)
 			state_fail(s, "msrs: this host does not take the timer's deadline");
 }
 
@@ -230,7 +231,7 @@ static void xsave_state(struct state *s, const struct kvm *k, int fd)
 	void *x = calloc(1, XSAVE_MAX);
 
 	if (!x || size > XSAVE_MAX) {
-		state_fail(s, "xsave: out of memory");
+		state_error(s, -ENOMEM, "xsave");
 	} else {
 		if (!state_loading(s) && ioctl(fd, size > (int)sizeof(struct kvm_xsave) ?
 					       KVM_GET_XSAVE2 : KVM_GET_XSAVE, x))
@@ -250,7 +251,7 @@ static void nested_state(struct state *s, const struct kvm *k, int fd)
 	size_t len;
 
 	if (!n) {
-		state_fail(s, "out of memory");
+		state_error(s, -ENOMEM, NULL);
 		return;
 	}
 	n->size = max;
@@ -280,7 +281,7 @@ void cpu_state(struct state *s, const struct kvm *k, int fd)
 	size_t len = 0;
 
 	if (!msr) {
-		state_fail(s, "out of memory");
+		state_error(s, -ENOMEM, NULL);
 		return;
 	}
 	/* The order is KVM's wish: each looks at what was set before. */

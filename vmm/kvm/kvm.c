@@ -179,16 +179,16 @@ void kvm_irqchip_state(struct kvm *k, struct state *s)
 		struct kvm_irqchip chip = { .chip_id = i };
 
 		if (!state_loading(s) && ioctl(k->vm_fd, KVM_GET_IRQCHIP, &chip))
-			state_fail(s, "%s: %s", name[i], strerror(errno));
+			state_error(s, -errno, name[i]);
 		state_bytes(s, name[i], &chip.chip, sizeof(chip.chip));
 		if (state_loading(s) && !state_failed(s) && ioctl(k->vm_fd, KVM_SET_IRQCHIP, &chip))
-			state_fail(s, "%s: %s", name[i], strerror(errno));
+			state_error(s, -errno, name[i]);
 	}
 	if (!state_loading(s) && ioctl(k->vm_fd, KVM_GET_PIT2, &pit))
-		state_fail(s, "pit: %s", strerror(errno));
+		state_error(s, -errno, "pit");
 	state_bytes(s, "pit", &pit, sizeof(pit));
 	if (state_loading(s) && !state_failed(s) && ioctl(k->vm_fd, KVM_SET_PIT2, &pit))
-		state_fail(s, "pit: %s", strerror(errno));
+		state_error(s, -errno, "pit");
 	state_leave(s);
 }
 
@@ -199,13 +199,13 @@ void kvm_clock_state(struct kvm *k, struct state *s)
 
 	state_enter(s, "clock", 0);
 	if (!state_loading(s) && ioctl(k->vm_fd, KVM_GET_CLOCK, &data))
-		state_fail(s, "%s", strerror(errno));
+		state_error(s, -errno, NULL);
 	clock = data.clock;
 	state_u64(s, "kvmclock-ns", &clock);
 	/* Flags other than 0 would add the time that passed meanwhile on this host. */
 	data = (struct kvm_clock_data){ .clock = clock };
 	if (state_loading(s) && !state_failed(s) && ioctl(k->vm_fd, KVM_SET_CLOCK, &data))
-		state_fail(s, "%s", strerror(errno));
+		state_error(s, -errno, NULL);
 	state_leave(s);
 }
 
