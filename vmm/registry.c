@@ -66,7 +66,7 @@ static void remove_entry(const char *dir)
 
 int registry_enter(struct registry *r, const char *name, struct err *err)
 {
-	char base[PATH_MAX], pid[PATH_MAX];
+	char base[PATH_MAX], pid[PATH_MAX], socket[PATH_MAX];
 	int lock, rc;
 
 	r->fd = -1;
@@ -86,6 +86,9 @@ int registry_enter(struct registry *r, const char *name, struct err *err)
 			(int)pidfile_owner(pid));
 	else if (rc)
 		rmdir(r->dir);
+	registry_socket(r, socket);
+	if (!rc)
+		unlink(socket);		/* of one that was killed; it may be a link */
 	close(lock);
 	return rc;
 }
@@ -115,7 +118,6 @@ void registry_link_socket(const struct registry *r, const char *path)
 	char link[PATH_MAX], whole[PATH_MAX];
 
 	registry_socket(r, link);
-	unlink(link);
 	if (realpath(path, whole) && symlink(whole, link))
 		unlink(link);
 }
