@@ -181,12 +181,23 @@ _vmm_disk_command() { # the word's index
 		check) _vmm_words '--format --json --repair --help' ;;
 		map) _vmm_words '--format --json --backing-anywhere --help' ;;
 		resize) _vmm_words '--format --shrink --backing-anywhere --help' ;;
-		snapshot) _vmm_words '--format --help' ;;
-		rebase) _vmm_words '--backing --format --unsafe --backing-anywhere --help' ;;
-		compact) _vmm_words '--format --backing-anywhere --help' ;;
-		commit | delete) _vmm_words '--backing-anywhere --help' ;;
+		snapshot) _vmm_words '--format --json --help' ;;
+		rebase) _vmm_words '--backing --format --unsafe --backing-anywhere --json --help' ;;
+		compact) _vmm_words '--format --backing-anywhere --json --help' ;;
+		commit | delete) _vmm_words '--backing-anywhere --json --help' ;;
+		revert) _vmm_words '--json --help' ;;
 		*) _vmm_words --help ;;
 		esac
+	fi
+}
+
+_vmm_snapshot_command() { # the word's index
+	if [[ $cur == -* ]]; then
+		_vmm_words --help
+	elif (($1 == 2)); then
+		_vmm_words 'info merge --help'
+	else
+		_vmm_files
 	fi
 }
 
@@ -280,6 +291,19 @@ _vmm() {
 			return
 		fi
 		;;
+	snapshot)
+		if ((i > 1)); then
+			_vmm_snapshot_command "$i"
+			return
+		fi
+		;;
+	restore | clone)
+		run="--disk-dir ${run/--version/}"
+		if ((i > 1)) && [[ $cur != -* && ($prev != --* || $prev == --disk-dir) ]]; then
+			_vmm_files
+			return
+		fi
+		;;
 	ps)
 		if ((i > 1)); then
 			_vmm_words '--json --help'
@@ -325,7 +349,7 @@ _vmm() {
 	esac
 	_vmm_value "$prev" && return
 	if ((i == 1)) && [[ $cur != -* ]]; then
-		_vmm_words 'run check disk net ps top ctl console stop pause resume firecracker jailer'
+		_vmm_words 'run check disk net restore clone snapshot ps top ctl console stop pause resume firecracker jailer'
 	else
 		_vmm_words "$run"
 	fi

@@ -1,7 +1,14 @@
 /* commands.h: the subcommands of vmm.  Each returns the exit status. */
 #pragma once
+#include "vmm/core/err.h"
 
 enum { EXIT_OK = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2, EXIT_GUEST_PANIC = 3 };
+
+/* Of one that failed so: what the user named is not there, or of no use, unless the host is to blame. */
+static inline int exit_status_of(int code)
+{
+	return err_of_host(code) ? EXIT_RUNTIME : EXIT_USAGE;
+}
 
 /* argv without the program's and the subcommand's names. */
 int command_run(int argc, char **argv);

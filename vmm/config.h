@@ -141,6 +141,9 @@ int config_set_text(char **field, const char *value, struct err *) must_check;
 /* "02:00:00:12:34:56", of a station. */
 int config_parse_mac(const char *text, u8 mac[6]) must_check;
 
+/* Decimal, in that range; or -EINVAL. */
+int config_parse_number(const char *text, unsigned long min, unsigned long max,
+			unsigned long *value) must_check;
 /* "512M", "2G"; a bare number counts in unit.  Shared with 'vmm disk'. */
 int config_parse_size(const char *text, u64 unit, u64 *size, struct err *) must_check;
 

@@ -4,9 +4,6 @@
 
 /* --- config_text.c ------------------------------------------------------------------------ */
 
-/* Decimal, in that range; or -EINVAL. */
-int config_parse_number(const char *text, unsigned long min, unsigned long max,
-			unsigned long *value) must_check;
 int config_parse_switch(const char *text, bool *value) must_check;	/* on, true, yes, 1; or -EINVAL */
 /* Cut the next piece off a list with commas (",," is one in a value), in place; NULL: none is left. */
 char *config_next_piece(char **list);

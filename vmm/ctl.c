@@ -102,7 +102,7 @@ static json_t *ask(const struct registered *r)
 	return json_pack("{s:s, s:i, s:s}", "name", r->name, "pid", (int)r->pid, "state", "unknown");
 }
 
-static void print_vm(const json_t *vm)
+static void print_vm(json_t *vm)
 {
 	bool known = json_object_get(vm, "cpus");
 
@@ -325,21 +325,33 @@ static int show_metrics(const struct ctl *c)
 	return status;
 }
 
+static int too_long(const struct ctl *c)
+{
+	return misused("ctl", "%s: '%.40s...' is too long for a name", c->verb, c->word[0]);
+}
+
+/* body is freed.  NULL, as from json_pack: not all of it can be said in JSON. */
+static int tell(const struct ctl *c, const char *method, const char *path, json_t *body)
+{
+	char *text = body ? json_dumps(body, 0) : NULL;
+	int status = text ? request(c->socket, method, path, text) :
+		misused("ctl", "%s: a name that is not UTF-8 cannot be told to the VM", c->verb);
+
+	free(text);
+	json_decref(body);
+	return status;
+}
+
 /* what: "disks" or "nets"; of the one that the first word names. */
 static int of_part(const struct ctl *c, const char *method, const char *what, const char *rest,
 		   json_t *body)
 {
-	char *path = NULL, *text = json_dumps(body, 0);
-	int status = EXIT_RUNTIME;
+	char path[PATH_MAX];
 
-	if (!text)
-		status = misused("ctl", "%s: not in UTF-8", c->word[1]);
-	else if (asprintf(&path, "/vmm/v1/%s/%s%s", what, c->word[0], rest) >= 0)
-		status = request(c->socket, method, path, text);
-	free(path);
-	free(text);
+	if (snprintf(path, sizeof(path), "/vmm/v1/%s/%s%s", what, c->word[0], rest) < PATH_MAX)
+		return tell(c, method, path, body);
 	json_decref(body);
-	return status;
+	return too_long(c);
 }
 
 static int take_snapshot(const struct ctl *c)
@@ -351,26 +363,17 @@ static int take_snapshot(const struct ctl *c)
 /* The VM's directory is not ours: it is told a whole path.  type NULL: none. */
 static int of_directory(const struct ctl *c, const char *request_path, const char *type)
 {
-	char *cwd = *c->word[0] == '/' ? strdup("") : getcwd(NULL, 0), *path = NULL, *text = NULL;
-	int status = EXIT_RUNTIME;
-	json_t *body = NULL;
+	const char *dir = c->word[0];
+	char path[2 * PATH_MAX], cwd[PATH_MAX] = "";
 
-	if (!*c->word[0]) {
-		status = misused("ctl", "%s: the DIR is empty", c->verb);
-	} else if (!cwd || asprintf(&path, "%s%s%s", cwd, *cwd ? "/" : "", c->word[0]) < 0) {
-		path = NULL;
-		log_err("ctl: this directory: %s", strerror(errno));
-	} else {
-		body = json_pack("{s:s, s:s*}", "directory", path, "type", type);
-		text = body ? json_dumps(body, 0) : NULL;
-		status = text ? request(c->socket, "POST", request_path, text) :
-				misused("ctl", "%s: not in UTF-8", path);
-	}
-	json_decref(body);
-	free(text);
-	free(path);
-	free(cwd);
-	return status;
+	if (!*dir)
+		return misused("ctl", "%s: the DIR is empty", c->verb);
+	if (strlen(dir) >= PATH_MAX)
+		return too_long(c);
+	if (*dir != '/' && !getcwd(cwd, sizeof(cwd)))
+		return misused("ctl", "%s: where '%s' would be: %s", c->verb, dir, strerror(errno));
+	snprintf(path, sizeof(path), "%s%s%s", cwd, *cwd ? "/" : "", dir);
+	return tell(c, "POST", request_path, json_pack("{s:s, s:s*}", "directory", path, "type", type));
 }
 
 static int save(const struct ctl *c)
@@ -496,6 +499,8 @@ int command_ctl(int argc, char **argv)
 		else if (!strncmp(argv[i], "--", 2))
 			return misused("ctl", "unknown option '%s'; 'vmm ctl --help' lists all",
 				       argv[i]);
+		else if (!*argv[i])
+			return misused("ctl", "an empty word; usage: vmm ctl SOCKET|NAME VERB ...");
 		else if (n == 4)
 			return misused("ctl", "one word too many: '%s'", argv[i]);
 		else

@@ -132,7 +132,7 @@ static void tell(struct chain_job *job, const char *line)
 	if (told)
 		json_array_append_new(told, disk_json(line));
 	else
-		puts(line);
+		puts(disk_shown(line).text);
 }
 
 struct chain_job *disk_job(const struct subcommand_args *a)
@@ -180,6 +180,15 @@ json_t *disk_json(const char *bytes)
 		o = json_string(copy);
 	free(copy);
 	return o;
+}
+
+struct disk_line disk_shown(const char *bytes)
+{
+	struct disk_line s;
+
+	snprintf(s.text, sizeof(s.text), "%s", bytes);
+	mask_controls(s.text);
+	return s;
 }
 
 struct disk_text disk_size_text(u64 size)

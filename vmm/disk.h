@@ -1,5 +1,6 @@
 /* disk.h: the commands of 'vmm disk', and what they share. */
 #pragma once
+#include <limits.h>
 #include "devices/block/chain.h"
 #include "vmm/subcommand.h"
 
@@ -39,6 +40,9 @@ void disk_tell(const char *fmt, ...) printf_like(1, 2);
 int disk_done(const struct subcommand_args *);
 /* File names are bytes, and need not be UTF-8, as JSON is. */
 json_t *disk_json(const char *bytes);
+/* A name of a file, or in an image, which anybody may have made: nothing that a terminal obeys. */
+struct disk_line { char text[2 * PATH_MAX]; };
+struct disk_line disk_shown(const char *bytes);
 /* "64K", "1.5G" */
 struct disk_text { char text[16]; };
 struct disk_text disk_size_text(u64 size);

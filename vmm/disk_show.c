@@ -16,17 +16,6 @@ static json_t *text_or_null(const char *bytes)
 	return bytes ? disk_json(bytes) : json_null();
 }
 
-/* A name of a file, or in an image, which anybody may have made: nothing that a terminal obeys. */
-struct shown { char text[PATH_MAX]; };
-static struct shown shown(const char *name)
-{
-	struct shown s;
-
-	snprintf(s.text, sizeof(s.text), "%s", name);
-	mask_controls(s.text);
-	return s;
-}
-
 struct date { char text[24]; };
 static struct date date_text(time_t at)
 {
@@ -194,7 +183,7 @@ static void print_tree(const struct subject *s, int k, int depth)
 
 	printf("%-20s %-6s %6s %6s  %s  %*s%s%s\n", is_snapshot ? name : k ? "-" : "(now)",
 	       f->format, disk_size_text(f->size).text, disk_size_text(f->on_host).text,
-	       date_text(f->changed).text, 2 * depth, "", depth ? "`- " : "", shown(f->path).text);
+	       date_text(f->changed).text, 2 * depth, "", depth ? "`- " : "", disk_shown(f->path).text);
 	for (unsigned n = 0; n < s->family.nr; n++)
 		if (s->family.file[n].parent == k && (int)n != k)
 			print_tree(s, n, depth + 1);
@@ -206,9 +195,9 @@ static void list_text(const struct subject *s)
 	       "FILE");
 	print_tree(s, s->family.depth - 1, 0);
 	for (unsigned n = 0; n < s->nr_inside; n++)
-		printf("%-20s %-6s %6s %6s  %s  inside %s\n", shown(s->inside[n].name).text, "",
+		printf("%-20s %-6s %6s %6s  %s  inside %s\n", disk_shown(s->inside[n].name).text, "",
 		       disk_size_text(s->inside[n].size).text, "",
-		       date_text(s->inside[n].date_s).text, shown(s->path).text);
+		       date_text(s->inside[n].date_s).text, disk_shown(s->path).text);
 }
 
 static bool is_related(const struct chain_family *f, unsigned n)
@@ -265,11 +254,14 @@ int disk_list(const struct subcommand_args *a)
 static void say(const char *line, void *arg)
 {
 	(void)arg;
-	puts(line);
+	puts(disk_shown(line).text);
 }
 
-static void check_text(const char *path, const struct image_check *c, bool repair)
+static void check_text(const char *name, const struct image_check *c, bool repair, bool clusters)
 {
+	const struct disk_line line = disk_shown(name);
+	const char *path = line.text;
+
 	if (c->fixed)
 		printf("%s: mended %" PRIu64 " things\n", path, c->fixed);
 	if (c->lost)
@@ -284,8 +276,9 @@ static void check_text(const char *path, const struct image_check *c, bool repai
 		       "%s\n", path, c->leaks, repair ? "" : "; --repair gives them back");
 	if (!c->corruptions && !c->leaks)
 		printf("%s: sound\n", path);
-	printf("%" PRIu64 " of %" PRIu64 " clusters are allocated, %" PRIu64 " of them "
-	       "compressed\n", c->allocated, c->total, c->packed);
+	if (clusters)
+		printf("%" PRIu64 " of %" PRIu64 " clusters are allocated, %" PRIu64 " of them "
+		       "compressed\n", c->allocated, c->total, c->packed);
 }
 
 static void check_json(const char *path, const struct image_check *c, json_t *lines)
@@ -312,6 +305,7 @@ int disk_check(const struct subcommand_args *a)
 				   .no_backing = true, .repairing = true };
 	json_t *lines = json_array();
 	struct image_check c = { .tell = json ? keep : say, .arg = lines };
+	bool raw;
 	struct image *i;
 	struct err err;
 	int rc = image_open(&i, a->word[0], &o, &err);
@@ -321,6 +315,7 @@ int disk_check(const struct subcommand_args *a)
 		/* What is no image any more could not be checked; the user is not wrong. */
 		return rc == -EINVAL ? log_err("%s", err.msg), EXIT_RUNTIME : disk_failed(&err);
 	}
+	raw = i->ops == &raw_image;
 	rc = image_check(i, repair, &c, &err);
 	image_close(i);
 	if (rc) {
@@ -332,7 +327,7 @@ int disk_check(const struct subcommand_args *a)
 		check_json(a->word[0], &c, lines);
 	} else {
 		json_decref(lines);
-		check_text(a->word[0], &c, repair);
+		check_text(a->word[0], &c, repair, !raw);
 	}
 	return c.corruptions ? EXIT_RUNTIME : EXIT_OK;
 }
@@ -372,9 +367,9 @@ static void print_run(const struct run *r, json_t *list)
 	printf("0x%-12" PRIx64 " 0x%-12" PRIx64 " %-6s", r->start, r->len, r->kind);
 	if (has_place)
 		printf(" %d 0x%-12" PRIx64 " %s", r->depth, r->at,
-		       shown(r->image->path).text);
+		       disk_shown(r->image->path).text);
 	else if (r->image)
-		printf(" %d %-14s %s", r->depth, "", shown(r->image->path).text);
+		printf(" %d %-14s %s", r->depth, "", disk_shown(r->image->path).text);
 	putchar('\n');
 }
 

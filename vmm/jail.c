@@ -141,7 +141,9 @@ static int enter_root(const struct config *c, struct err *err)
 		free(path);
 		return rc;
 	}
-	rc = furnish(root, c, err);
+	/* Its dev and run become the user's. */
+	rc = !strcmp(path, "/") ? err_set(err, -EINVAL, "chroot /: that is all of the host; choose a directory of "
+					  "the VM's own") : furnish(root, c, err);
 	if (!rc)
 		rc = change_root(root, path, err);
 	close(root);

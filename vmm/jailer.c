@@ -365,5 +365,5 @@ int command_jailer(int argc, char **argv)
 	if (!err.code && !check(&a, &err) && !enter(&a, &err))
 		return run(&a, started_us);
 	log_err("jailer: %s", err.msg);
-	return err_of_host(err.code) ? EXIT_RUNTIME : EXIT_USAGE;
+	return exit_status_of(err.code);
 }

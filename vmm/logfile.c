@@ -2,6 +2,8 @@
 #include "vmm/logfile.h"
 #include <unistd.h>
 
+static bool elsewhere;
+
 int logfile_start(const struct config *c, struct err *err)
 {
 	int fd, rc;
@@ -13,17 +15,18 @@ int logfile_start(const struct config *c, struct err *err)
 			return err_prefix(err, "log-file: ");
 		log_set_file(fd);
 		log_show_level(true);
+		elsewhere = true;
 	}
 	log_set_format(c->log_format);
 	return 0;
 }
 
-void logfile_end(const struct config *c, const struct err *err)
+void logfile_end(const struct err *err)
 {
 	if (!err->code)
 		return;
 	log_err("%s", err->msg);
-	if (!c->log_file)
+	if (!elsewhere)
 		return;
 	log_set_file(STDERR_FILENO);
 	log_show_level(false);

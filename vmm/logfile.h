@@ -5,4 +5,4 @@
 /* Before threads exist. */
 int  logfile_start(const struct config *, struct err *) must_check;
 /* The last words: also on stderr, where the log is elsewhere.  code 0: there are none. */
-void logfile_end(const struct config *, const struct err *);
+void logfile_end(const struct err *);

@@ -78,6 +78,7 @@ static void name_port(const struct view *v, struct port *p)
 	f = fopen(path, "re");
 	if (f && fscanf(f, "%15s", p->vm) != 1)
 		*p->vm = 0;
+	mask_controls(p->vm);
 	if (f)
 		fclose(f);
 }

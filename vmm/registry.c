@@ -66,7 +66,7 @@ static void remove_entry(const char *dir)
 
 int registry_enter(struct registry *r, const char *name, struct err *err)
 {
-	char base[PATH_MAX], pid[PATH_MAX], who[32];
+	char base[PATH_MAX], pid[PATH_MAX], socket[PATH_MAX], who[32];
 	int lock, rc;
 	pid_t owner;
 
@@ -90,6 +90,9 @@ int registry_enter(struct registry *r, const char *name, struct err *err)
 			err_suffix(err, who);
 	} else if (rc)
 		rmdir(r->dir);
+	registry_socket(r, socket);
+	if (!rc)
+		unlink(socket);		/* of one that was killed; it may be a link */
 	close(lock);
 	return rc;
 }
@@ -119,7 +122,6 @@ void registry_link_socket(const struct registry *r, const char *path)
 	char link[PATH_MAX], whole[PATH_MAX];
 
 	registry_socket(r, link);
-	unlink(link);
 	if (realpath(path, whole) && symlink(whole, link))
 		unlink(link);
 }

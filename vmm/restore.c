@@ -1,13 +1,11 @@
-/* restore.c: 'vmm restore', 'vmm clone' and 'vmm snapshot': VMs that were saved. */
+/* restore.c: 'vmm restore' and 'vmm clone': on with VMs that were saved. */
 #include "vmm/restore.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "devices/block/image.h"
@@ -104,6 +102,8 @@ void restore_undo(struct config *c)
 
 /* --- arguments -------------------------------------------------------------------------------- */
 
+enum { CLONES_MAX = 10000 };
+
 struct words {
 	const char *dir, *disk_dir;
 	char *name;
@@ -136,55 +136,73 @@ static bool takes_value(const char *word)
 	return !strcmp(word, "--config");
 }
 
+/* "--name VALUE" or "--name=VALUE", at argv[*i], which goes on to the last word of it.  False: it is not
+ * that option; *value NULL: it has no value. */
+static bool is_ours(const char *name, int argc, char **argv, int *i, char **value)
+{
+	size_t len = strlen(name);
+	char *word = argv[*i];
+
+	if (strncmp(word, name, len) || (word[len] && word[len] != '='))
+		return false;
+	*value = word[len] ? word + len + 1 : *i + 1 < argc ? argv[++*i] : NULL;
+	if (*value && !**value)
+		*value = NULL;
+	return true;
+}
+
 /* Ours are taken out; what is left is for config_parse. */
 static int read_words(const char *command, int argc, char **argv, bool many, struct words *w)
 {
-	static const char *const ours[] = { "--disk-dir", "-n", "--name" };
+	unsigned long nr;
+	char *value;
 
 	*w = (struct words){ .nr = 1, .rest = argv };
 	for (int i = 0; i < argc; i++) {
-		char *value = i + 1 < argc ? argv[i + 1] : NULL;
-		unsigned o = 0;
+		const char *word = argv[i];
 
-		w->help |= !strcmp(argv[i], "--help") || !strcmp(argv[i], "-h");
-		while (o < ARRAY_SIZE(ours) && strcmp(argv[i], ours[o]))
-			o++;
-		if (o == ARRAY_SIZE(ours) || (o && !many)) {
-			if (argv[i][0] != '-' && !w->dir)
-				w->dir = without_slashes(argv[i]);
-			else
-				w->rest[w->nr_rest++] = argv[i];
-			if (value && takes_value(argv[i]))
-				w->rest[w->nr_rest++] = argv[++i];
-			continue;
-		}
-		if (!value)
-			return misused(command, "no value for", argv[i]);
-		if (o == 0) {
+		if (!strcmp(word, "--help") || !strcmp(word, "-h")) {
+			w->help = true;
+		} else if (is_ours("--disk-dir", argc, argv, &i, &value)) {
 			w->disk_dir = value;
-		} else if (o == 2) {
+			if (!value)
+				return misused(command, "no value for", word);
+		} else if (many && is_ours("--name", argc, argv, &i, &value)) {
 			w->name = value;
+			if (!value)
+				return misused(command, "no value for", word);
+		} else if (many && is_ours("-n", argc, argv, &i, &value)) {
+			if (!value || config_parse_number(value, 1, CLONES_MAX, &nr))
+				return misused(command, "-n takes a number from 1 to 10000, not", value ?: "");
+			w->nr = nr;
+		} else if (word[0] != '-' && !w->dir) {
+			w->dir = without_slashes(argv[i]);
 		} else {
-			char *end;
-
-			w->nr = strtoul(value, &end, 10);
-			if (*end || !*value || !w->nr || w->nr > 10000)
-				return misused(command, "-n takes a number from 1 to 10000, not", value);
+			w->rest[w->nr_rest++] = argv[i];
+			if (takes_value(word) && i + 1 < argc)
+				w->rest[w->nr_rest++] = argv[++i];
 		}
-		i++;
 	}
-	return w->dir || w->help ? EXIT_OK : misused(command, "no directory of a snapshot", NULL);
+	return (w->dir && *w->dir) || w->help ? EXIT_OK :
+		misused(command, "no directory of a snapshot", NULL);
 }
 
-static const char same[] = "restore: the saved VM has another %s; it cannot be changed";
-
-static int check_same(const struct config *a, const struct config *b, struct err *err)
+static int check_same(const struct config *c, const struct config *saved, struct err *err)
 {
-	const char *what = a->mem != b->mem ? "memory size" : a->cpus != b->cpus ? "number of processors" :
-		a->transport != b->transport ? "transport" : a->nr_disks != b->nr_disks ?
-		"number of disks" : a->nr_nets != b->nr_nets ? "number of network cards" : NULL;
+	const struct { u64 given, saved; const char *what; } part[] = {
+		{ c->mem / MIB, saved->mem / MIB, "MiB of memory" },
+		{ c->cpus, saved->cpus, "processors" },
+		{ c->transport == TRANSPORT_PCI, saved->transport == TRANSPORT_PCI, "PCI bus" },
+		{ c->nr_disks, saved->nr_disks, "disks" },
+		{ c->nr_nets, saved->nr_nets, "network cards" },
+	};
 
-	return what ? err_set(err, -EINVAL, same, what) : 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(part); i++)
+		if (part[i].given != part[i].saved)
+			return err_set(err, -EINVAL, "restore: the saved VM has %llu %s, not %llu; that cannot "
+				       "be changed", (unsigned long long)part[i].saved, part[i].what,
+				       (unsigned long long)part[i].given);
+	return 0;
 }
 
 /* Of a reboot: the saved one's own may not be here, but what the command line names is. */
@@ -236,6 +254,8 @@ static int configure(struct snapshot *s, struct words *w, struct config *c, stru
 	c->name = NULL;
 	if (!rc)
 		rc = config_parse(c, w->nr_rest, w->rest, &help, &version, err);
+	if (!rc && version)
+		rc = err_set(err, -EINVAL, "restore: --version stands alone: vmm --version");
 	if (!rc)
 		rc = check_same(c, &saved, err);
 	if (!rc)
@@ -253,22 +273,6 @@ static int configure(struct snapshot *s, struct words *w, struct config *c, stru
 	return rc;
 }
 
-static int open_snapshot(const char *dir, struct snapshot **s, struct err *err)
-{
-	char *state = NULL, *memory = NULL;
-	int rc;
-
-	if (!*dir)
-		rc = err_set(err, -EINVAL, "snapshot: the directory has no name");
-	else if (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0)
-		rc = err_set(err, -ENOMEM, "out of memory");
-	else
-		rc = snapshot_open(s, state, memory, err);
-	free(state);
-	free(memory);
-	return rc;
-}
-
 /* ready: told once it runs; -1: nobody. */
 static int run_one(struct words *w, int ready)
 {
@@ -278,7 +282,7 @@ static int run_one(struct words *w, int ready)
 	int status;
 
 	config_init(&c);
-	if (!open_snapshot(w->dir, &s, &err) && !configure(s, w, &c, &err) &&
+	if (!snapshot_open_directory(&s, w->dir, &err) && !configure(s, w, &c, &err) &&
 	    !logfile_start(&c, &err) && !jail_enter(&c, &err) &&
 	    !restore_disks(&c, w->disk_dir, &err)) {
 		if (c.name)
@@ -291,9 +295,9 @@ static int run_one(struct words *w, int ready)
 		s = NULL;
 		restore_undo(&c);
 	} else {
-		status = err_of_host(err.code) ? EXIT_RUNTIME : EXIT_USAGE;
+		status = exit_status_of(err.code);
 	}
-	logfile_end(&c, &err);
+	logfile_end(&err);
 	snapshot_close(s);
 	config_fini(&c);
 	return status;
@@ -427,140 +431,4 @@ int command_clone(int argc, char **argv)
 		forget_words(&one);
 	}
 	return status;
-}
-
-/* --- vmm snapshot --------------------------------------------------------------------------------- */
-
-struct id_text { char text[2 * SNAPSHOT_ID_LEN + 1]; };
-static struct id_text id_text(const u8 id[SNAPSHOT_ID_LEN])
-{
-	struct id_text t;
-
-	for (int i = 0; i < SNAPSHOT_ID_LEN; i++)
-		snprintf(t.text + 2 * i, 3, "%02x", id[i]);
-	return t;
-}
-
-/* c NULL: of a diff it is not told. */
-static void print_info(const struct snapshot_info *info, const struct config *c)
-{
-	print_row("id", "%s", id_text(info->id).text);
-	print_row("kind", "%s", info->diff ? "diff" : "full");
-	if (info->diff)
-		print_row("base", "%s", id_text(info->base).text);
-	print_row("memory", "%llu", (unsigned long long)info->mem_size);
-	if (!c)
-		return;
-	print_row("cpus", "%u", c->cpus);
-	print_row("transport", "%s", c->transport == TRANSPORT_PCI ? "pci" : "mmio");
-	for (unsigned i = 0; i < c->nr_disks; i++)
-		print_row("disk", "%s%s", c->disk[i].path, c->disk[i].is_base ? " (a delta of it)" : "");
-	for (unsigned i = 0; i < c->nr_nets; i++)
-		print_row("net", "%s%s%s", config_net_kind(&c->net[i]), config_net_name(&c->net[i]) ? "=" : "",
-			  config_net_name(&c->net[i]) ?: "");
-}
-
-static void print_info_json(const struct snapshot_info *info, const struct config *c)
-{
-	json_t *disks = json_array(), *nets = json_array();
-	json_t *root = json_pack("{s:s, s:s, s:s*, s:I}", "id", id_text(info->id).text, "kind",
-				 info->diff ? "diff" : "full", "base",
-				 info->diff ? id_text(info->base).text : NULL,
-				 "memory_bytes", (json_int_t)info->mem_size);
-
-	for (unsigned i = 0; c && i < c->nr_disks; i++)
-		json_array_append_new(disks, json_pack("{s:o, s:b}", "path", disk_json(c->disk[i].path),
-						       "delta", (int)c->disk[i].is_base));
-	for (unsigned i = 0; c && i < c->nr_nets; i++)
-		json_array_append_new(nets, json_pack("{s:s, s:o}", "kind", config_net_kind(&c->net[i]),
-						      "name", config_net_name(&c->net[i]) ?
-						      disk_json(config_net_name(&c->net[i])) :
-						      json_null()));
-	if (c)
-		json_object_update_new(root, json_pack("{s:i, s:s, s:O, s:O}", "cpus", (int)c->cpus,
-						       "transport", c->transport == TRANSPORT_PCI ?
-						       "pci" : "mmio", "disks", disks, "nets", nets));
-	json_decref(disks);
-	json_decref(nets);
-	subcommand_print_json(root);
-}
-
-static int show(const char *dir, bool json)
-{
-	struct snapshot *s = NULL;
-	struct snapshot_info info;
-	struct config c;
-	struct err err;
-	int rc = open_snapshot(dir, &s, &err);
-
-	config_init(&c);
-	if (!rc) {
-		info = snapshot_info(s);
-		rc = info.diff ? 0 : snapshot_config(s, &c, &err);
-	}
-	if (rc)
-		log_err("%s", err.msg);
-	else
-		(json ? print_info_json : print_info)(&info, info.diff ? NULL : &c);
-	snapshot_close(s);
-	config_fini(&c);
-	return rc ? EXIT_USAGE : EXIT_OK;
-}
-
-/* The memory first: with the state it is a snapshot. */
-static int merge(const char *base, const char *diff, const char *out)
-{
-	char path[4][PATH_MAX];
-	struct err err;
-	int rc;
-
-	if (mkdir(out, 0777)) {
-		log_err("snapshot %s: %s", out, errno == EEXIST ? "there is something already; choose another "
-			"directory" : strerror(errno));
-		return EXIT_USAGE;
-	}
-	snprintf(path[0], PATH_MAX, "%s/memory", base);
-	snprintf(path[1], PATH_MAX, "%s/memory", diff);
-	snprintf(path[2], PATH_MAX, "%s/memory", out);
-	rc = snapshot_merge_memory(path[0], path[1], path[2], &err);
-	snprintf(path[1], PATH_MAX, "%s/state", diff);
-	snprintf(path[3], PATH_MAX, "%s/state", out);
-	if (!rc)
-		rc = snapshot_copy_state(path[1], path[3], &err);
-	if (!rc)
-		return EXIT_OK;
-	log_err("%s", err.msg);
-	unlink(path[3]);
-	unlink(path[2]);
-	rmdir(out);
-	return rc == -EINVAL || rc == -ENOENT ? EXIT_USAGE : EXIT_RUNTIME;
-}
-
-int command_snapshot(int argc, char **argv)
-{
-	bool json = false;
-	int words = 0;
-
-	for (int i = 0; i < argc; i++) {
-		if (argc && !strcmp(argv[0], "info") && !strcmp(argv[i], "--json"))
-			json = true;
-		else
-			argv[words++] = argv[i];
-	}
-	argc = words;
-	for (int i = 1; i < argc; i++)
-		without_slashes(argv[i]);
-	if (argc && (!strcmp(argv[0], "--help") || !strcmp(argv[0], "-h"))) {
-		puts("usage: vmm snapshot info [--json] DIR     what a saved VM is\n"
-		     "       vmm snapshot merge BASE DIFF DIR   a whole one of a diff and its base\n\n"
-		     "A VM is saved by 'vmm ctl NAME save DIR' and goes on by 'vmm restore DIR'.");
-		return EXIT_OK;
-	}
-	if (argc == 2 && !strcmp(argv[0], "info"))
-		return show(argv[1], json);
-	if (argc == 4 && !strcmp(argv[0], "merge"))
-		return merge(argv[1], argv[2], argv[3]);
-	if (argc && strcmp(argv[0], "info") && strcmp(argv[0], "merge"))
-		return misused("snapshot", "neither info nor merge:", argv[0]);
-	return misused("snapshot", "'vmm snapshot --help' says how", NULL);
 }

@@ -47,7 +47,7 @@ static void print_help(void)
 	print_option("config", "FILE.json", "read options from a JSON object with the same names;\n"
 		     "the command line wins");
 	print_option("help", NULL, "also -h");
-	print_option("version", NULL, "");
+	print_option("version", NULL, "print the version");
 	puts("\nOn a terminal Ctrl-A x quits, Ctrl-A h helps. SIGTERM presses the guest's power button.\n"
 	     "Exit status: 0 powered off, 1 failed, 2 wrong usage, 3 guest panic, or what the guest\n"
 	     "wrote to port 0xf4. See vmm(1).");
@@ -58,7 +58,7 @@ static int failed_early(struct config *c, const struct err *err)
 {
 	log_err("%s", err->msg);
 	config_fini(c);
-	return err_of_host(err->code) ? EXIT_RUNTIME : EXIT_USAGE;
+	return exit_status_of(err->code);
 }
 
 int command_run(int argc, char **argv)
@@ -79,19 +79,17 @@ int command_run(int argc, char **argv)
 		config_fini(&c);
 		return EXIT_OK;
 	}
-	if (logfile_start(&c, &err))
-		return failed_early(&c, &err);
 	if (c.name)
 		prctl(PR_SET_NAME, c.name);
-	if (jail_enter(&c, &err))
-		status = err_of_host(err.code) ? EXIT_RUNTIME : EXIT_USAGE;
+	if (logfile_start(&c, &err) || jail_enter(&c, &err))
+		status = exit_status_of(err.code);
 	else
 		status = vm_run(&c, &(struct vm_options){
 			.api = { .app = "vmm", .version = VMM_VERSION, .id = c.name ?: "anonymous-instance",
 				 .max_body = API_MAX_BODY },
 			.named = true,
 		}, &err);
-	logfile_end(&c, &err);
+	logfile_end(&err);
 	config_fini(&c);
 	return status;
 }

@@ -169,6 +169,22 @@ int snapshot_open(struct snapshot **out, const char *state_path, const char *mem
 	return rc;
 }
 
+int snapshot_open_directory(struct snapshot **out, const char *dir, struct err *err)
+{
+	char *state = NULL, *memory = NULL;
+	int rc, len = snapshot_directory_len(dir);
+
+	if (!*dir)
+		rc = err_set(err, -EINVAL, "snapshot: the directory has no name");
+	else if (asprintf(&state, "%.*s/state", len, dir) < 0 || asprintf(&memory, "%.*s/memory", len, dir) < 0)
+		rc = err_set(err, -ENOMEM, "out of memory");
+	else
+		rc = snapshot_open(out, state, memory, err);
+	free(state);
+	free(memory);
+	return rc;
+}
+
 int snapshot_open_paged(struct snapshot **out, const char *state_path, const char *socket,
 			struct err *err)
 {

@@ -45,6 +45,8 @@ int  snapshot_copy_state(const char *from, const char *to, struct err *) must_ch
 /* Both files are checked as far as that can be without reading all of memory. */
 int  snapshot_open(struct snapshot **, const char *state_path, const char *memory_path,
 		   struct err *) must_check;
+/* Those that snapshot_save_directory made. */
+int  snapshot_open_directory(struct snapshot **, const char *dir, struct err *) must_check;
 /* The memory is what the page fault handler at socket has (core/pager.h), unchecked. */
 int  snapshot_open_paged(struct snapshot **, const char *state_path, const char *socket,
 			 struct err *) must_check;

@@ -1,5 +1,6 @@
 /* snapshot_file.c: files that appear whole. */
 #include "vmm/snapshot_own.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,18 +9,63 @@
 #include <unistd.h>
 #include "devices/block/chain.h"
 
-static const char new_suffix[] = ".new-XXXXXX";
+/* Of the state: .state.XXXXXX.vmm-new, beside it. */
+#define NEW_END ".vmm-new"
+enum { NEW_RANDOM = sizeof(".XXXXXX") - 1, NEW_REST = NEW_RANDOM + sizeof(NEW_END) - 1 };
+
+/* As long as it is written to it is held. */
+static bool take(int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	return !fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+/* Whether it would be a new file of that name's. */
+static bool is_new_file(const char *entry, const char *name)
+{
+	size_t len = strlen(name);
+
+	return *entry == '.' && strlen(entry) == 1 + len + NEW_REST && !strncmp(entry + 1, name, len) &&
+	       entry[1 + len] == '.' && !strcmp(entry + 1 + len + NEW_RANDOM, NEW_END);
+}
+
+/* What one left who was killed: nobody holds it. */
+static void remove_left(const char *path)
+{
+	char *dir = chain_directory_of(path);
+	DIR *d = dir ? opendir(dir) : NULL;
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		int fd = is_new_file(e->d_name, chain_last_part(path)) ?
+			openat(dirfd(d), e->d_name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
+
+		if (fd >= 0 && take(fd))
+			unlinkat(dirfd(d), e->d_name, 0);
+		if (fd >= 0)
+			close(fd);
+	}
+	if (d)
+		closedir(d);
+	free(dir);
+}
 
 int new_file_open(struct new_file *f, const char *path, struct err *err)
 {
+	const char *name = chain_last_part(path);
+
 	*f = (struct new_file){ .path = path, .fd = -1 };
-	if (asprintf(&f->temp, "%s%s", path, new_suffix) < 0) {
+	remove_left(path);
+	if (asprintf(&f->temp, "%.*s.%s.XXXXXX" NEW_END, (int)(name - path), path, name) < 0) {
 		f->temp = NULL;
 		return err_set(err, -ENOMEM, "out of memory");
 	}
-	f->fd = mkostemp(f->temp, O_CLOEXEC);
-	if (f->fd >= 0)
+	f->fd = mkostemps(f->temp, sizeof(NEW_END) - 1, O_CLOEXEC);
+	if (f->fd >= 0) {
+		(void)take(f->fd);	/* where there are no locks, nothing is removed */
 		return 0;
+	}
 	free(f->temp);
 	f->temp = NULL;
 	return err_set(err, -errno, "snapshot %s: %s", path, strerror(errno));
@@ -32,7 +78,7 @@ int new_file_check_apart(const struct new_file *a, const struct new_file *b, str
 
 	if (!one || !two)
 		rc = err_set(err, -errno, "snapshot %s: %s", one ? b->path : a->path, strerror(errno));
-	else if (strlen(one) == strlen(two) && !strncmp(one, two, strlen(one) - strlen(new_suffix)))
+	else if (strlen(one) == strlen(two) && !strncmp(one, two, strlen(one) - NEW_REST))
 		rc = err_set(err, -EINVAL, "snapshot %s: state and memory are two files; give each a name",
 			     a->path);
 	free(one);

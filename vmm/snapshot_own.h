@@ -62,7 +62,10 @@ int snapshot_open_memory(const char *path, int *fd, struct mem_trailer *, struct
 /* RAM, the first size bytes of both; holes stay holes where the file system tells them. */
 int snapshot_copy_ram(int from, int to, u64 size) must_check;
 
-/* A file that appears under its name only when it is whole.  Errors begin with "snapshot PATH". */
+/*
+ * A file that appears under its name only when it is whole.  Until then it is a hidden one beside that,
+ * which the next one of that name removes if nobody holds it any more.  Errors begin with "snapshot PATH".
+ */
 struct new_file {
 	const char *path;		/* the caller's */
 	char *temp;			/* NULL: it has its name */

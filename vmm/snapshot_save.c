@@ -287,24 +287,15 @@ static int write_working_set(struct machine *m, const char *memory, struct err *
 
 int snapshot_save_working_set(struct machine *m, const char *dir, struct err *err)
 {
-	char *state = NULL, *memory = NULL;
 	struct snapshot *s = NULL;
-	int rc = 0;
+	int rc = snapshot_open_directory(&s, dir, err);
 
-	if (!*dir)
-		rc = err_set(err, -EINVAL, "snapshot: the directory has no name");
-	else if (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0)
-		rc = err_set(err, -ENOMEM, "out of memory");
-	if (!rc)
-		rc = snapshot_open(&s, state, memory, err);
 	if (!rc && memcmp(s->trailer.id, machine_snapshot_id(m), ID_LEN))
 		rc = err_set(err, -EINVAL, "snapshot %s: not what this VM was restored from, or it was saved "
 			     "since", dir);
 	if (!rc)
-		rc = write_working_set(m, memory, err);
+		rc = write_working_set(m, s->mem_path, err);
 	snapshot_close(s);
-	free(state);
-	free(memory);
 	return rc;
 }
 

@@ -25,14 +25,16 @@ int subcommand_misused(const struct subcommand_args *a, const char *fmt, ...)
 
 void print_row(const char *what, const char *fmt, ...)
 {
-	char text[2 * PATH_MAX];
+	char line[2 * PATH_MAX + 100];
+	int n = snprintf(line, 100, "%-14s ", what);
 	va_list ap;
 
+	n = MIN(n, 99);
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	vsnprintf(line + n, sizeof(line) - n, fmt, ap);
 	va_end(ap);
-	mask_controls(text);
-	printf("%-14s %s\n", what, text);
+	mask_controls(line);
+	puts(line);
 }
 
 void subcommand_print_json(json_t *root)

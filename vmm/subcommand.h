@@ -3,7 +3,7 @@
 #include <jansson.h>
 #include "vmm/core/base.h"
 
-enum { SUBCOMMAND_MAX_OPTIONS = 32, SUBCOMMAND_MAX_WORDS = 2 };
+enum { SUBCOMMAND_MAX_OPTIONS = 32, SUBCOMMAND_MAX_WORDS = 3 };
 
 struct subcommand_option {
 	const char *name, *metavar;	/* NULL: a switch */

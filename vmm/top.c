@@ -96,6 +96,8 @@ static void fill_row(struct row *r, const json_t *now, const json_t *before)
 		 json_string_value(json_object_get(now, "name")) ?: "-");
 	snprintf(r->state, sizeof(r->state), "%s",
 		 json_string_value(json_object_get(now, "state")) ?: "-");
+	mask_controls(r->name);
+	mask_controls(r->state);
 	if (!r->known)
 		return;
 	r->cpu_percent = rate(now, before, "cpu_ns") / 1e7;

@@ -529,10 +529,7 @@ int vm_run(struct config *c, const struct vm_options *o, struct err *err)
 	rc = take_processors(c, err);
 	if (!rc)
 		rc = open_all(&v, o, err);
-	if (!rc)
-		status = live(&v, o->ready, err);
-	else	/* what the user named is not there, or not usable, unless the host is to blame */
-		status = err_of_host(rc) ? EXIT_RUNTIME : EXIT_USAGE;
+	status = rc ? exit_status_of(rc) : live(&v, o->ready, err);
 	snapshot_close(v.r.from);
 	close_all(&v);
 	return status;

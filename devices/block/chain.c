@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "devices/block/file.h"
 #include "devices/block/qcow2.h"
 
 #define TEMP_END ".vmm-new"
@@ -206,6 +207,8 @@ static int add_file(struct chain_family *f, const char *path, const char *format
 		.on_host = st.st_blocks * 512ULL, .changed = st.st_mtime, .dev = st.st_dev,
 		.ino = st.st_ino, .backing = i->backing_path, .backing_format = i->backing_format,
 	};
+	if (file_is_device(i->fd))
+		(void)!file_size(i->fd, &file->on_host);	/* it takes all of it */
 	i->backing_path = i->backing_format = NULL;
 	image_close(i);
 	if (!file->path) {

@@ -40,7 +40,7 @@ int tun_open(struct err *err)
 		return fd;
 	switch (errno) {
 	case EACCES:
-		cure = "; be root or in its group";
+		cure = "; be root or in its group (under --uid: by --gid)";
 		break;
 	case ENOENT: case ENODEV: case ENXIO:
 		cure = "; load the module with 'modprobe tun'";

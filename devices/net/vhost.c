@@ -48,7 +48,8 @@ static int open_device(struct vhost *v, struct err *err)
 	v->fd = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
 	if (v->fd < 0)
 		return err_set(err, -errno, "/dev/vhost-net: %s%s", strerror(errno),
-			       errno == EACCES || errno == EPERM ? "; be root or in its group" :
+			       errno == EACCES || errno == EPERM ?
+			       "; be root or in its group (under --uid: by --gid)" :
 			       "; load the module with 'modprobe vhost_net'");
 	if (ioctl(v->fd, VHOST_GET_FEATURES, &known))
 		return err_set(err, -errno, "/dev/vhost-net: %s", strerror(errno));
