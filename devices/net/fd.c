@@ -15,7 +15,7 @@
 
 static void stream_ended(struct stream *s, const char *why)
 {
-	log_warn("net: fd=%d: the other end: %s; the card's frames are lost from now on", s->fd, why);
+	log_warn("net: fd=%d: the other end: %s", s->fd, why);
 }
 
 static void stream_release(struct stream *s)

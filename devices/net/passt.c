@@ -56,7 +56,7 @@ static void ended(struct stream *s, const char *why)
 	(void)why;
 	last_words(p, text, sizeof(text));
 	end_child(p);
-	log_err("net: passt ended: %s; the card's frames are lost from now on", text);
+	log_err("net: passt ended: %s", text);
 }
 
 static void release(struct stream *s)

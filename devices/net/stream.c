@@ -27,6 +27,7 @@ static void end(struct stream *s, const char *why)
 	watch_stop(&s->watch);
 	s->events = 0;
 	s->ended(s, why);
+	s->net.lost(&s->net);
 }
 
 /* Wait for what is of use now, and nothing else. */

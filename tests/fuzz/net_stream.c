@@ -81,6 +81,11 @@ static void writable(struct net *n)
 	n->ops->want(n, w.listens, false);
 }
 
+static void lost(struct net *n)
+{
+	(void)n;
+}
+
 /* --- the peer ------------------------------------------------------------------------------ */
 
 static void peer_writes(const void *data, size_t len)
@@ -191,6 +196,7 @@ void fuzz_one(struct fuzz *f)
 	w.fd = fd[1];
 	w.net->readable = readable;
 	w.net->writable = writable;
+	w.net->lost = lost;
 	fuzz_check(!w.net->ops->start(w.net, w.loop), "start");
 	w.net->ops->want(w.net, true, false);
 	while (f->left) {

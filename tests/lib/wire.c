@@ -34,6 +34,11 @@ static void writable(struct net *n)
 	n->ops->want(n, !w->deaf, false);
 }
 
+static void lost(struct net *n)
+{
+	((struct wire *)n->card)->nr_lost++;
+}
+
 void wire_init(struct wire *w, struct net *net, u64 features)
 {
 	*w = (struct wire){ .net = net };
@@ -41,6 +46,7 @@ void wire_init(struct wire *w, struct net *net, u64 features)
 	net->card = w;
 	net->readable = readable;
 	net->writable = writable;
+	net->lost = lost;
 	assert_int_equal(net->ops->set_offload(net, features), 0);
 	assert_int_equal(net->ops->start(net, w->fake.p.io_loop), 0);
 	wire_listen(w, true);

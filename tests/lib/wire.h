@@ -10,7 +10,7 @@ struct wire {
 	struct net *net;
 	bool deaf;			/* has no buffers */
 	bool want_tx;
-	int nr_writable;
+	int nr_writable, nr_lost;
 	struct { u8 *data; size_t len; } frame[WIRE_FRAMES];	/* with their headers */
 	int first, nr;			/* those that were not taken yet */
 };

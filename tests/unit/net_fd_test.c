@@ -238,7 +238,7 @@ static void test_stream_hostile(void **state)
 	}
 }
 
-/* A card that waits to send is told, and what it sends is lost; the loop sleeps. */
+/* A card that waits to send is told, and that it is for good: what it sends is lost; the loop sleeps. */
 static void test_stream_closed(void **state)
 {
 	int far = give_pair(SOCK_STREAM);
@@ -247,9 +247,11 @@ static void test_stream_closed(void **state)
 	while (!wire_send(&wire, data, 50000, 0, 0))
 		;
 	close(far);
+	assert_int_equal(wire.nr_lost, 0);
 	wire_turn(&wire, 4);
 	assert_int_equal(wire.nr_writable, 1);
 	assert_int_equal(wire_send(&wire, data, 100, 0, 0), -EPIPE);
+	assert_int_equal(wire.nr_lost, 1);
 	wire_fini(&wire);
 	/* Half a frame was its last. */
 	far = give_pair(SOCK_STREAM);
@@ -257,6 +259,7 @@ static void test_stream_closed(void **state)
 	close(far);
 	assert_int_equal(wire_turn(&wire, 4), 0);
 	assert_int_equal(wire_send(&wire, data, 100, 0, 0), -EPIPE);
+	assert_int_equal(wire.nr_lost, 1);
 	wire_fini(&wire);
 }
 
@@ -295,6 +298,7 @@ static void test_stream_gone(void **state)
 	assert_int_equal(wire_send(&wire, data, 100, 0, 0), 0);
 	assert_int_equal(wire_send(&wire, data, 100, 0, 0), -EPIPE);
 	assert_int_equal(wire_turn(&wire, 3), 0);
+	assert_int_equal(wire.nr_lost, 1);
 	wire_fini(&wire);
 }
 
@@ -461,18 +465,10 @@ static void check_tap(int flags)
 static void test_tap(void **state) { (void)state; check_tap(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR); }
 static void test_raw_tap(void **state) { (void)state; check_tap(IFF_TAP | IFF_NO_PI); }
 
-static int nr_lost;
-
-static void lost(struct net *n)
-{
-	(void)n;
-	nr_lost++;
-}
-
 static bool is_lost(void *arg)
 {
 	(void)arg;
-	return nr_lost;
+	return wire.nr_lost;
 }
 
 /* Deleted under us: said once, whether frames are wanted from it or not. */
@@ -490,18 +486,16 @@ static void test_tap_deleted(void **state)
 		assert_int_equal(ioctl(fd, TUNGETIFF, &ifr), 0);
 		set_up(fd);
 		give(fd);
-		wire.net->lost = lost;
-		nr_lost = 0;
 		wire_listen(&wire, listens);
 		wire_turn(&wire, 3);
-		assert_int_equal(nr_lost, 0);
+		assert_int_equal(wire.nr_lost, 0);
 		assert_int_equal(netlink_open(&nl, &err), 0);
 		assert_int_equal(link_find(nl, 0, ifr.ifr_name, &l), 0);
 		assert_int_equal(link_delete(nl, l.index), 0);
 		netlink_close(nl);
 		assert_true(fake_turn_until(&wire.fake, is_lost, NULL));
 		wire_turn(&wire, 3);
-		assert_int_equal(nr_lost, 1);
+		assert_int_equal(wire.nr_lost, 1);
 		wire_fini(&wire);
 	}
 }

@@ -130,6 +130,7 @@ static void test_passt_dies(void **state)
 		wire_turn(&wire, 1);
 	while (!kill(atoi(pid), 0));
 	assert_int_equal(wire_send(&wire, data, 100, 0, 0), -EPIPE);
+	assert_int_equal(wire.nr_lost, 1);
 	wire_fini(&wire);
 }
 

@@ -114,41 +114,95 @@ checksums()
 	EOT
 }
 
-# Eight streams at once each way, half of them over IPv6: with all that the card can do for the guest, with nothing of
-# it, and with nothing but checksums on the way out. What is dumped is what another host would see.
-case_net_offloads()
+# Eight streams at once each way, half of them over IPv6: this end of SET, a digit, here or in the network namespace of
+# process PID; then whether each arrived as what it was. In the guest: streams SET IPV4 IPV6. And iperf3 for eight
+# streams, in the guest speed SET ADDRESS; whether it came to figures, both ways.
+stream_ends=()
+streams_wait() # SET [PID]
 {
-	local i set sum backs=()
-	programs "$T/programs" ethtool
+	local i where=(nsenter ${2:+-t "$2" -n} --)
 	for i in 1 2 3 4 5 6 7 8; do
-		random "$T/there$i" 512K
-		for set in 1 2 3; do
-			socat -u "OPEN:$T/there$i" "TCP6-LISTEN:5${set}0$i,ipv6-v6only=0,reuseaddr" &
-			socat -u "TCP6-LISTEN:5${set}1$i,ipv6-v6only=0,reuseaddr" "CREATE:$T/back$set$i" &
-			backs+=($!)
+		[[ -e $T/there$i ]] || random "$T/there$i" 512K
+		"${where[@]}" socat -u "OPEN:$T/there$i" "TCP6-LISTEN:5${1}0$i,ipv6-v6only=0,reuseaddr" {tap}>&- &
+		"${where[@]}" socat -u "TCP6-LISTEN:5${1}1$i,ipv6-v6only=0,reuseaddr" "CREATE:$T/back$1$i" {tap}>&- &
+		stream_ends+=($!)
+	done
+	"${where[@]}" iperf3 -s -p "400$1" >/dev/null {tap}>&- &
+}
+streams_were_right() # SET...
+{
+	local i set sum
+	! grep -a '^lost' "$T/out" || fail 'a stream from the guest did not come about'
+	wait "${stream_ends[@]}"
+	for i in 1 2 3 4 5 6 7 8; do
+		sum=$(md5sum <"$T/there$i" | cut -d ' ' -f 1)
+		for set; do
+			says "^sum $set$i $sum "
+			cmp "$T/there$i" "$T/back$set$i" || fail "stream $i of set $set came back as another"
 		done
 	done
+}
+speed_was_measured()
+{
+	(($(grep -ac '^\[SUM\].*receiver' "$T/out") == 2)) || fail 'iperf3'
+}
+
+# $disk is a disk with these for a guest, more than its command line holds: `$use_net`. six: its address of IPv6, once it
+# has one that was announced. What `nc` has nothing to send from stays open: busybox ends where the other end closed
+# its own, and Debian 12's passt begins again with the same bytes where the guest's is closed first.
+# shellcheck disable=SC2016 # the guest expands it
+on_net_disk='
+	mkfifo /tmp/open
+	each() {
+		for i in 1 2 3 4; do $1 $2 $i $3; done
+		for i in 5 6 7 8; do $1 $2 $i $4; done
+		wait
+	}
+	get() { nc $3 5${1}0$2 <>/tmp/open >/tmp/f$2 & }
+	put() { nc $3 5${1}1$2 </tmp/f$2 || echo lost $1$2 & }
+	sum() { echo sum $1$2 $(md5sum </tmp/f$2); }
+	streams() { each get "$@"; echo got $1; each sum "$@"; each put "$@"; echo put $1; }
+	speed() {
+		for way in "" -R; do
+			iperf3 -c $2 -p 400$1 -P 8 -n 2M $way >/tmp/speed || cat /tmp/speed
+			grep "^.SUM.*receiver" /tmp/speed
+		done
+	}
+	six() {
+		until ip addr show dev eth0 | grep -E "inet6 (fd|fec0)" | grep -qv tentative; do usleep 50000; done
+		ip addr show dev eth0 | sed -nE "s/.*inet6 ((fd|fec0)[^/]*).*/\1/p" | head -n 1
+	}'
+use_net="${use_programs/vdb/vda}; . /net"
+net_disk()
+{
+	disk=$all/.net
+	[[ ! -e $disk ]] || return 0
+	mkdir "$disk.new.files"
+	echo "$on_net_disk" >"$disk.new.files/net"
+	programs "$disk.new" iperf3 ethtool
+	mv "$disk.new" "$disk"
+}
+
+# Those streams with all that the card can do for the guest, with nothing of it, and with nothing but checksums on the
+# way out. What is dumped is what another host would see.
+case_net_offloads()
+{
+	local set
+	net_disk
+	for set in 1 2 3; do streams_wait $set; done
 	ip tuntap add dev vmmtest9 mode tap vnet_hdr multi_queue
 	ip addr replace 10.9.0.1/24 dev vmmtest9
 	ip addr replace fd09::1/64 dev vmmtest9 nodad
 	ip link set vmmtest9 up
-	vm_start "${boot[@]}" --cpus 2 --disk "$T/programs,readonly" --net "tap=vmmtest9,queues=2,dump=$T/pcap" \
-		--append "$(run "${use_programs/vdb/vda}"'
+	vm_start "${boot[@]}" --cpus 2 --disk "$disk,readonly" --net "tap=vmmtest9,queues=2,dump=$T/pcap" \
+		--append "$(run "$use_net"'
 		can() { /usr/sbin/ethtool -K eth0 "$@"; }
 		all() { can tx $1 sg $1 tso $1 gso $1 gro $1 rx-gro-hw $1; }
-		each() {
-			for i in 1 2 3 4; do $1 $2 $i 10.9.0.1; done
-			for i in 5 6 7 8; do $1 $2 $i fd09::1; done
-			wait
-		}
-		get() { nc $3 5${1}0$2 </dev/null >/tmp/f$2 & }
-		put() { nc $3 5${1}1$2 </tmp/f$2 || echo lost $1$2 & }
-		sum() { echo sum $1$2 $(md5sum </tmp/f$2); }
-		try() { each get $1; echo got $1; each sum $1; each put $1; echo put $1; }
+		try() { streams $1 10.9.0.1 fd09::1; }
 		echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
 		ip addr add 10.9.0.2/24 dev eth0; ip addr add fd09::2/64 dev eth0; ip link set eth0 up
 		echo up; all on; try 1; all off; try 2
-		can tx on rx-gro-hw on; try 3')"
+		can tx on rx-gro-hw on; try 3; speed 1 10.9.0.1')"
 	vm_expect 100 '^up$'
 	echo '#+ the guest is up' >&"$tap"
 	for set in 1 2 3; do
@@ -157,15 +211,8 @@ case_net_offloads()
 		echo "#+ the streams of set $set came and went" >&"$tap"
 	done
 	vm_end 100 0
-	! grep -a '^lost' "$T/out" || fail 'a stream from the guest did not come about'
-	wait "${backs[@]}"
-	for i in 1 2 3 4 5 6 7 8; do
-		sum=$(md5sum <"$T/there$i" | cut -d ' ' -f 1)
-		for set in 1 2 3; do
-			says "^sum $set$i $sum "
-			cmp "$T/there$i" "$T/back$set$i" || fail "stream $i of set $set came back as another"
-		done
-	done
+	streams_were_right 1 2 3
+	speed_was_measured
 	checksums "$T/pcap" >"$T/sums"
 	sums() { grep -qE "^$1, wrong 0$" "$T/sums" || fail "not '$1', but $(grep "^${1%% *} " "$T/sums")"; }
 	sums '51 frames [0-9]{3,}, large in [1-9][0-9]* out [1-9][0-9]*'
@@ -190,15 +237,15 @@ steered() # KERNEL
 	export VMM_RUNTIME_DIR=$T/run
 	mkdir "$T/run"
 	! modprobe vhost_net || vhost=on
-	programs "$T/programs" ethtool
+	net_disk
 	ip tuntap add dev vmmtest8 mode tap vnet_hdr multi_queue
 	echo 1 >/proc/sys/net/ipv6/conf/vmmtest8/disable_ipv6
 	ip link set vmmtest8 address 02:00:00:00:00:01 up
 	ip addr replace 10.9.0.1/24 dev vmmtest8
 	ip neigh replace 10.9.0.2 lladdr 02:00:00:12:34:56 dev vmmtest8 nud permanent
-	vm_start "${kernel[@]}" --cpus 2 --name card --disk "$T/programs,readonly" \
+	vm_start "${kernel[@]}" --cpus 2 --name card --disk "$disk,readonly" \
 		--net tap=vmmtest8,queues=2,vhost=off,mac=02:00:00:12:34:56 \
-		--append "$(run "${use_programs/vdb/vda}"'
+		--append "$(run "$use_net"'
 		e=/usr/sbin/ethtool
 		q() { awk -v name="-input.$1\$" "\$NF ~ name { print \$2 + \$3 }" /proc/interrupts; }
 		all() { cat /sys/class/net/eth0/statistics/rx_packets; }

@@ -37,25 +37,6 @@ name_server()
 	VMM=$T/vmm
 }
 
-# 8 MiB to the guest, which connects to ports 5001 and 5002, and from it: md5sums and files compare.
-transfer_starts()
-{
-	random "$T/there" 8M
-	socat -u "OPEN:$T/there" TCP-LISTEN:5001,reuseaddr,bind=127.0.0.1 &
-	socat -u TCP-LISTEN:5002,reuseaddr,bind=127.0.0.1 "CREATE:$T/back" &
-	back=$!
-}
-
-# The guest's side stays open: Debian 12's passt begins again with the same bytes when it is closed first.
-transfer() { echo "mkfifo /p; nc $1 5001 <>/p >/tmp/f; echo sum \$(md5sum </tmp/f); nc $1 5002 </tmp/f"; }
-
-transfer_was_right()
-{
-	says "^sum $(md5sum <"$T/there" | cut -d ' ' -f 1) "
-	wait "$back"
-	cmp "$T/there" "$T/back" || fail 'what came back is not what was sent'
-}
-
 publish=hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp:127.0.0.1:8053-:53
 
 published_answers()
@@ -73,16 +54,15 @@ published_is_gone()
 case_net_user()
 {
 	name_server
-	transfer_starts
+	net_disk
+	streams_wait 1
 	ip addr replace 192.0.2.1/32 dev lo
 	echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range
-	socat -u 'EXEC:echo six' 'TCP6-LISTEN:5003,reuseaddr,bind=[::1]' &
-	vm_start "${boot[@]}" --name web --net "user,$publish" --append "$(run "$lease
+	vm_start "${boot[@]}" --name web --disk "$disk,readonly" --net "user,$publish" --append "$(run "$lease $use_net
 		nslookup guest.test; ping -c 2 10.0.2.2; ping -c 3 192.0.2.1
-		$(transfer 10.0.2.2)
-		until ip -6 addr show dev eth0 | grep fec0: | grep -qv tentative; do usleep 100000; done
-		echo by \$(nc fec0::2 5003)
+		six; streams 1 10.0.2.2 fec0::2; speed 1 10.0.2.2
 		$serve")"
+	vm_expect 100 '^put 1$'
 	vm_expect 100 '^serving'
 	published_answers
 	vm_send go
@@ -92,8 +72,8 @@ case_net_user()
 	says '192.0.2.77'
 	says '^2 packets transmitted, 2 packets received'
 	says '^3 packets transmitted, 3 packets received'
-	says '^by six$'
-	transfer_was_right
+	streams_were_right 1
+	speed_was_measured
 	published_is_gone
 }
 
@@ -122,23 +102,26 @@ case_net_passt()
 {
 	local pid
 	name_server
-	transfer_starts
+	net_disk
+	streams_wait 1
 	# passt shows the guest the interface with the default route.
 	ip link add vmmtest0 type bridge
 	ip link set vmmtest0 up
 	ip addr add 192.0.2.1/24 dev vmmtest0
 	ip route replace default via 192.0.2.254
-	vm_start "${boot[@]}" --net "passt,$publish" --append "$(run "$lease
+	vm_start "${boot[@]}" --disk "$disk,readonly" --net "passt,$publish" --append "$(run "$lease $use_net
 		nslookup guest.test
-		$(transfer 192.0.2.254)
+		streams 1 192.0.2.254 192.0.2.254; speed 1 192.0.2.254
 		$serve")"
+	vm_expect 100 '^put 1$'
 	vm_expect 100 '^serving'
 	pid=$(pgrep -P "$vm_pid" -x 'passt.*')
 	published_answers
 	says '^lease 192.0.2.1 192.0.2.254 192.0.2.254'
 	says '^mtu 65520$'
 	says '192.0.2.77'
-	transfer_was_right
+	streams_were_right 1
+	speed_was_measured
 	kill -KILL "$vm_pid"
 	wait "$vm_pid" || true
 	vm_pid=
