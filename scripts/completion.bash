@@ -349,7 +349,8 @@ _vmm() {
 	esac
 	_vmm_value "$prev" && return
 	if ((i == 1)) && [[ $cur != -* ]]; then
-		_vmm_words 'run check disk net restore clone snapshot ps top ctl console stop pause resume firecracker jailer'
+		_vmm_words 'run check disk net restore clone snapshot ps top ctl console stop pause resume
+			firecracker jailer'
 	else
 		_vmm_words "$run"
 	fi
