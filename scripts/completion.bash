@@ -193,7 +193,7 @@ _vmm_disk_command() { # the word's index
 
 _vmm_snapshot_command() { # the word's index
 	if [[ $cur == -* ]]; then
-		_vmm_words --help
+		_vmm_words "--help$([[ ${COMP_WORDS[2]} != info ]] || echo ' --json')"
 	elif (($1 == 2)); then
 		_vmm_words 'info merge --help'
 	else
@@ -349,7 +349,8 @@ _vmm() {
 	esac
 	_vmm_value "$prev" && return
 	if ((i == 1)) && [[ $cur != -* ]]; then
-		_vmm_words 'run check disk net restore clone snapshot ps top ctl console stop pause resume firecracker jailer'
+		_vmm_words 'run check disk net restore clone snapshot ps top ctl console stop pause resume
+			firecracker jailer'
 	else
 		_vmm_words "$run"
 	fi

@@ -366,8 +366,6 @@ static int of_directory(const struct ctl *c, const char *request_path, const cha
 	const char *dir = c->word[0];
 	char path[2 * PATH_MAX], cwd[PATH_MAX] = "";
 
-	if (!*dir)
-		return misused("ctl", "%s: the DIR is empty", c->verb);
 	if (strlen(dir) >= PATH_MAX)
 		return too_long(c);
 	if (*dir != '/' && !getcwd(cwd, sizeof(cwd)))
@@ -443,8 +441,6 @@ static int run_verb(const struct verb *v, const struct ctl *c)
 
 	if (v->run)
 		return v->run(c);
-	if (!v->path && !*c->word[0])
-		return misused("ctl", "%s: the PATH is empty", v->name);
 	status = call(c, v->method, v->path ?: c->word[0], v->path ? NULL : c->word[1], &answer);
 	if (!status)
 		print_answer(answer);

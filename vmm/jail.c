@@ -142,8 +142,8 @@ static int enter_root(const struct config *c, struct err *err)
 		return rc;
 	}
 	/* Its dev and run become the user's. */
-	rc = !strcmp(path, "/") ? err_set(err, -EINVAL, "chroot /: that is all of the host; choose a directory of "
-					  "the VM's own") : furnish(root, c, err);
+	rc = strcmp(path, "/") ? furnish(root, c, err) :
+		err_set(err, -EINVAL, "chroot /: that is all of the host; choose a directory of the VM's own");
 	if (!rc)
 		rc = change_root(root, path, err);
 	close(root);

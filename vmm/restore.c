@@ -199,8 +199,8 @@ static int check_same(const struct config *c, const struct config *saved, struct
 
 	for (unsigned i = 0; i < ARRAY_SIZE(part); i++)
 		if (part[i].given != part[i].saved)
-			return err_set(err, -EINVAL, "restore: the saved VM has %llu %s, not %llu; that cannot "
-				       "be changed", (unsigned long long)part[i].saved, part[i].what,
+			return err_set(err, -EINVAL, "restore: the saved VM has %llu %s, not %llu; that "
+				       "cannot be changed", (unsigned long long)part[i].saved, part[i].what,
 				       (unsigned long long)part[i].given);
 	return 0;
 }

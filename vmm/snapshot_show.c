@@ -185,8 +185,8 @@ int command_snapshot(int argc, char **argv)
 		{ "merge", "BASE DIFF DIR", 3, 3, 0, "a whole one of a diff and its base", merge },
 	};
 	static const struct subcommands snapshot = {
-		"snapshot", "vmm snapshot looks at VMs that were saved, by 'vmm ctl NAME save DIR', and go on by\n"
-		"'vmm restore DIR'.", options, ARRAY_SIZE(options), commands, ARRAY_SIZE(commands),
+		"snapshot", "vmm snapshot looks at VMs that were saved, by 'vmm ctl NAME save DIR', and\n"
+		"go on by 'vmm restore DIR'.", options, ARRAY_SIZE(options), commands, ARRAY_SIZE(commands),
 	};
 
 	return subcommand_run(&snapshot, argc, argv);

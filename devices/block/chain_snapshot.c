@@ -48,8 +48,8 @@ static int add_name(const char *path, const char *below, bool *made, struct err 
 	if (rc == -EEXIST)
 		return err_set(err, rc, "disk %s: %s is there already; choose another name", path,
 			       below);
-	return rc ? err_set(err, rc, "disk %s: it needs a second name (a hard link) with '@' and the snapshot's: "
-			    "%s", path, strerror(-rc)) : 0;
+	return rc ? err_set(err, rc, "disk %s: it needs a second name (a hard link) with '@' and the "
+			    "snapshot's: %s", path, strerror(-rc)) : 0;
 }
 
 int chain_take(struct image *i, const char *path, const char *name, struct chain_job *job,
