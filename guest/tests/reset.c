@@ -124,7 +124,8 @@ int main(const struct start_info *info, const char *cmdline)
 	marker = START_MAGIC;
 	if (arg_find("wait")) {
 		say("waiting\n");
-		poll_until(serial_read() >= 0);
+		while (serial_read() < 0)
+			poll_pause();
 	}
 	say("resetting\n");
 	serial_drain();

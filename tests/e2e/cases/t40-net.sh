@@ -147,8 +147,8 @@ speed_was_measured()
 	(($(grep -ac '^\[SUM\].*receiver' "$T/out") == 2)) || fail 'iperf3'
 }
 
-# $disk is a disk with these for a guest, more than its command line holds: `$use_net`. six: its address of IPv6, once it
-# has one that was announced. What `nc` has nothing to send from stays open: busybox ends where the other end closed
+# $disk is a disk with these for a guest, more than its command line holds: `$use_net`. six: its address of IPv6, once
+# it has one that was announced. What `nc` has nothing to send from stays open: busybox ends where the other end closed
 # its own, and Debian 12's passt begins again with the same bytes where the guest's is closed first.
 # shellcheck disable=SC2016 # the guest expands it
 on_net_disk='

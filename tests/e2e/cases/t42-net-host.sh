@@ -201,12 +201,13 @@ count_vm()
 }
 counted() # NAMESPACE [RULE]
 {
-	within "$1" nft list table netdev t | awk -v rule="${2-}" '/counter/ && $0 ~ rule { for (i = 1; i < NF; i++) if ($i == "packets") n += $(i + 1) }
+	within "$1" nft list table netdev t | awk -v rule="${2-}" '
+		/counter/ && $0 ~ rule { for (i = 1; i < NF; i++) if ($i == "packets") n += $(i + 1) }
 		END { print n }'
 }
 
-# A VM in VLAN 100: what is there reaches it, what is in VLAN 200 does not, a trunk does by its tags. And its other card,
-# which is a trunk itself: VLANs 100 and 200 come to it by their tags, and go, but not VLAN 300.
+# A VM in VLAN 100: what is there reaches it, what is in VLAN 200 does not, a trunk does by its tags. And its other
+# card, which is a trunk itself: VLANs 100 and 200 come to it by their tags, and go, but not VLAN 300.
 case_host_vlan()
 {
 	local name vlan access
