@@ -25,7 +25,7 @@ static struct id_text id_text(const u8 id[SNAPSHOT_ID_LEN])
 	struct id_text t;
 
 	for (int i = 0; i < SNAPSHOT_ID_LEN; i++)
-		snprintf(t.text + 2 * i, 3, "%02x", id[i]);
+		snprintf(t.text + 2UL * i, 3, "%02x", id[i]);
 	return t;
 }
 
