@@ -574,13 +574,6 @@ static void test_link_and_filter(void **state)
 /* --- frames: a socket is the tap, with the headers ---------------------------------------------- */
 
 static struct wire wire;
-static int nr_lost;
-
-static void lost(struct net *n)
-{
-	(void)n;
-	nr_lost++;
-}
 
 static void give(int fd)
 {
@@ -589,8 +582,6 @@ static void give(int fd)
 	if (net_open_tap_fd(&n, fd, &err))
 		fail_msg("%s", err.msg);
 	assert_int_equal(n->mtu, 0);
-	nr_lost = 0;
-	n->lost = lost;
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	wire_init(&wire, n, BIT(VIRTIO_NET_F_GUEST_CSUM));
 	assert_int_equal(kernel.offload, TUN_F_CSUM);
@@ -641,7 +632,7 @@ static void test_frames(void **state)
 	assert_int_equal(sent, 0);
 	wire_turn(&wire, 3);
 	assert_int_equal(wire.nr_writable, 1);
-	assert_int_equal(nr_lost, 0);
+	assert_int_equal(wire.nr_lost, 0);
 	wire_fini(&wire);
 	close(fd[1]);
 }
@@ -682,10 +673,10 @@ static void test_lost(void **state)
 	assert_int_equal(pipe2(fd, O_CLOEXEC), 0);
 	give(fd[1]);
 	wire_turn(&wire, 2);
-	assert_int_equal(nr_lost, 0);
+	assert_int_equal(wire.nr_lost, 0);
 	close(fd[0]);
 	wire_turn(&wire, 3);
-	assert_int_equal(nr_lost, 1);
+	assert_int_equal(wire.nr_lost, 1);
 	assert_int_equal(wire_send(&wire, frame, sizeof(frame), 0, 0), -EPIPE);
 	assert_int_equal(wire.net->ops->recv(wire.net, &(struct iovec){ frame, sizeof(frame) }, 1), -EBADF);
 	wire_fini(&wire);
