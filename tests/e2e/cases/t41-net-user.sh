@@ -132,7 +132,7 @@ case_net_passt()
 # Two VMs, a stream socket between them.
 case_net_fd()
 {
-	local n args sum
+	local n args sum both vms found=()
 	for n in 1 2; do
 		args=("${boot[@]}" --net "fd=3,mac=02:00:00:00:00:0$n" --append "$(run "
 			ip addr add 10.9.0.$n/24 dev eth0; ip link set eth0 up
@@ -141,7 +141,19 @@ case_net_fd()
 		printf '#!/bin/bash\nexec %s >%q 2>>%q\n' "${VMM@Q} ${args[*]@Q}" "$T/out$n" "$T/err" >"$T/vm$n"
 		chmod +x "$T/vm$n"
 	done
-	timeout 120 socat -t 100 "EXEC:$T/vm1,fdin=3,fdout=3" "EXEC:$T/vm2,fdin=3,fdout=3"
+	socat -t 100 "EXEC:$T/vm1,fdin=3,fdout=3" "EXEC:$T/vm2,fdin=3,fdout=3" &
+	both=$!
+	if ! timeout 100 tail -f --pid="$both" /dev/null; then
+		mapfile -t vms < <(pgrep -P "$both")
+		for vm_pid in "${vms[@]}"; do
+			cat "$T/out1" "$T/out2" >"$T/out"
+			look_at_vm
+			found+=("$seen")
+		done
+		kill -KILL "${vms[@]}"
+		fail "no end within 100 s: ${found[*]}"
+	fi
+	wait "$both"
 	sum=$(seq 200000 | md5sum | cut -d ' ' -f 1)
 	cat "$T/out1" "$T/out2" >"$T/out"
 	says "^$sum"
