@@ -182,6 +182,11 @@ json_t *disk_json(const char *bytes)
 	return o;
 }
 
+json_t *disk_json_or_null(const char *bytes)
+{
+	return bytes ? disk_json(bytes) : json_null();
+}
+
 struct disk_line disk_shown(const char *bytes)
 {
 	struct disk_line s;

@@ -40,6 +40,7 @@ void disk_tell(const char *fmt, ...) printf_like(1, 2);
 int disk_done(const struct subcommand_args *);
 /* File names are bytes, and need not be UTF-8, as JSON is. */
 json_t *disk_json(const char *bytes);
+json_t *disk_json_or_null(const char *bytes);	/* NULL: null */
 /* A name of a file, or in an image, which anybody may have made: nothing that a terminal obeys. */
 struct disk_line { char text[2 * PATH_MAX]; };
 struct disk_line disk_shown(const char *bytes);

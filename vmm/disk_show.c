@@ -11,11 +11,6 @@
 #include "vmm/core/log.h"
 #include "vmm/disk.h"
 
-static json_t *text_or_null(const char *bytes)
-{
-	return bytes ? disk_json(bytes) : json_null();
-}
-
 struct date { char text[24]; };
 static struct date date_text(time_t at)
 {
@@ -36,9 +31,9 @@ static json_t *file_json(const char *disk, const struct chain_file *f)
 	return json_pack("{s:o, s:s, s:I, s:I, s:I, s:o, s:o, s:o}", "filename", disk_json(f->path),
 			 "format", f->format, "virtual-size", (json_int_t)f->size, "actual-size",
 			 (json_int_t)f->on_host, "changed", (json_int_t)f->changed, "snapshot",
-			 text_or_null(is_snapshot ? name : NULL), "backing-filename",
-			 text_or_null(f->backing), "backing-format",
-			 text_or_null(f->backing_format));
+			 disk_json_or_null(is_snapshot ? name : NULL), "backing-filename",
+			 disk_json_or_null(f->backing), "backing-format",
+			 disk_json_or_null(f->backing_format));
 }
 
 /* --- info ------------------------------------------------------------------------------------- */

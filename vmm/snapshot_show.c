@@ -87,11 +87,6 @@ static void print_info(const struct snapshot_info *i, const struct config *c)
 		print_config(c);
 }
 
-static json_t *text_or_null(const char *bytes)
-{
-	return bytes ? disk_json(bytes) : json_null();
-}
-
 static json_t *config_json(const struct config *c)
 {
 	json_t *disks = json_array(), *nets = json_array();
@@ -102,9 +97,9 @@ static json_t *config_json(const struct config *c)
 						       (int)c->disk[i].read_only));
 	for (unsigned i = 0; i < c->nr_nets; i++)
 		json_array_append_new(nets, json_pack("{s:s, s:o}", "kind", config_net_kind(&c->net[i]), "name",
-						      text_or_null(config_net_name(&c->net[i]))));
+						      disk_json_or_null(config_net_name(&c->net[i]))));
 	return json_pack("{s:i, s:s, s:o, s:o, s:o, s:o}", "cpus", (int)c->cpus, "transport", transport_name(c),
-			 "kernel", text_or_null(c->kernel), "initrd", text_or_null(c->initrd), "disks", disks,
+			 "kernel", disk_json_or_null(c->kernel), "initrd", disk_json_or_null(c->initrd), "disks", disks,
 			 "nets", nets);
 }
 
