@@ -120,47 +120,57 @@ static void merge_ticks(struct ticks *into, const struct metric_set *s, const st
 	into->max = MAX(into->max, max);
 }
 
-u64 metrics_sum(const struct metrics *m, const char *owner, const char *name, const char *label)
+/* The next one so called, of all sets, after *i of *s; NULL: none. */
+static const struct metric *next_of(const struct metric_set **s, unsigned *i, const char *owner,
+				    const char *name, const char *label)
 {
-	u64 sum = 0;
-
-	for (const struct metric_set *s = m->first; s; s = s->next)
-		for (unsigned i = 0; i < s->table->nr && is(s->owner, owner); i++) {
-			const struct metric *d = &s->table->metric[i];
+	for (; *s; *s = (*s)->next, *i = 0)
+		while (*i < (*s)->table->nr && is((*s)->owner, owner)) {
+			const struct metric *d = &(*s)->table->metric[(*i)++];
 
 			if (is(d->name, name) && is(d->label, label))
-				sum += value_of(s, d);
+				return d;
 		}
+	return NULL;
+}
+
+u64 metrics_sum(const struct metrics *m, const char *owner, const char *name, const char *label)
+{
+	const struct metric_set *s = m->first;
+	const struct metric *d;
+	unsigned i = 0;
+	u64 sum = 0;
+
+	while ((d = next_of(&s, &i, owner, name, label)))
+		sum += value_of(s, d);
 	return sum;
 }
 
 struct histogram metrics_histogram(const struct metrics *m, const char *owner, const char *name,
 				   const char *label)
 {
+	const struct metric_set *s = m->first;
 	struct histogram sum = { 0 };
+	const struct metric *d;
+	unsigned i = 0;
 
-	for (const struct metric_set *s = m->first; s; s = s->next)
-		for (unsigned i = 0; i < s->table->nr && is(s->owner, owner); i++) {
-			const struct metric *d = &s->table->metric[i];
-
-			if (d->kind == METRIC_HISTOGRAM && is(d->name, name) && is(d->label, label))
-				merge(&sum, s, d);
-		}
+	while ((d = next_of(&s, &i, owner, name, label)))
+		if (d->kind == METRIC_HISTOGRAM)
+			merge(&sum, s, d);
 	return sum;
 }
 
 struct ticks metrics_ticks(const struct metrics *m, const char *owner, const char *name,
 			 const char *label)
 {
+	const struct metric_set *s = m->first;
 	struct ticks sum = { 0 };
+	const struct metric *d;
+	unsigned i = 0;
 
-	for (const struct metric_set *s = m->first; s; s = s->next)
-		for (unsigned i = 0; i < s->table->nr && is(s->owner, owner); i++) {
-			const struct metric *d = &s->table->metric[i];
-
-			if (d->kind == METRIC_TICKS && is(d->name, name) && is(d->label, label))
-				merge_ticks(&sum, s, d);
-		}
+	while ((d = next_of(&s, &i, owner, name, label)))
+		if (d->kind == METRIC_TICKS)
+			merge_ticks(&sum, s, d);
 	sum.sum = ticks_to_ns(sum.sum);
 	sum.min = ticks_to_ns(sum.min);
 	sum.max = ticks_to_ns(sum.max);
