@@ -806,20 +806,33 @@ static void check_group(const json_t *line, const char *name, const char *fields
 	free(list);
 }
 
-static void test_metrics_are_all(void **state)
+/* path: of mkstemp; the lines go there. */
+static void give_metrics_file(char *path)
 {
-	char path[] = "/tmp/vmm-api-test-XXXXXX", body[128];
 	int fd = mkstemp(path);
-	json_t *line;
+	char body[128];
 
-	(void)state;
 	close(fd);
 	snprintf(body, sizeof(body), "{\"metrics_path\":\"%s\"}", path);
 	ok("PUT", "/metrics", body);
+}
+
+static json_t *flush(const char *path)
+{
+	ok("PUT", "/actions", "{\"action_type\":\"FlushMetrics\"}");
+	return last_line(path);
+}
+
+static void test_metrics_are_all(void **state)
+{
+	char path[] = "/tmp/vmm-api-test-XXXXXX";
+	json_t *line;
+
+	(void)state;
+	give_metrics_file(path);
 	give_devices();
 	f.state = API_RUNNING;
-	ok("PUT", "/actions", "{\"action_type\":\"FlushMetrics\"}");
-	line = last_line(path);
+	line = flush(path);
 	for (unsigned i = 0; i < ARRAY_SIZE(line_has); i++) {
 		check_group(line, line_has[i].group, line_has[i].fields);
 		if (!strcmp(line_has[i].group, "block"))
@@ -897,22 +910,13 @@ static void give_counters(void)
 		metrics_add(&f.metrics, &counted[i]);
 }
 
-static json_t *flush(const char *path)
-{
-	ok("PUT", "/actions", "{\"action_type\":\"FlushMetrics\"}");
-	return last_line(path);
-}
-
 static void test_device_metrics(void **state)
 {
-	char path[] = "/tmp/vmm-api-test-XXXXXX", body[128];
-	int fd = mkstemp(path);
+	char path[] = "/tmp/vmm-api-test-XXXXXX";
 	json_t *line;
 
 	(void)state;
-	close(fd);
-	snprintf(body, sizeof(body), "{\"metrics_path\":\"%s\"}", path);
-	ok("PUT", "/metrics", body);
+	give_metrics_file(path);
 	give_devices();
 	give_counters();
 	ok("PUT", "/drives/x2", DRIVE("x2", NO_ROOT));
