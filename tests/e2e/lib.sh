@@ -50,6 +50,8 @@ vm_send() { printf '%s\n' "$1" >&"$to_vm"; }
 # page that the guest runs in (see scripts/lab). As that counts only what L1's KVM testifies:
 #  - A processor of the guest runs on for two seconds, but takes no interrupt, not even its timer's, which is KVM's, and
 #    asks for nothing: it has disabled them for good.
+#  - A processor of the guest is, by its own RIP, in the midst of L1's function that runs guests, and exits there over and
+#    over (its page tables are L1's too, which lead nowhere): the emulator has put L1's state where the guest's was.
 #  - A triple fault that began with an instruction fetch of the guest's kernel from a page that is not present, or whose
 #    entry has reserved bits set, or with the delivery of an interrupt that KVM injected (which the emulator may do a
 #    second time: see scripts/lab).
@@ -114,8 +116,9 @@ lost_to_fault()
 
 lost_to_deafness()
 {
-	local events=$traces/events/kvm task cpu own other exits
+	local events=$traces/events/kvm task cpu own other most rip vmrun
 	[[ ${LAB:-} = lab ]] || return 0
+	vmrun=$((0x$(awk '$3 == "__svm_vcpu_run" { print $1 }' /proc/kallsyms)))
 	echo 0 >$events/kvm_exit/filter
 	echo >$traces/trace
 	echo 1 >$events/kvm_inj_virq/enable
@@ -125,13 +128,21 @@ lost_to_deafness()
 	for task in /proc/"$vm_pid"/task/*; do
 		cpu=$(cat "$task/comm" 2>/dev/null) || continue
 		[[ $cpu = vcpu/* ]] || continue
-		read -r own other < <(awk -v task="-${task##*/}\$" '
-			$1 ~ task { if (/: kvm_exit: .* reason interrupt /) own++; else other++ }
-			END { print own + 0, other + 0 }' $traces/trace)
-		exits="$own exits for interrupts of L1, $other other exits and interrupts for it"
-		echo "$cpu: $exits"
-		seen+=", $cpu $own:$other"
-		((own < 10 || other)) || lost "$cpu takes no interrupts; in two seconds $exits"
+		read -r own other most < <(awk -v task="-${task##*/}\$" '
+			$1 !~ task { next }
+			!/: kvm_exit: / { other++; next }
+			{
+				sub(/.* reason /, ""); sub(/ info1 .*/, ""); sub(/ rip /, "@"); gsub(/ /, "_")
+				if (/^interrupt@/) own++; else other++
+				if (++times[$0] > times[most]) most = $0
+			}
+			END { print own + 0, other + 0, most "*" times[most] + 0 }' $traces/trace)
+		echo "$cpu: $own exits for interrupts of L1, $other other exits and interrupts for it, most: $most"
+		seen+=", $cpu $own:$other $most"
+		((own < 10 || other)) || lost "$cpu takes no interrupts; in two seconds $own exits for interrupts of L1"
+		rip=${most#*@} rip=${rip%\**}
+		((${most#*\*} < 1000 || rip < vmrun || rip >= vmrun + 0x210)) || lost "$cpu is where L1 itself goes on" \
+			"after VMRUN ($(printf '%#x' $vmrun)); in two seconds, $most"
 	done
 	watch_triple_faults
 }
