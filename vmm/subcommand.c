@@ -165,8 +165,8 @@ static int run(const struct subcommands *f, const struct subcommand *c, int argc
 		if (only_words || !is_option(argv[i])) {
 			if (n == c->max)
 				return subcommand_misused(&a, "one word too many: '%s'; usage: vmm "
-							  "%s %s [options] %s", argv[i], f->name,
-							  c->name, c->words);
+							  "%s %s [options]%s%s", argv[i], f->name,
+							  c->name, *c->words ? " " : "", c->words);
 			a.word[n++] = argv[i];
 		} else if (!strcmp(argv[i], "--")) {
 			only_words = true;
