@@ -318,11 +318,11 @@ int net_host_remove(struct net_host *h, const struct network *n, struct err *err
 	}
 	if (!rc && n->type != NETWORK_BRIDGE)
 		rc = net_filter_stop(n, err);
-	if (rc)
+	if (rc && rc != -ENOPKG)
 		return rc;
 	net_state_remove(h->state, n->name);
 	stop_forwarding(h);
-	return 0;
+	return rc;
 }
 
 /* --- who uses it -------------------------------------------------------------------------------------- */

@@ -21,7 +21,7 @@ void net_host_close(struct net_host *);
 int  net_host_make(struct net_host *, struct network *, struct err *) must_check;
 /* See that all of it is there: somebody may have removed a part. */
 int  net_host_mend(struct net_host *, const struct network *, struct err *) must_check;
-/* All of it, or what is there of it. */
+/* All of it, or what is there of it.  -ENOPKG: but for its packet filter. */
 int  net_host_remove(struct net_host *, const struct network *, struct err *) must_check;
 
 /* A network is in use by VMs that have a lock, and by ports that somebody else made. */

@@ -112,8 +112,11 @@ int net_filter_start(const struct network *n, struct err *err)
 
 int net_filter_stop(const struct network *n, struct err *err)
 {
-	char text[128], output[PROGRAM_OUTPUT];
+	char text[128], output[PROGRAM_OUTPUT], path[PATH_MAX];
 
+	if (!program_find("nft", path, sizeof(path)))
+		return err_set(err, -ENOPKG, "the program nft is not there; install nftables, and 'nft delete table "
+			       "inet %s' removes what is left of it", n->bridge);
 	snprintf(text, sizeof(text), "add table inet %s\ndelete table inet %s\n", n->bridge, n->bridge);
 	/* An nft that can do nothing here has made nothing. */
 	if (!nft(NULL, text, output, sizeof(output), NULL) ||

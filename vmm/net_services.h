@@ -4,6 +4,7 @@
 
 /* The nftables table "inet vmm-NAME", whole or not at all; replaced if it is there. */
 int  net_filter_start(const struct network *, struct err *) must_check;
+/* -ENOPKG: there is no nft, and a table that there was is still there. */
 int  net_filter_stop(const struct network *, struct err *) must_check;
 /* The text of it; tests look at it.  False: no room. */
 bool net_filter_text(const struct network *, char *text, size_t room);
