@@ -108,7 +108,7 @@ watch_triple_faults()
 lost_to_fault()
 {
 	local exit
-	[[ ${LAB:-} = lab ]] && grep -q 'triple fault' "$T/err" || return 0
+	[[ ${LAB:-} = lab ]] && grep -qs 'triple fault' "$T/err" || return 0
 	exit=$(grep -ao 'kvm_exit:.* reason shutdown .*' $traces/trace | tail -n 1) || return 0
 	echo "$exit"
 	[[ ! $exit =~ ' intr_info 0x80000b0e error_code 0x0000001'[08]|' intr_info 0x800000'[0-9a-f]{2}' ' ]] || lost "$exit"
