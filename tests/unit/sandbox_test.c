@@ -1,6 +1,7 @@
 /* sandbox_test.c: what each kind of thread may still do, and how the others' calls end: a process each. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <linux/kvm.h>
 #include <pthread.h>
@@ -225,6 +226,27 @@ static void files(void **state)
 			       .expected = -ENOENT, .has_api = true });
 }
 
+/* What is to be a name leads nowhere, or out of what there is. */
+static void no_names(void **state)
+{
+	static const char begin[] = "/proc/s";
+	char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *cut;
+
+	(void)state;
+	assert_ptr_not_equal(page, MAP_FAILED);
+	munmap(page + 4096, 4096);
+	cut = memcpy(page + 4096 - strlen(begin), begin, strlen(begin));
+	for (int kind = THREAD_VCPU; kind < THREAD_KINDS; kind++) {
+		try(&(struct attempt){ .kind = kind, .nr = SYS_openat, .arg = { AT_FDCWD, 1 }, .says = "openat" });
+		try(&(struct attempt){ .kind = kind, .nr = SYS_openat, .arg = { AT_FDCWD, LONG_MIN },
+				       .says = "openat" });
+		try(&(struct attempt){ .kind = kind, .nr = SYS_openat, .arg = { AT_FDCWD, (long)cut },
+				       .says = "openat" });
+		try(&(struct attempt){ .kind = kind, .nr = SYS_open, .says = "open" });
+	}
+	munmap(page, 4096);
+}
+
 static void connections(void **state)
 {
 	(void)state;
@@ -352,8 +374,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(programs), cmocka_unit_test(other_processes), cmocka_unit_test(privileges),
 		cmocka_unit_test(calls_that_come_later), cmocka_unit_test(memory_as_code),
-		cmocka_unit_test(files), cmocka_unit_test(connections), cmocka_unit_test(devices),
-		cmocka_unit_test(what_libc_needs), cmocka_unit_test(log_mode),
+		cmocka_unit_test(files), cmocka_unit_test(no_names), cmocka_unit_test(connections),
+		cmocka_unit_test(devices), cmocka_unit_test(what_libc_needs), cmocka_unit_test(log_mode),
 		cmocka_unit_test(privileges_left), cmocka_unit_test(files_of_control),
 	};
 
