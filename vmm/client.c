@@ -1,52 +1,54 @@
 /* client.c: a request to the API of a VM: HTTP/1.1, one a connection. */
 #include "vmm/client.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 #include "vmm/core/loop.h"
 #include "vmm/core/socket.h"
 
 enum { ANSWER_MAX = 16 << 20 };
 
-static int open_connection(const char *path, unsigned patience_s, int *fd, struct err *err)
+static int open_connection(const char *path, u64 end_ns, int *fd, struct err *err)
 {
-	struct timeval patience = { .tv_sec = patience_s };
-	u64 end = now_ns() + patience_s * 1000000000ULL;
 	int rc;
 
 	do	/* others queue there */
 		rc = socket_connect(path, fd, err);
-	while (rc == -EAGAIN && now_ns() < end && !poll(NULL, 0, 1));
-	if (rc)
-		return rc;
-	fcntl(*fd, F_SETFL, 0);
-	setsockopt(*fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	return 0;
+	while (rc == -EAGAIN && now_ns() < end_ns && !poll(NULL, 0, 1));
+	return rc;
 }
 
-static int send_all(int fd, const char *text, size_t len)
+/* -EAGAIN: not until then. */
+static int wait_for(int fd, short events, u64 end_ns)
 {
-	while (len) {
+	struct pollfd p = { .fd = fd, .events = events };
+	u64 now = now_ns();
+
+	return now < end_ns && poll(&p, 1, (end_ns - now) / 1000000 + 1) ? 0 : -EAGAIN;
+}
+
+static int send_all(int fd, const char *text, size_t len, u64 end_ns)
+{
+	int rc = 0;
+
+	while (len && !rc) {
 		ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		text += n;
-		len -= n;
+		if (n >= 0) {
+			text += n;
+			len -= n;
+		} else if (errno != EINTR) {
+			rc = errno == EAGAIN ? wait_for(fd, POLLOUT, end_ns) : -errno;
+		}
 	}
-	return 0;
+	return rc;
 }
 
-static int receive_all(int fd, char **text)
+static int receive_all(int fd, char **text, u64 end_ns)
 {
 	size_t len = 0, room = 4096;
 	char *more;
@@ -54,8 +56,10 @@ static int receive_all(int fd, char **text)
 
 	*text = malloc(room);
 	while (*text) {
+		if (wait_for(fd, POLLIN, end_ns))
+			return -EAGAIN;
 		n = recv(fd, *text + len, room - len - 1, 0);
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (n < 0)
 			return -errno;
@@ -112,8 +116,9 @@ static int read_answer(const char *socket, const char *text, json_t **answer, st
 int client_call(const char *socket, const char *method, const char *path, const char *body,
 		unsigned patience_s, json_t **answer, struct err *err)
 {
+	u64 end_ns = now_ns() + patience_s * 1000000000ULL;
 	char *request = NULL, *text = NULL;
-	int fd, len, rc = open_connection(socket, patience_s, &fd, err);
+	int fd, len, rc = open_connection(socket, end_ns, &fd, err);
 
 	*answer = NULL;
 	if (rc)
@@ -121,11 +126,13 @@ int client_call(const char *socket, const char *method, const char *path, const 
 	len = asprintf(&request, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 		       "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", method, path,
 		       body ? strlen(body) : 0, body ?: "");
-	rc = len < 0 ? -ENOMEM : send_all(fd, request, len);
+	rc = len < 0 ? -ENOMEM : send_all(fd, request, len, end_ns);
 	if (!rc)
-		rc = receive_all(fd, &text);
-	if (rc)
-		err_set(err, rc, "%s: %s", socket, rc == -EAGAIN ? "no answer" : strerror(-rc));
+		rc = receive_all(fd, &text, end_ns);
+	if (rc == -EAGAIN)
+		err_set(err, rc, "%s: no answer in %u s", socket, patience_s);
+	else if (rc)
+		err_set(err, rc, "%s: %s", socket, strerror(-rc));
 	else
 		rc = read_answer(socket, text, answer, err);
 	free(request);

@@ -7,7 +7,7 @@ enum { CLIENT_PATIENCE_S = 60 };	/* a snapshot may take its time */
 
 /*
  * body: JSON, NULL: none.  *answer: JSON that is the caller's, NULL: there was none; a
- * string: it was plain text.
+ * string: it was plain text.  -EAGAIN: not all of it has come within patience_s.
  * -EREMOTEIO: the VM refused, -EIO: its host failed it, and it says why in err; others: it
  * was not reached, or is no such API.
  */
