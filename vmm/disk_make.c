@@ -195,13 +195,14 @@ static int make_copy(const struct subcommand_args *a, struct image *from, const 
 	struct chain_job *job = disk_job(a);
 	char *temp = chain_temp(path);
 	struct image *to = NULL;
-	int rc = 0;
+	int rc;
 
 	if (!temp)
 		return err_set(err, -ENOMEM, "out of memory");
 	c->size = from->size;
 	c->called = path;
-	if (!strcmp(c->format, "raw"))
+	rc = chain_refuse_long_name(path, err);
+	if (!rc && !strcmp(c->format, "raw"))
 		rc = check_head(a, from, path, err);
 	if (!rc)
 		rc = image_create(temp, c, err);

@@ -458,13 +458,26 @@ char *chain_temp(const char *path)
 	return asprintf(&out, "%.*s.%s" TEMP_END, (int)(base - path), path, base) < 0 ? NULL : out;
 }
 
+int chain_refuse_long_name(const char *path, struct err *err)
+{
+	char *temp = chain_temp(path);
+	struct stat st;
+	bool is_long = temp && lstat(temp, &st) && errno == ENAMETOOLONG;
+
+	free(temp);
+	return is_long ? err_set(err, -ENAMETOOLONG, "disk %s: too long a name: what is to have it is .NAME"
+				 TEMP_END " until it is whole; give it a shorter one", path) : 0;
+}
+
 int chain_make(const char *path, const char *temp, const struct image_create *asked,
 	       struct err *err)
 {
 	struct image_create c = *asked;
+	int rc = chain_refuse_long_name(path, err);
 	struct stat st;
-	int rc;
 
+	if (rc)
+		return rc;
 	/* The lock on path is held: what is there is from one who did not come to an end. */
 	unlink(temp);
 	c.called = path;

@@ -118,6 +118,7 @@ int chain_punch(struct image *, struct chain_job *, struct err *) must_check;
 
 /* A new image under a name of its own, DIR/.NAME.vmm-new, until it replaces PATH. */
 char *chain_temp(const char *path);
+int   chain_refuse_long_name(const char *path, struct err *) must_check;	/* for that one */
 int   chain_make(const char *path, const char *temp, const struct image_create *,
 		 struct err *) must_check;
 /* *done: path is what temp was, though that may not be on the disk yet. */

@@ -164,6 +164,8 @@ static int fold_top(struct commit *c, const struct image_options *o, struct chai
 		rc = refuse_disguise(c, err);
 	if (!rc)
 		rc = refuse_read_only(c, err);
+	if (!rc && !c->own)
+		rc = chain_refuse_long_name(c->path, err);
 	if (!rc)
 		rc = fold(c, job, err);
 	if (!rc)

@@ -49,7 +49,8 @@ static int add_name(const char *path, const char *below, bool *made, struct err 
 		return err_set(err, rc, "disk %s: %s is there already; choose another name", path,
 			       below);
 	return rc ? err_set(err, rc, "disk %s: it needs a second name (a hard link) with '@' and the "
-			    "snapshot's: %s", path, strerror(-rc)) : 0;
+			    "snapshot's: %s%s", path, strerror(-rc), rc == -ENAMETOOLONG ?
+			    "; give one of them a shorter name" : "") : 0;
 }
 
 int chain_take(struct image *i, const char *path, const char *name, struct chain_job *job,
