@@ -94,8 +94,22 @@ static void set_masked(struct msix_vector *v, bool masked)
 		v->msix->changed(v->msix, v - v->msix->vector);
 }
 
+/* Of its host's failures a guest can cause many, too. */
+static void not_routed(struct msix_vector *v, int rc)
+{
+	struct msix *m = v->msix;
+	u64 addr = (u64)v->entry[ADDR_HIGH] << 32 | v->entry[ADDR_LOW], missed;
+
+	if (!err_of_host(rc))
+		device_guest_error(m->pci->dev, "MSI-X: cannot route to %#llx", (unsigned long long)addr);
+	else if (log_allows(&m->noise, now_ns(), &missed))
+		log_warn("%s: interrupt %u stays off until the guest sets it up anew: the host: %s",
+			 m->pci->dev->name, (unsigned)(v - m->vector), strerror(-rc));
+}
+
 static void update(struct msix_vector *v)
 {
+	int rc;
 	u32 flags = pci_get(v->msix->pci, v->msix->cap + PCI_MSIX_FLAGS, 2);
 	bool masked = !(flags & PCI_MSIX_FLAGS_ENABLE) || flags & PCI_MSIX_FLAGS_MASKALL ||
 		      v->entry[CONTROL] & PCI_MSIX_ENTRY_CTRL_MASKBIT;
@@ -107,9 +121,9 @@ static void update(struct msix_vector *v)
 			__atomic_and_fetch(&v->state, ~MSIX_PENDING, __ATOMIC_SEQ_CST);
 		return;
 	}
-	if (route(v)) {
-		device_guest_error(v->msix->pci->dev, "MSI-X: cannot route to %#x%08x",
-				   v->entry[ADDR_HIGH], v->entry[ADDR_LOW]);
+	rc = route(v);
+	if (rc) {
+		not_routed(v, rc);
 		return;
 	}
 	set_masked(v, false);

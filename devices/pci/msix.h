@@ -21,6 +21,7 @@ struct msix {
 	/* Under dev->lock: a vector was masked, or is no longer.  May be unset. */
 	void (*changed)(struct msix *, unsigned vector);
 	u64 *updates;			/* counted under dev->lock; may be unset */
+	struct log_limit noise;		/* of what the host has failed at */
 	unsigned nr, cap;		/* cap: offset in config space */
 	bool enabled;			/* atomic copy of the capability's bit */
 	struct msix_vector vector[MSIX_MAX];

@@ -666,6 +666,29 @@ static void test_msix(void **state)
 	assert_int_equal(fake_nr_msi(&f->fake), 1);
 }
 
+/* What the host lacks for a vector is not the guest's error; it stays as if masked until it is set up anew. */
+static void test_msix_host_fails(void **state)
+{
+	static const int codes[] = { -ENOMEM, -EMFILE, -ENFILE, -EINVAL };
+	struct fixture *f = *state;
+	unsigned cap = find_cap(f, PCI_CAP_ID_MSIX, -1);
+
+	pci_start(f);
+	cfg_set(f, cap + 2, 2, 0x8000);
+	for (unsigned i = 0; i < ARRAY_SIZE(codes); i++) {
+		f->fake.chip.fail_next = codes[i];
+		set_entry(f, 1, 0xfee01000, 0x41, 0);
+		assert_int_equal(f->fake.chip.fail_next, 0);
+		assert_int_equal(f->dev->guest_errors, codes[i] == -EINVAL);
+		bar_set(f, 0x401c, 4, 1);
+	}
+	pci_request(f);
+	assert_int_equal(bar_get(f, 0x5000, 4), 2);
+	bar_set(f, 0x401c, 4, 0);
+	assert_int_equal(fake_msi(&f->fake, 0xfee01000, 0x41)->raises, 1);
+	assert_int_equal(f->dev->guest_errors, 1);
+}
+
 enum { ISR = 0x1000, ISR_QUEUE = 1, ISR_CONFIG = 2 };
 
 static void pci_malformed(struct fixture *f)
@@ -963,7 +986,7 @@ int main(void)
 		M(test_malformed_needs_reset_then_works), M(test_bad_rings_need_reset),
 		M(test_mmio_poke_everything), M(test_mmio_odd_sizes),
 		cmocka_unit_test(test_mmio_without_wire),
-		P(test_pci_identity_and_caps), P(test_pci_queue_registers), P(test_msix),
+		P(test_pci_identity_and_caps), P(test_pci_queue_registers), P(test_msix), P(test_msix_host_fails),
 		P(test_isr_without_msix), P(test_no_pin), P(test_isr_is_reset),
 		P(test_isr_beside_msix), P(test_pci_queue_not_enabled), P(test_pci_queue_enable),
 		P(test_pci_reset), P(test_cfg_window), P(test_bar_moves),
