@@ -26,17 +26,28 @@ static int act_inside(struct image *i, const char *name, bool delete, struct err
 	return rc;
 }
 
+static void add_names(struct image *i, struct err *err)
+{
+	size_t len = strlen(err->msg);
+	struct image_snapshot *s;
+	unsigned nr;
+
+	if (image_snapshots(i, &s, &nr, NULL))
+		return;
+	for (unsigned n = 0; n < nr; n++, len = strlen(err->msg))
+		snprintf(err->msg + len, sizeof(err->msg) - len, "%s%s", n ? ", " : "; inside it are ",
+			 s[n].name);
+	image_snapshots_free(s, nr);
+}
+
 /* Snapshots inside the file.  err is why there is no delta of that name, and what there is
  * inside is added to it. */
 static int inside(const struct subcommand_args *a, bool delete, struct err *err)
 {
 	struct image_options o = { .format = "qcow2", .no_backing = true };
-	struct image_snapshot *s = NULL;
 	struct chain_family f = { 0 };
-	bool found = false;
 	struct image *i;
 	struct err why;
-	unsigned nr = 0;
 	/* Going back changes what is based on it. */
 	int rc = delete ? image_open(&i, a->word[0], &o, &why) :
 			  chain_open(&i, a->word[0], &o, &f, &why);
@@ -46,24 +57,13 @@ static int inside(const struct subcommand_args *a, bool delete, struct err *err)
 			*err = why;
 		return rc;
 	}
-	rc = image_snapshots(i, &s, &nr, &why);
-	for (unsigned n = 0; n < nr && !found; n++)
-		found = !strcmp(s[n].name, a->word[1]) || !strcmp(s[n].id, a->word[1]);
-	if (found) {
-		rc = act_inside(i, a->word[1], delete, &why);
-		if (rc) {
-			err_prefix(&why, "disk %s: ", a->word[0]);
-			*err = why;
-		}
-	} else if (!rc) {
-		size_t len = strlen(err->msg);
-
-		for (unsigned n = 0; n < nr; n++, len = strlen(err->msg))
-			snprintf(err->msg + len, sizeof(err->msg) - len, "%s%s",
-				 n ? ", " : "; inside it are ", s[n].name);
-		rc = -ENOENT;
+	rc = act_inside(i, a->word[1], delete, &why);
+	if (rc == -ENOENT) {
+		add_names(i, err);
+	} else if (rc) {
+		err_prefix(&why, "disk %s: ", a->word[0]);
+		*err = why;
 	}
-	image_snapshots_free(s, nr);
 	image_close(i);
 	chain_family_free(&f);
 	return rc;
