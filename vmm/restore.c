@@ -202,6 +202,10 @@ static int check_same(const struct config *c, const struct config *saved, struct
 			return err_set(err, -EINVAL, "restore: the saved VM has %llu %s, not %llu; that "
 				       "cannot be changed", (unsigned long long)part[i].saved, part[i].what,
 				       (unsigned long long)part[i].given);
+	for (unsigned i = 0; i < c->nr_disks; i++)
+		if (c->disk[i].read_only && !saved->disk[i].read_only)
+			return err_set(err, -EINVAL, "restore: disk %s: the saved VM writes to it, so it "
+				       "cannot be readonly", c->disk[i].path);
 	return 0;
 }
 
@@ -224,7 +228,7 @@ static int find_bases(struct config *c, const struct config *saved, struct err *
 		struct disk_config *d = &c->disk[i];
 		char *path;
 
-		if (!saved->disk[i].is_base || d->is_base || d->read_only)
+		if (!saved->disk[i].is_base || d->is_base)
 			continue;
 		path = realpath(d->path, NULL);
 		if (!path)
