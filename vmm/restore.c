@@ -251,7 +251,9 @@ static int configure(struct snapshot *s, struct words *w, struct config *c, stru
 
 	config_init(&saved);
 	config_init(c);
-	rc = snapshot_config(s, &saved, err);
+	rc = snapshot_refuse_diff(s, err);
+	if (!rc)
+		rc = snapshot_config(s, &saved, err);
 	if (!rc)
 		rc = snapshot_config(s, c, err);
 	free(c->name);

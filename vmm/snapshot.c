@@ -292,13 +292,17 @@ static int load(struct snapshot *s, struct config *c, struct machine *m, struct 
 	return rc ? err_prefix(err, "snapshot %s: ", s->state_path) : 0;
 }
 
+int snapshot_refuse_diff(const struct snapshot *s, struct err *err)
+{
+	return s->mem_trailer.map_len ?
+		err_set(err, -EINVAL, "snapshot %s: only what changed since the snapshot before; "
+			"'vmm snapshot merge' makes a whole one of both", s->mem_path) : 0;
+}
+
 int snapshot_config(struct snapshot *s, struct config *c, struct err *err)
 {
 	int rc = load(s, c, NULL, err);
 
-	if (!rc && s->mem_trailer.map_len)
-		rc = err_set(err, -EINVAL, "snapshot %s: only what changed since the snapshot before; "
-			     "'vmm snapshot merge' makes a whole one of both", s->mem_path);
 	if (!rc && c->mem != le64toh(s->trailer.mem_size))
 		rc = err_set(err, -EINVAL, "snapshot %s: memory of %llu bytes, but of %llu in its files",
 			     s->state_path, (unsigned long long)c->mem,

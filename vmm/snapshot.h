@@ -56,10 +56,12 @@ void snapshot_close(struct snapshot *);			/* NULL is allowed */
 struct snapshot_info {
 	u8 id[SNAPSHOT_ID_LEN];
 	u64 mem_size;
-	bool diff;		/* memory is a diff: it cannot be run */
+	bool diff;		/* memory is a diff */
 	u8 base[SNAPSHOT_ID_LEN];
 };
 struct snapshot_info snapshot_info(const struct snapshot *);
+/* For who is to run it: a diff alone cannot be. */
+int  snapshot_refuse_diff(const struct snapshot *, struct err *) must_check;
 /* How its machine was made, into a config after config_init. */
 int  snapshot_config(struct snapshot *, struct config *, struct err *) must_check;
 /* For machine.c. */

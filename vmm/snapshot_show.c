@@ -75,7 +75,6 @@ static void print_config(const struct config *c)
 		print_net(&c->net[i]);
 }
 
-/* c NULL: of a diff it is not told. */
 static void print_info(const struct snapshot_info *i, const struct config *c)
 {
 	print_row("id", "%s", id_text(i->id).text);
@@ -83,8 +82,7 @@ static void print_info(const struct snapshot_info *i, const struct config *c)
 	if (i->diff)
 		print_row("base", "%s", id_text(i->base).text);
 	print_row("memory", "%s (%llu bytes)", disk_size_text(i->mem_size).text, (unsigned long long)i->mem_size);
-	if (c)
-		print_config(c);
+	print_config(c);
 }
 
 static json_t *config_json(const struct config *c)
@@ -109,8 +107,7 @@ static void print_info_json(const struct snapshot_info *i, const struct config *
 				 i->diff ? "diff" : "full", "base", i->diff ? id_text(i->base).text : NULL,
 				 "memory_bytes", (json_int_t)i->mem_size);
 
-	if (c)
-		json_object_update_new(root, config_json(c));
+	json_object_update_new(root, config_json(c));
 	subcommand_print_json(root);
 }
 
@@ -126,9 +123,9 @@ static int info(const struct subcommand_args *a)
 		return failed(&err);
 	i = snapshot_info(s);
 	config_init(&c);
-	rc = i.diff ? 0 : snapshot_config(s, &c, &err);
+	rc = snapshot_config(s, &c, &err);
 	if (!rc)
-		(a->value[0] ? print_info_json : print_info)(&i, i.diff ? NULL : &c);
+		(a->value[0] ? print_info_json : print_info)(&i, &c);
 	config_fini(&c);
 	snapshot_close(s);
 	return rc ? failed(&err) : EXIT_OK;

@@ -240,7 +240,9 @@ static int load(struct api_vm *a, const struct api_load *l, struct err *err)
 	if (rc)
 		return rc;
 	c->name = NULL;
-	rc = snapshot_config(v->r.from, c, err);
+	rc = snapshot_refuse_diff(v->r.from, err);
+	if (!rc)
+		rc = snapshot_config(v->r.from, c, err);
 	free(c->name);
 	c->name = name;
 	c->track_dirty_pages = l->track_dirty_pages;
