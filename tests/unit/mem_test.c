@@ -2,8 +2,10 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include "tests/lib/page_handler.h"
 #include "tests/lib/test.h"
@@ -61,6 +63,23 @@ static void test_regions(void **state)
 	assert_int_equal(mem_new(&m, 3 * GIB + 4096, false, NULL), 0);
 	assert_int_equal(mem_nr_regions(m), 2);
 	assert_int_equal(mem_region(m, 1).size, 4096);
+	mem_free(m);
+}
+
+/* Memory is no file, whatever the host keeps it in. */
+static void test_limit_of_files(void **state)
+{
+	struct rlimit old, tiny;
+	struct mem *m;
+
+	(void)state;
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	tiny = (struct rlimit){ 4096, old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &tiny), 0);
+	assert_int_equal(mem_new(&m, 2 * SMALL, false, NULL), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	assert_int_equal(mem_write_obj(m, GPA(2 * SMALL - 8), &(u64){ 1 }), 0);
 	mem_free(m);
 }
 
@@ -353,7 +372,8 @@ static void test_prefetch(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_regions), cmocka_unit_test(test_fresh_memory_is_zero),
+		cmocka_unit_test(test_regions), cmocka_unit_test(test_limit_of_files),
+		cmocka_unit_test(test_fresh_memory_is_zero),
 		cmocka_unit_test(test_what_is_written_is_read), cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_all_or_nothing),
 		cmocka_unit_test(test_the_hole_is_not_memory),

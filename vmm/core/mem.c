@@ -36,7 +36,7 @@ static bool memfd_gets_huge_pages(void)
 	if (fd >= 0)
 		close(fd);
 	if (n <= 0)
-		return true;	/* no transparent huge pages at all: nothing to choose */
+		return false;	/* nothing to choose, or a jail, where nobody knows */
 	s[n] = 0;
 	return !strstr(s, "[never]") && !strstr(s, "[deny]");
 }
@@ -104,6 +104,12 @@ int mem_new(struct mem **out, u64 size, bool hugepages, struct err *err)
 		/* Reserved pages are taken now, so that a guest never meets SIGBUS. */
 		if (!rc && hugepages && fallocate(fd, 0, 0, size))
 			rc = -errno;
+		/* A jailer's limit is meant for files: memory that is none does not have it. */
+		if (rc == -EFBIG && !hugepages) {
+			close(fd);
+			fd = -1;
+			rc = 0;
+		}
 	}
 	if (!rc)
 		rc = map_all(m, size, fd, MAP_SHARED);
