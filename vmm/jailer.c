@@ -157,6 +157,8 @@ static int check(struct arguments *a, struct err *err)
 	a->name = slash ? slash + 1 : a->value[EXEC_FILE];
 	if (number(a, UID, &a->uid, err) || number(a, GID, &a->gid, err))
 		return err->code;
+	if (a->value[BASE] && !*a->value[BASE])
+		return err_set(err, -EINVAL, "--chroot-base-dir is empty: that would be /");
 	a->cgroup_version = 1;
 	if (a->value[CGROUP_VERSION] && (number(a, CGROUP_VERSION, &a->cgroup_version, err) ||
 					 a->cgroup_version < 1 || a->cgroup_version > 2))
@@ -176,9 +178,10 @@ static int set_limits(const struct arguments *a, struct err *err)
 				   !strncmp(a->limit[i], "fsize=", 6) ? &size : NULL;
 		char *end = NULL;
 
+		errno = 0;
 		if (l)
 			l->rlim_cur = l->rlim_max = strtoull(eq + 1, &end, 10);
-		if (!l || !isdigit((unsigned char)eq[1]) || *end)
+		if (!l || !isdigit((unsigned char)eq[1]) || *end || errno)
 			return err_set(err, -EINVAL, "--resource-limit: '%s' is neither no-file=N nor fsize=N",
 				       a->limit[i]);
 	}
@@ -346,6 +349,14 @@ static void print_help(void)
 	     "process id. See vmm(1).");
 }
 
+/* What it holds of who started us, tokens perhaps, is not for a jail either. */
+static void forget_environment(void)
+{
+	for (char **e = environ; e && *e; e++)
+		explicit_bzero(*e, strlen(*e));
+	clearenv();
+}
+
 int command_jailer(int argc, char **argv)
 {
 	u64 started_us = clock_us(CLOCK_MONOTONIC);
@@ -354,6 +365,7 @@ int command_jailer(int argc, char **argv)
 
 	/* Of whoever started us: nothing but its standard files is for a jail. */
 	closefrom(STDERR_FILENO + 1);
+	forget_environment();
 	if (!parse(&a, argc, argv, &err) && a.value[HELP]) {
 		print_help();
 		return EXIT_OK;
