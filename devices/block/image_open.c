@@ -44,7 +44,7 @@ static bool holds(const char *pid, const struct stat *file)
 	return found;
 }
 
-/* " (pid 1234)", or nothing where it cannot be known: another user's, another host's. */
+/* "another program (pid 1234)", or nothing where it cannot be known: another user's, another host's. */
 static void find_holder(const struct image *i, char *text, size_t len)
 {
 	DIR *proc = opendir("/proc");
@@ -53,8 +53,12 @@ static void find_holder(const struct image *i, char *text, size_t len)
 
 	*text = 0;
 	while (proc && !*text && !fstat(i->fd, &st) && (d = readdir(proc)))
-		if (d->d_name[0] >= '1' && d->d_name[0] <= '9' && holds(d->d_name, &st))
-			snprintf(text, len, " (pid %.10s)", d->d_name);
+		if (d->d_name[0] >= '1' && d->d_name[0] <= '9' && holds(d->d_name, &st)) {
+			if (atoi(d->d_name) == getpid())
+				snprintf(text, len, "this process already");
+			else
+				snprintf(text, len, "another program (pid %.10s)", d->d_name);
+		}
 	if (proc)
 		closedir(proc);
 }
@@ -80,7 +84,7 @@ static bool qemu_writes(const struct image *i)
 static int lock_image(const struct image *i, struct err *err)
 {
 	enum { LONGEST_MS = 1024 };
-	char holder[32];
+	char holder[48];
 	struct flock lock = {
 		.l_type = i->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
 	};
@@ -94,8 +98,8 @@ static int lock_image(const struct image *i, struct err *err)
 		}
 		find_holder(i, holder, sizeof(holder));
 		if (*holder || ms > LONGEST_MS)
-			return err_set(err, -EBUSY, "in use by another program%s%s", holder, i->read_only ?
-				       ", which writes to it" :
+			return err_set(err, -EBUSY, "in use by %s%s", *holder ? holder : "another program",
+				       i->read_only ? ", which writes to it" :
 				       "; several may have it only if all only read");
 		poll(NULL, 0, ms);
 	}
