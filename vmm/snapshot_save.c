@@ -190,6 +190,19 @@ out:
 	return rc;
 }
 
+/* The new file would take its name, and the VM write on into one that has none. */
+static int check_no_disk(struct machine *m, const char *path, struct err *err)
+{
+	struct stat file, disk;
+
+	for (unsigned i = 0; i < machine_config(m)->nr_disks; i++)
+		if (!stat(path, &file) && !stat(blk_path(machine_resources(m)->disk[i]), &disk) &&
+		    file.st_dev == disk.st_dev && file.st_ino == disk.st_ino)
+			return err_set(err, -EBUSY, "snapshot %s: that is a disk of this VM; choose another "
+				       "name", path);
+	return 0;
+}
+
 /* Before anything is made. */
 static int may_save(struct machine *m, bool diff, struct err *err)
 {
@@ -221,6 +234,10 @@ int snapshot_save(struct machine *m, const char *state_path, const char *memory_
 	struct new_file state, memory = { .fd = -1 };
 	int rc = may_save(m, diff, err);
 
+	if (!rc)
+		rc = check_no_disk(m, state_path, err);
+	if (!rc)
+		rc = check_no_disk(m, memory_path, err);
 	if (!rc)
 		rc = new_file_open(&state, state_path, err);
 	if (rc)
