@@ -1157,12 +1157,17 @@ static void test_own_names(void **state)
 
 static char file_path[] = "/tmp/vmm-api-file-XXXXXX";
 
-static int read_file(const char *text, struct err *err)
+static void write_file(const char *path, const char *text)
 {
-	FILE *file = fopen(file_path, "w");
+	FILE *file = fopen(path, "w");
 
 	fputs(text, file);
 	fclose(file);
+}
+
+static int read_file(const char *text, struct err *err)
+{
+	write_file(file_path, text);
 	return api_read_file(f.api, file_path, err);
 }
 
@@ -1238,6 +1243,29 @@ static void test_file(void **state)
 	assert_says(err.msg, file_path);
 }
 
+/* As text the section is the name of a file, as Firecracker has it. */
+static void test_file_of_processors(void **state)
+{
+	char path[] = "/tmp/vmm-api-cpu-XXXXXX", text[256];
+	int fd = mkstemp(path);
+
+	(void)state;
+	close(fd);
+	snprintf(text, sizeof(text), "{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[],"
+		 "\"cpu-config\":\"%s\"}", path);
+	write_file(path, "{\"msr_modifiers\":[]}");
+	good_file(text);
+	write_file(path, "{\"kvm_capabilities\":[\"121\"]}");
+	bad_file("cpu-config: Configure CPU error", text);
+	write_file(path, "\"another\"");
+	bad_file(path, text);
+	unlink(path);
+	bad_file("No such file", text);
+	bad_file("vsock: not an object",
+		 "{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[],\"vsock\":\"a file\"}");
+	unlink(file_path);
+}
+
 int main(void)
 {
 #define T(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -1249,6 +1277,7 @@ int main(void)
 		T(test_metrics_are_all), T(test_torn_line),
 		T(test_logger), T(test_device_metrics), T(test_own_metrics), T(test_own_vm), T(test_own_disks),
 		T(test_own_nets), T(test_own_names), T(test_file),
+		T(test_file_of_processors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

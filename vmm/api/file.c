@@ -67,6 +67,16 @@ static int put_section(struct api *a, unsigned s, const json_t *body, struct err
 	return 0;
 }
 
+/* Processors alone may be in a file of their own, of which the section is the name. */
+static int put_named(struct api *a, unsigned s, const char *path, struct err *err)
+{
+	json_t *body = json_read_file(path, err);
+	int rc = body ? put_section(a, s, body, err) : err->code;
+
+	json_decref(body);
+	return rc;
+}
+
 static int apply(struct api *a, const json_t *root, struct err *err)
 {
 	struct seen seen = { 0 };
@@ -75,7 +85,9 @@ static int apply(struct api *a, const json_t *root, struct err *err)
 	for (unsigned s = 0; s < ARRAY_SIZE(sections) && !rc; s++) {
 		const json_t *body = json_object_get(root, sections[s].name);
 
-		if (body && !json_is_null(body))
+		if (json_is_string(body) && !strcmp(sections[s].name, "cpu-config"))
+			rc = put_named(a, s, json_string_value(body), err);
+		else if (body && !json_is_null(body))
 			rc = put_section(a, s, body, err);
 	}
 	return rc;
