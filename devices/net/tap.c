@@ -234,8 +234,11 @@ static int refused(int rc, const char *name, unsigned nr, struct err *err)
 static int open_queue(const char *name, unsigned nr, struct err *err)
 {
 	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
-	int rc, fd = tun_open(err);
+	int rc, fd;
 
+	if (strchr(name, '%'))		/* the kernel would put a number there: another name */
+		return refused(-EINVAL, name, nr, err);
+	fd = tun_open(err);
 	if (fd < 0)
 		return fd;
 	memcpy(ifr.ifr_name, name, strlen(name));

@@ -201,7 +201,7 @@ static int nr_files(void)
 
 static void open_tap(unsigned nr, u16 mtu)
 {
-	if (net_open_tap(queue, nr, "tap%d", mtu, &err))
+	if (net_open_tap(queue, nr, "tap9", mtu, &err))
 		fail_msg("%s", err.msg);
 }
 
@@ -233,7 +233,7 @@ static void test_open(void **state)
 	kernel.filter.count = 7;	/* of somebody who was killed */
 	open_tap(1, 0);
 	assert_int_equal(kernel.flags[0], IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
-	assert_string_equal(kernel.name, "tap%d");
+	assert_string_equal(kernel.name, "tap9");
 	assert_int_equal(kernel.hdr_len, NET_HDR_LEN);
 	assert_int_equal(kernel.offload, 0);
 	assert_int_equal(kernel.filter.count, 0);
@@ -320,6 +320,11 @@ static void test_refused(void **state)
 		assert_int_equal(net_open_tap(queue, nr, "a/b", 0, &err), -EINVAL);
 		assert_says(err.msg, "tap a/b: no interface can have that name");
 	}
+	kernel.nr_attach = 0;
+	memset(kernel.attach, 0, sizeof(kernel.attach));
+	assert_int_equal(net_open_tap(queue, 1, "tap%d", 0, &err), -EINVAL);
+	assert_says(err.msg, "tap tap%d: no interface can have that name");
+	assert_int_equal(kernel.nr_attach, 0);
 	kernel.nr_attach = 0;
 	memset(kernel.attach, 0, sizeof(kernel.attach));
 	kernel.attach[3] = -E2BIG;
