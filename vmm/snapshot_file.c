@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "devices/block/chain.h"
 
@@ -54,8 +55,12 @@ static void remove_left(const char *path)
 int new_file_open(struct new_file *f, const char *path, struct err *err)
 {
 	const char *name = chain_last_part(path);
+	struct stat st;
 
 	*f = (struct new_file){ .path = path, .fd = -1 };
+	/* A socket, /dev/null: it would be replaced as well. */
+	if (!stat(path, &st) && !S_ISREG(st.st_mode))
+		return err_set(err, -EEXIST, "snapshot %s: there is something of that name that is no file", path);
 	remove_left(path);
 	if (asprintf(&f->temp, "%.*s.%s.XXXXXX" NEW_END, (int)(name - path), path, name) < 0) {
 		f->temp = NULL;
