@@ -78,6 +78,7 @@ struct config {
 	u64 mem;			/* bytes */
 	unsigned cpus;
 	bool hugepages, no_reboot, track_dirty_pages;
+	bool smt;			/* the API's: to be told again, and nothing else */
 	enum transport transport;
 	enum sandbox_mode sandbox;
 	enum aio_engine aio;

@@ -170,5 +170,9 @@ void config_state(struct config *c, struct state *s)
 	}
 	limit_rate_state(s, "entropy-bytes-limit", &c->entropy.bytes);
 	limit_rate_state(s, "entropy-ops-limit", &c->entropy.ops);
+	if (state_if(s, "smt", c->smt)) {
+		c->smt = true;
+		state_leave(s);
+	}
 	state_leave(s);
 }

@@ -80,6 +80,7 @@ static void current_machine(const struct api *a, struct api_machine *m)
 	*m = a->machine;
 	m->vcpu_count = c->cpus;
 	m->mem_size_mib = c->mem / MIB;
+	m->smt = c->smt;
 	m->track_dirty_pages = c->track_dirty_pages;
 }
 
@@ -120,6 +121,7 @@ static int set_machine(struct api *a, const struct api_machine *m, struct err *e
 	c->cpus = m->vcpu_count;
 	c->mem = m->mem_size_mib * MIB;
 	c->hugepages = m->huge_pages == API_HUGE_2M;
+	c->smt = m->smt;
 	c->track_dirty_pages = m->track_dirty_pages;
 	a->machine = *m;
 	return 0;

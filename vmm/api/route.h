@@ -63,7 +63,7 @@ struct api {
 	struct api_metrics metrics;
 	u64 started_us, started_cpu_us;	/* CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID */
 	/* What no machine needs to know, to be told again. */
-	struct api_machine machine;	/* smt, huge_pages: the rest is in the configuration */
+	struct api_machine machine;	/* huge_pages: the rest is in the configuration */
 	struct api_logger logger;	/* log_path is ours */
 	bool has_logger, has_entropy;
 	bool configured;		/* by more than a log and metrics */
