@@ -236,11 +236,11 @@ soak-snapshot: deps-test
 	@VMM=$(BUILD)/vmm PAYLOADS=$(BUILD)/guest ROUNDS=$(or $(ROUNDS),200) tests/guest/saved pci mmio 'four*'
 # vmm killed thirty times at random moments, and fio over snapshots: some ten minutes in the lab.
 soak-disk: deps-test
-	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads
 	@VMM=$(BUILD)/vmm KILLS=$(or $(KILLS),30) E2E_LIMIT=$(or $(E2E_LIMIT),7200) tests/e2e/run -v disk_fio disk_kills
 # Ten thousand times paused and resumed, under fio and the network: half an hour in the lab.
 soak-pauses: deps-test
-	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads
 	@VMM=$(BUILD)/vmm PAUSES=$(or $(PAUSES),10000) E2E_LIMIT=$(or $(E2E_LIMIT),14400) tests/e2e/run -v pauses
 
 bench-boot bench-start bench-disk bench-net bench-snapshot: deps-build
