@@ -195,8 +195,10 @@ static int check_no_disk(struct machine *m, const char *path, struct err *err)
 {
 	struct stat file, disk;
 
+	if (stat(path, &file))
+		return 0;
 	for (unsigned i = 0; i < machine_config(m)->nr_disks; i++)
-		if (!stat(path, &file) && !stat(blk_path(machine_resources(m)->disk[i]), &disk) &&
+		if (!stat(blk_path(machine_resources(m)->disk[i]), &disk) &&
 		    file.st_dev == disk.st_dev && file.st_ino == disk.st_ino)
 			return err_set(err, -EBUSY, "snapshot %s: that is a disk of this VM; choose another "
 				       "name", path);
