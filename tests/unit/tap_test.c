@@ -325,8 +325,6 @@ static void test_refused(void **state)
 	assert_int_equal(net_open_tap(queue, 1, "tap%d", 0, &err), -EINVAL);
 	assert_says(err.msg, "tap tap%d: no interface can have that name");
 	assert_int_equal(kernel.nr_attach, 0);
-	kernel.nr_attach = 0;
-	memset(kernel.attach, 0, sizeof(kernel.attach));
 	kernel.attach[3] = -E2BIG;
 	refuse(4, -E2BIG, "fewer than 4");
 	kernel.attach[0] = -ENOMEM;
