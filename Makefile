@@ -238,11 +238,10 @@ soak-snapshot: deps-test
 soak-disk: deps-test
 	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads
 	@VMM=$(BUILD)/vmm KILLS=$(or $(KILLS),30) E2E_LIMIT=$(or $(E2E_LIMIT),7200) tests/e2e/run -v disk_fio disk_kills
-# Ten thousand times paused and resumed, under fio and the network: half an hour in the lab. With two processors the lab
-# loses a guest, or itself, after some hundreds (scripts/lab).
+# Ten thousand times paused and resumed, under fio and the network: half an hour in the lab.
 soak-pauses: deps-test
 	@$(MAKE) --no-print-directory -j$$(nproc) all guest-payloads
-	@VMM=$(BUILD)/vmm PAUSES=$(or $(PAUSES),10000) E2E_CPUS=1 E2E_LIMIT=$(or $(E2E_LIMIT),14400) tests/e2e/run -v pauses
+	@VMM=$(BUILD)/vmm PAUSES=$(or $(PAUSES),10000) E2E_LIMIT=$(or $(E2E_LIMIT),14400) tests/e2e/run -v pauses
 
 bench-boot bench-start bench-disk bench-net bench-snapshot: deps-build
 	@$(MAKE) --no-print-directory -j$$(nproc) all guest-bench $(if $(filter bench-disk,$@),$(BUILD)/bench/block)

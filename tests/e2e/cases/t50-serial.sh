@@ -58,6 +58,8 @@ case_serial_paste()
 	vm_start "${boot[@]}" --append "$(run 'stty -echo; echo ready; i=0; while [ $i -lt 3000 ] && read line; do i=$((i + 1)); echo got $line; done; echo end')"
 	vm_expect 100 '^ready$'
 	cat "$T/lines" >&"$to_vm" &
+	vm_expect 100 '^got 1500$'
+	echo '#+ half of it' >&"$tap"
 	vm_expect 100 '^end$'
 	vm_end 100 0
 	sed -n 's/^got //p' "$T/out" | cmp - "$T/lines" || fail 'not every line came through'
