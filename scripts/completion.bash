@@ -101,6 +101,13 @@ _vmm_serial() {
 	esac
 }
 
+_vmm_vsock() { # = is a word break
+	case $cut in
+	*uds=) _vmm_files ;;
+	*) if [[ $cur == *,* ]]; then _vmm_words "${cur%,*},uds="; else _vmm_words 'cid=3,uds='; fi ;;
+	esac
+}
+
 _vmm_gdb() {
 	case $cut$cur in
 	*unix:*) _vmm_serial ;;
@@ -118,6 +125,7 @@ _vmm_value() { # OPTION
 	--config) _vmm_files '*.json' ;;
 	--disk) _vmm_disk ;;
 	--net) _vmm_net ;;
+	--vsock) _vmm_vsock ;;
 	--serial) _vmm_serial ;;
 	--gdb) _vmm_gdb ;;
 	--transport) _vmm_words 'pci mmio' ;;
@@ -246,7 +254,7 @@ _vmm_jailer() {
 
 _vmm() {
 	local cur prev cut='' option
-	local run='--kernel --initrd --append --cmdline --mem --hugepages --cpus --disk --net --serial --transport
+	local run='--kernel --initrd --append --cmdline --mem --hugepages --cpus --disk --net --vsock --serial --transport
 		--aio --name --api-sock --gdb --pidfile --no-reboot --track-dirty-pages --sandbox --cpu-affinity --cpu-quota --mem-limit --cgroup --uid --gid --chroot --netns --log-level --log-file --log-format --config --help --version'
 	local i=$COMP_CWORD
 	COMPREPLY=()

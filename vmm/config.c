@@ -254,6 +254,8 @@ const struct option config_options[] = {
 	  "of user and passt also\n"
 	  "hostfwd=tcp:127.0.0.1:8080-:80 (publish a port; repeatable);\n"
 	  "of user also restrict=on, net=10.0.2.0/24, dns=ADDRESS", true, config_parse_net },
+	{ "vsock", "cid=N,uds=PATH", "sockets between guest and host: the host's are the unix sockets\n"
+	  "PATH (from the host: 'CONNECT PORT') and PATH_PORT (from the guest)", false, config_parse_vsock },
 	{ "serial", "WHERE", "the console: stdio (default), pty, file:PATH, unix:PATH, none", false,
 	  set_serial },
 	{ "transport", "T", "how disks and networks are attached: pci (default) or mmio", false,
@@ -418,7 +420,7 @@ static int parse_args(struct config *c, int argc, char **argv, int pass, bool *h
 int config_check(const struct config *c, struct err *err)
 {
 	/* PCI: a bus's slots but the host bridge's and the entropy source's. */
-	unsigned most = c->transport == TRANSPORT_MMIO ? 16 : 30, threads = 0;
+	unsigned most = (c->transport == TRANSPORT_MMIO ? 16 : 30) - !!c->vsock.path, threads = 0;
 
 	if (c->cmdline && c->append)
 		return err_set(err, -EINVAL, "--cmdline replaces the default that --append adds to; use "
@@ -434,9 +436,9 @@ int config_check(const struct config *c, struct err *err)
 		return err_set(err, -EINVAL, "iothreads are %u in all; at most %d are possible",
 			       threads, CONFIG_MAX_IOTHREADS);
 	if (c->nr_disks + c->nr_nets > most)
-		return err_set(err, -EINVAL, "%u disks and networks are too many: with --transport %s at "
-			       "most %u", c->nr_disks + c->nr_nets,
-			       c->transport == TRANSPORT_MMIO ? "mmio" : "pci", most);
+		return err_set(err, -EINVAL, "%u disks and networks are too many: with --transport %s%s at "
+			       "most %u", c->nr_disks + c->nr_nets, c->transport == TRANSPORT_MMIO ? "mmio" : "pci",
+			       c->vsock.path ? " and --vsock" : "", most);
 	if (c->mem_limit && c->mem_limit < c->mem + 16 * MIB)
 		return err_set(err, -EINVAL, "--mem-limit %lluM: with --mem %lluM vmm itself needs at least "
 			       "%lluM", (unsigned long long)(c->mem_limit / MIB), (unsigned long long)(c->mem / MIB),
@@ -448,7 +450,7 @@ int config_check(const struct config *c, struct err *err)
 	if (c->hugepages && c->mem % (2 * MIB))
 		return err_set(err, -EINVAL, "--mem: with --hugepages a multiple of 2M, not %lluM",
 			       (unsigned long long)(c->mem / MIB));
-	return config_check_nets(c, err);
+	return config_check_vsock(c, err) ?: config_check_nets(c, err);
 }
 
 int config_parse(struct config *c, int argc, char **argv, bool *help, bool *version,
@@ -484,7 +486,9 @@ void config_forget_machine(struct config *c)
 	free(c->initrd);
 	free(c->append);
 	free(c->cmdline);
+	free(c->vsock.path);
 	c->kernel = c->initrd = c->append = c->cmdline = NULL;
+	c->vsock = (struct vsock_config){ 0 };
 }
 
 void config_fini(struct config *c)
@@ -496,6 +500,7 @@ void config_fini(struct config *c)
 	free(c->initrd);
 	free(c->append);
 	free(c->cmdline);
+	free(c->vsock.path);
 	free(c->serial);
 	free(c->name);
 	free(c->pidfile);

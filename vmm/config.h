@@ -11,6 +11,7 @@ enum { CONFIG_MAX_QUEUES = 16, CONFIG_MAX_IOTHREADS = 64 };	/* of a disk; in all
 /* With the hole below 4 GiB, what 40 address bits hold. */
 #define CONFIG_MEM_MAX_MIB	(1023ULL << 10)
 enum { CONFIG_MEM_MIN_MIB = 16 };
+enum { CONFIG_MIN_CID = 3 };		/* the host's is 2 */
 enum { CONFIG_MAX_HOST_CPUS = 1024 };
 enum { CONFIG_MAX_FORWARDS = 256, CONFIG_MAX_PAIRS = 8 };	/* of a network card; of its queues */
 enum { CONFIG_MAX_DISKS = 30, CONFIG_MAX_NETS = 30, CONFIG_MAX_CPUS = 64, CONFIG_SERIAL_LEN = 20 };
@@ -71,6 +72,11 @@ struct net_config {
 	char *dump;			/* its traffic goes to this file; NULL: nowhere */
 };
 
+struct vsock_config {
+	char *path;			/* of the host's socket; NULL: there is no such device */
+	u32 cid;			/* the guest's */
+};
+
 struct config {
 	char *kernel, *initrd, *append, *cmdline, *serial, *name, *pidfile;
 	char *gdb;			/* where a debugger connects; NULL: nowhere */
@@ -89,6 +95,7 @@ struct config {
 	unsigned nr_disks;
 	struct net_config net[CONFIG_MAX_NETS];
 	unsigned nr_nets;
+	struct vsock_config vsock;
 	struct limit_config entropy;	/* of the entropy device; by the API only */
 	char *affinity_list;		/* as it was given; NULL: all that this process has */
 	u64 affinity[CONFIG_MAX_HOST_CPUS / 64];	/* a bit for each of the host's processors */
@@ -135,6 +142,8 @@ int config_parse(struct config *, int argc, char **argv, bool *help, bool *versi
 /* Take its strings back; it is zeroed. */
 void config_drop_disk(struct disk_config *);
 void config_drop_net(struct net_config *);
+/* Another socket, and another cid, unless that is 0; CONFIG_MIN_CID or more. */
+int  config_set_vsock(struct config *, u32 cid, const char *path, struct err *) must_check;
 /* It is on that tap, whatever it was on. */
 int  config_use_tap(struct net_config *, const char *tap, struct err *) must_check;
 /* A new string in the place of the old one; NULL: none. */

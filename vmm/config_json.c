@@ -79,11 +79,11 @@ static int set_json(struct config *c, const struct option *o, const json_t *v, s
 		return o->set(c, json_string_value(v), err);
 	if (json_is_boolean(v) && !o->metavar)
 		return o->set(c, json_is_true(v) ? "true" : "false", err);
-	if (json_is_integer(v) && o->metavar && !o->is_list) {
+	if (json_is_integer(v) && o->metavar && !o->is_list && o->set != config_parse_vsock) {
 		snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(v));
 		return o->set(c, number, err);
 	}
-	if (json_is_object(v) && o->is_list) {
+	if (json_is_object(v) && (o->is_list || o->set == config_parse_vsock)) {
 		if (o->set == config_parse_disk && !*(json_string_value(json_object_get(v, "path")) ?: ""))
 			return err_set(err, -EINVAL, "disk: an object needs a \"path\"");
 		list = object_to_list(v, err);
@@ -106,7 +106,8 @@ static int set_json(struct config *c, const struct option *o, const json_t *v, s
 		return 0;
 	}
 	return err_set(err, -EINVAL, "%s: must be %s", o->name, !o->metavar ? "true or false" :
-		       o->is_list ? "text, an object, or a list of these" : "text or a whole number");
+		       o->is_list ? "text, an object, or a list of these" :
+		       o->set == config_parse_vsock ? "text or an object" : "text or a whole number");
 }
 
 int config_parse_file(struct config *c, const char *path, struct err *err)

@@ -17,6 +17,9 @@ int config_unknown_key(const char *what, const char *key, const char *const *kno
 
 int config_parse_disk(struct config *, const char *value, struct err *) must_check;
 int config_parse_net(struct config *, const char *value, struct err *) must_check;
+/* --vsock: what it leaves out stays as it was. */
+int config_parse_vsock(struct config *, const char *value, struct err *) must_check;
+int config_check_vsock(const struct config *, struct err *) must_check;
 /* One by one and with each other; also those that came with a snapshot. */
 int config_check_nets(const struct config *, struct err *) must_check;
 

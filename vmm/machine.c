@@ -374,6 +374,15 @@ static int add_net(struct machine *m, unsigned i, struct err *err)
 	return rc ? rc : attach(m, m->net[i], err);
 }
 
+static int add_vsock(struct machine *m, struct err *err)
+{
+	const struct resources *r = m->resources;
+	struct virtio *v;
+	int rc = virtio_vsock_new(&m->platform, "vsock0", r->config->vsock.cid, r->vsock, &v, err);
+
+	return rc ? rc : attach(m, v, err);
+}
+
 static int add_virtio(struct machine *m, struct err *err)
 {
 	const struct config *c = m->resources->config;
@@ -389,6 +398,8 @@ static int add_virtio(struct machine *m, struct err *err)
 		rc = virtio_rng_new(p, "rng0", &c->entropy, &v, err);
 	if (!rc)
 		rc = attach(m, v, err);
+	if (!rc && c->vsock.path)
+		rc = add_vsock(m, err);
 	return rc;
 }
 

@@ -28,6 +28,7 @@ struct resources {
 	struct limit rx_limit[CONFIG_MAX_NETS], tx_limit[CONFIG_MAX_NETS];
 	struct net *net[CONFIG_MAX_NETS][CONFIG_MAX_PAIRS];
 	struct vhost *vhost[CONFIG_MAX_NETS][CONFIG_MAX_PAIRS];	/* NULL: none */
+	struct vsock_host *vsock;	/* NULL: none */
 	int net_user[CONFIG_MAX_NETS];	/* net_join.h: -1: of no network of ours */
 	char *cmdline;
 	struct task *debug_stop;	/* run when a vCPU stopped for the debugger */

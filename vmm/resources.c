@@ -11,6 +11,7 @@
 #include "devices/net/net.h"
 #include "devices/net/pcap.h"
 #include "devices/net/vhost.h"
+#include "devices/vsock_host.h"
 #include "vmm/control.h"
 #include "vmm/core/log.h"
 #include "vmm/machine.h"
@@ -219,6 +220,8 @@ static int open_backends(struct resources *r, struct err *err)
 		if (!rc && c->net[i].dump && pcap_open(&r->dump[i], c->net[i].dump, err))
 			rc = err_prefix(err, "net: ");
 	}
+	if (!rc && c->vsock.path)
+		rc = vsock_host_open(&r->vsock, c->vsock.path, err);
 	return rc;
 }
 
@@ -302,6 +305,8 @@ static void close_backends(struct resources *r)
 		pcap_close(r->dump[i]);
 	}
 	net_leave(r->net_user, CONFIG_MAX_NETS);
+	vsock_host_close(r->vsock);
+	r->vsock = NULL;
 	memset(r->disk, 0, sizeof(r->disk));
 	memset(r->net, 0, sizeof(r->net));
 	memset(r->dump, 0, sizeof(r->dump));

@@ -130,6 +130,7 @@ static int control_files(const struct config *c, unsigned needs)
 	allow_beside(rules, c->pidfile, LANDLOCK_REMOVE);
 	allow_beside(rules, unix_path(c->serial), LANDLOCK_REMOVE);
 	allow_beside(rules, unix_path(c->gdb), LANDLOCK_REMOVE);
+	allow_beside(rules, c->vsock.path, LANDLOCK_REMOVE);
 	if (needs & NEEDS_USER_NET)
 		allow_resolver(rules);
 	return rules;
@@ -255,7 +256,7 @@ static void enter_thread(enum thread_kind kind)
 
 static unsigned needs_of(const struct config *c, bool has_api)
 {
-	unsigned needs = has_api ? NEEDS_API : 0;
+	unsigned needs = (has_api ? NEEDS_API : 0) | (c->vsock.path ? NEEDS_VSOCK : 0);
 
 	for (unsigned i = 0; i < c->nr_nets; i++) {
 		if (c->net[i].vhost != NET_VHOST_OFF)

@@ -10,6 +10,7 @@ enum sandbox_needs {
 	NEEDS_PASST = 1 << 2,
 	NEEDS_HOST_NET = 1 << 3,		/* a network of this host that vmm may remove */
 	NEEDS_VHOST = 1 << 4,
+	NEEDS_VSOCK = 1 << 5,
 };
 
 struct sandbox_rule {

@@ -88,6 +88,7 @@ struct limit_config;
 struct net;
 struct pcap;
 struct vhost;
+struct vsock_host;
 struct virtio_blk_options {
 	const char *serial;
 	unsigned nr_queues;
@@ -128,6 +129,9 @@ void virtio_net_announce(struct virtio *);
 /* limit_config: of all it gives; NULL: none. */
 int  virtio_rng_new(struct platform *, const char *name, const struct limit_config *,
 		    struct virtio **, struct err *) must_check;
+/* cid: the guest's, 3 or more. */
+int  virtio_vsock_new(struct platform *, const char *name, u32 cid, struct vsock_host *,
+		      struct virtio **, struct err *) must_check;
 
 /* --- for transports, under dev.lock ---------------------------------------------- */
 

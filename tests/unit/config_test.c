@@ -535,6 +535,51 @@ static void test_networks(void **state)
 	bad("did you mean 'hostonly'", "--net", "host-only");
 }
 
+static void test_vsock(void **state)
+{
+	char text[160];
+
+	(void)state;
+	good("--mem", "64M");
+	assert_null(c.vsock.path);
+	good("--vsock", "cid=3,uds=/run/v.sock");
+	assert_int_equal(c.vsock.cid, 3);
+	assert_string_equal(c.vsock.path, "/run/v.sock");
+	/* The last of each wins, and a comma is doubled. */
+	good("--vsock", "uds=a,cid=4294967295", "--vsock", "uds=b,,c");
+	assert_int_equal(c.vsock.cid, UINT32_MAX);
+	assert_string_equal(c.vsock.path, "b,c");
+	bad("--vsock: 'cid=3' has no uds", "--vsock", "cid=3");
+	bad("has no cid", "--vsock", "uds=v");
+	bad("vsock: cid '2' is not a number from 3 to 4294967295", "--vsock", "cid=2,uds=v");
+	bad("vsock: cid '4294967296'", "--vsock", "cid=4294967296,uds=v");
+	bad("vsock: cid 'x'", "--vsock", "cid=x,uds=v");
+	bad("uds '': a socket's path has 1 to 107 bytes", "--vsock", "cid=3,uds=");
+	snprintf(text, sizeof(text), "cid=3,uds=%0108d", 0);
+	bad("a socket's path has 1 to 107 bytes", "--vsock", text);
+	snprintf(text, sizeof(text), "cid=3,uds=%0107d", 0);
+	good("--vsock", text);
+	bad("unknown option 'port'", "--vsock", "cid=3,uds=v,port=5");
+	bad("", "--vsock", "");
+	good_json("{\"vsock\": {\"cid\": 5, \"uds\": \"a,b\"}}");
+	assert_int_equal(c.vsock.cid, 5);
+	assert_string_equal(c.vsock.path, "a,b");
+	good_json("{\"vsock\": \"cid=6,uds=v\"}");
+	assert_int_equal(c.vsock.cid, 6);
+	bad_json("vsock: must be text or an object", "{\"vsock\": 3}");
+	bad_json("vsock: must be text or an object", "{\"vsock\": [{\"cid\": 5, \"uds\": \"v\"}]}");
+	put_json("{\"vsock\": {\"cid\": 5, \"uds\": \"v\"}}");
+	good("--vsock", "uds=w", "--config", path);
+	assert_int_equal(c.vsock.cid, 5);
+	assert_string_equal(c.vsock.path, "w");
+	/* It takes a place of the bus. */
+	good_json("{\"vsock\": {\"cid\": 5, \"uds\": \"v\"}, \"transport\": \"mmio\", \"net\": "
+		  "[\"tap=a\", \"tap=b\", \"tap=c\", \"tap=d\", \"tap=e\", \"tap=f\", \"tap=g\", \"tap=h\", "
+		  "\"tap=i\", \"tap=j\", \"tap=k\", \"tap=l\", \"tap=m\", \"tap=n\", \"tap=o\"]}");
+	bad("16 disks and networks are too many: with --transport mmio and --vsock at most 15", "--config", path,
+	    "--disk", "a");
+}
+
 static void test_unknown_options(void **state)
 {
 	(void)state;
@@ -654,7 +699,8 @@ int main(void)
 		cmocka_unit_test(test_disks), cmocka_unit_test(test_too_many_disks),
 		cmocka_unit_test(test_nets), cmocka_unit_test(test_net_modes),
 		cmocka_unit_test(test_vhost), cmocka_unit_test(test_networks),
-		cmocka_unit_test(test_net_user), cmocka_unit_test(test_unknown_options),
+		cmocka_unit_test(test_net_user), cmocka_unit_test(test_vsock),
+		cmocka_unit_test(test_unknown_options),
 		cmocka_unit_test(test_nearest), cmocka_unit_test(test_json),
 		cmocka_unit_test(test_json_precedence), cmocka_unit_test(test_json_errors),
 	};

@@ -32,7 +32,7 @@ struct attempt {
 	long nr, arg[6];
 	long expected;			/* of a call that comes back: 0, or -errno */
 	enum sandbox_mode mode;
-	bool has_api, user_net;
+	bool has_api, user_net, vsock;
 	const char *says;		/* in the line about it; NULL: it comes back */
 };
 
@@ -74,7 +74,7 @@ static void not_entered(void *arg)
 /* In a process of its own, whose standard error is the log. */
 static _Noreturn void run_attempt(const struct attempt *a)
 {
-	struct config c = { .sandbox = a->mode };
+	struct config c = { .sandbox = a->mode, .vsock.path = a->vsock ? (char[]){ "/none/v" } : NULL };
 	struct err err = { 0 };
 	pthread_t thread;
 	void *rc;
@@ -267,6 +267,30 @@ static void connections(void **state)
 	try(&(struct attempt){ .kind = THREAD_VCPU, .nr = SYS_socket, .arg = { AF_INET, SOCK_STREAM },
 			       .user_net = true, .says = "socket" });
 	try(&(struct attempt){ .kind = THREAD_VCPU, .nr = SYS_connect, .user_net = true, .says = "connect" });
+	/* A vsock's are unix sockets, and on that thread, too; also beside libslirp's. */
+	for (int user_net = 0; user_net < 2; user_net++) {
+		struct attempt a = { .kind = THREAD_IO, .nr = SYS_socket, .arg = { AF_UNIX, 99 },
+				     .user_net = user_net, .vsock = true };
+
+		a.expected = -EINVAL;
+		try(&a);
+		a.expected = 0;
+		a.kind = THREAD_VCPU;
+		a.says = "socket";
+		try(&a);
+		a.kind = THREAD_POOL;
+		try(&a);
+	}
+	all_kinds((struct attempt){ .nr = SYS_socket, .arg = { AF_INET, SOCK_STREAM }, .vsock = true,
+				    .says = "socket" });
+	try(&(struct attempt){ .kind = THREAD_IO, .nr = SYS_connect, .arg = { -1 }, .vsock = true,
+			       .expected = -EBADF });
+	try(&(struct attempt){ .kind = THREAD_IO, .nr = SYS_accept4, .arg = { -1 }, .vsock = true,
+			       .expected = -EBADF });
+	try(&(struct attempt){ .kind = THREAD_IO, .nr = SYS_bind, .arg = { -1 }, .vsock = true, .says = "bind" });
+	try(&(struct attempt){ .kind = THREAD_IO, .nr = SYS_listen, .arg = { -1 }, .vsock = true,
+			       .says = "listen" });
+	try(&(struct attempt){ .kind = THREAD_VCPU, .nr = SYS_connect, .vsock = true, .says = "connect" });
 }
 
 /* -EBADF: it came as far as the kernel's own look at the arguments. */
