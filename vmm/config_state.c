@@ -170,6 +170,13 @@ void config_state(struct config *c, struct state *s)
 	}
 	limit_rate_state(s, "entropy-bytes-limit", &c->entropy.bytes);
 	limit_rate_state(s, "entropy-ops-limit", &c->entropy.ops);
+	if (state_if(s, "vsock", c->vsock.path)) {
+		state_string(s, "path", &c->vsock.path);
+		state_u32(s, "cid", &c->vsock.cid);
+		if (state_loading(s) && !state_failed(s) && !c->vsock.path)
+			state_fail(s, "path is missing");
+		state_leave(s);
+	}
 	if (state_if(s, "smt", c->smt)) {
 		c->smt = true;
 		state_leave(s);

@@ -195,6 +195,8 @@ static int check_same(const struct config *c, const struct config *saved, struct
 		{ c->transport == TRANSPORT_PCI, saved->transport == TRANSPORT_PCI, "PCI bus" },
 		{ c->nr_disks, saved->nr_disks, "disks" },
 		{ c->nr_nets, saved->nr_nets, "network cards" },
+		{ !!c->vsock.path, !!saved->vsock.path, "vsock devices" },
+		{ c->vsock.cid, saved->vsock.cid, "as the cid of its vsock" },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(part); i++)
@@ -322,6 +324,7 @@ int command_restore(int argc, char **argv)
 		     "  --disk-dir D           keep what it writes to its disks, as D/NAME-diskN.qcow2;\n"
 		     "                         else it is gone when the VM ends\n"
 		     "  --name NAME            its name; by default it has none\n"
+		     "  --vsock uds=PATH       another socket than the saved VM's\n"
 		     "  --serial, --net, --disk, --pidfile, --api-sock, --log-level ... as of 'vmm run'\n"
 		     "  --help                 also -h");
 		return EXIT_OK;
@@ -417,6 +420,7 @@ int command_clone(int argc, char **argv)
 		     "  --name NAME            they are called NAME-1, NAME-2, ... (DIR's last part)\n"
 		     "  --disk-dir D           keep what they write, as D/NAME-N-diskN.qcow2\n"
 		     "  --net tap=T%           T1, T2, ...: a % is the copy's number\n"
+		     "  --vsock uds=PATH%      likewise; a VM with sockets needs it, each copy has its own\n"
 		     "  --serial, --log-level ... as of 'vmm run'; the console is a pty by default\n"
 		     "  --help                 also -h\n\n"
 		     "They share the memory that none of them wrote to. 'vmm ps' lists them.");

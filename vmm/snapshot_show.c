@@ -73,6 +73,8 @@ static void print_config(const struct config *c)
 		print_disk(&c->disk[i]);
 	for (unsigned i = 0; i < c->nr_nets; i++)
 		print_net(&c->net[i]);
+	if (c->vsock.path)
+		print_row("vsock", "cid=%u,uds=%s", c->vsock.cid, c->vsock.path);
 }
 
 static void print_info(const struct snapshot_info *i, const struct config *c)
@@ -83,6 +85,12 @@ static void print_info(const struct snapshot_info *i, const struct config *c)
 		print_row("base", "%s", id_text(i->base).text);
 	print_row("memory", "%s (%llu bytes)", disk_size_text(i->mem_size).text, (unsigned long long)i->mem_size);
 	print_config(c);
+}
+
+static json_t *vsock_json(const struct config *c)
+{
+	return c->vsock.path ? json_pack("{s:I, s:o}", "cid", (json_int_t)c->vsock.cid, "uds",
+					 disk_json(c->vsock.path)) : json_null();
 }
 
 static json_t *config_json(const struct config *c)
@@ -96,9 +104,9 @@ static json_t *config_json(const struct config *c)
 	for (unsigned i = 0; i < c->nr_nets; i++)
 		json_array_append_new(nets, json_pack("{s:s, s:o}", "kind", config_net_kind(&c->net[i]), "name",
 						      disk_json_or_null(config_net_name(&c->net[i]))));
-	return json_pack("{s:i, s:s, s:o, s:o, s:o, s:o}", "cpus", (int)c->cpus, "transport", transport_name(c),
+	return json_pack("{s:i, s:s, s:o, s:o, s:o, s:o, s:o}", "cpus", (int)c->cpus, "transport", transport_name(c),
 			 "kernel", disk_json_or_null(c->kernel), "initrd", disk_json_or_null(c->initrd), "disks", disks,
-			 "nets", nets);
+			 "nets", nets, "vsock", vsock_json(c));
 }
 
 static void print_info_json(const struct snapshot_info *i, const struct config *c)

@@ -229,6 +229,14 @@ static int set_taps(struct config *c, const json_t *taps, struct err *err)
 	return 0;
 }
 
+static int set_vsock(struct config *c, const char *path, struct err *err)
+{
+	if (!path)
+		return 0;
+	return c->vsock.path ? config_set_vsock(c, 0, path, err) :
+			       err_set(err, -ENOENT, "the saved microVM has no vsock device");
+}
+
 static int load(struct api_vm *a, const struct api_load *l, struct err *err)
 {
 	struct vm *v = vm_of(a);
@@ -248,6 +256,8 @@ static int load(struct api_vm *a, const struct api_load *l, struct err *err)
 	c->track_dirty_pages = l->track_dirty_pages;
 	if (!rc)
 		rc = set_taps(c, l->taps, err);
+	if (!rc)
+		rc = set_vsock(c, l->vsock, err);
 	if (!rc)
 		rc = restore_disks(c, NULL, err);
 	v->stay_paused = !l->resume;

@@ -140,10 +140,10 @@ static int save_working_set(struct api_vm *v, const char *dir, struct err *err)
 
 static int load(struct api_vm *v, const struct api_load *l, struct err *err)
 {
-	return done(v, err, "load %s %s%s%s%s taps %zu", l->state, l->pager ? "pager " : "",
+	return done(v, err, "load %s %s%s%s%s taps %zu%s%s", l->state, l->pager ? "pager " : "",
 		    l->pager ?: l->memory,
 		    l->track_dirty_pages ? " track" : "", l->resume ? " resume" : "",
-		    json_array_size(l->taps));
+		    json_array_size(l->taps), l->vsock ? " vsock " : "", l->vsock ?: "");
 }
 
 static int disk_resize(struct api_vm *v, unsigned i, u64 size, struct err *err)

@@ -1091,6 +1091,34 @@ static void test_own_nets(void **state)
 	refused(400, "cannot change a link", "PATCH", "/vmm/v1/nets/eth", "{\"link\":\"up\"}");
 }
 
+static void test_vsock(void **state)
+{
+	char body[200];
+
+	(void)state;
+	ok("GET", "/vm/config", NULL);
+	assert_says(fake_vm_answer, "\"vsock\":null");
+	refused(400, "guest_cid", "PUT", "/vsock", "{\"guest_cid\":2,\"uds_path\":\"/v\"}");
+	refused(400, "Vsock config error: vsock: uds '': a socket's path has 1 to 107 bytes", "PUT", "/vsock",
+		"{\"guest_cid\":3,\"uds_path\":\"\"}");
+	snprintf(body, sizeof(body), "{\"guest_cid\":3,\"uds_path\":\"%0108d\"}", 0);
+	refused(400, "a socket's path has", "PUT", "/vsock", body);
+	assert_null(f.config.vsock.path);
+	ok("PUT", "/vsock", "{\"guest_cid\":3,\"uds_path\":\"/v\"}");
+	ok("PUT", "/vsock", "{\"guest_cid\":4294967295,\"uds_path\":\"./w\",\"vsock_id\":null}");
+	assert_string_equal(f.config.vsock.path, "./w");
+	assert_int_equal(f.config.vsock.cid, UINT32_MAX);
+	ok("GET", "/vm/config", NULL);
+	assert_says(fake_vm_answer, "\"vsock\":{\"guest_cid\":4294967295,\"uds_path\":\"./w\"}");
+	refused(400, "after the microVM was configured", "PUT", "/snapshot/load",
+		"{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\"}");
+	f.api->metrics.deprecated = 0;
+	ok("PUT", "/vsock", "{\"guest_cid\":3,\"uds_path\":\"/v\",\"vsock_id\":\"old\"}");
+	assert_int_equal(f.api->metrics.deprecated, 1);
+	f.state = API_RUNNING;
+	refused(400, "", "PUT", "/vsock", "{\"guest_cid\":3,\"uds_path\":\"/v\"}");
+}
+
 static void test_snapshots(void **state)
 {
 	(void)state;
@@ -1099,8 +1127,9 @@ static void test_snapshots(void **state)
 	refused(400, "either mem_file_path or mem_backend", "PUT", "/snapshot/load",
 		"{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\",\"mem_backend\":"
 		"{\"backend_type\":\"File\",\"backend_path\":\"/m\"}}");
-	refused(400, "vsock device", "PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\","
-		"\"mem_file_path\":\"/m\",\"vsock_override\":{\"uds_path\":\"/v\"}}");
+	ok("PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\","
+	   "\"mem_file_path\":\"/m\",\"vsock_override\":{\"uds_path\":\"/v\"}}");
+	assert_string_equal(f.asked, "load /s /m taps 0 vsock /v");
 	refused(400, "huge pages", "PUT", "/snapshot/load",
 		"{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\",\"huge_pages\":\"2M\"}");
 	ok("PUT", "/snapshot/load", "{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\"}");
@@ -1226,9 +1255,13 @@ static void test_file(void **state)
 		 "{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":{}}");
 	bad_file("drives[0]: missing field 'drive_id'",
 		 "{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[{}]}");
-	bad_file("vsock: this version of vmm does not have a vsock device",
+	good_file("{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[],"
+		  "\"vsock\":{\"guest_cid\":7,\"uds_path\":\"v\",\"vsock_id\":\"root\"}}");
+	assert_int_equal(f.config.vsock.cid, 7);
+	assert_string_equal(f.config.vsock.path, "v");
+	bad_file("balloon: this version of vmm does not have a balloon device",
 		 "{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[],"
-		 "\"vsock\":{\"guest_cid\":3,\"uds_path\":\"v\"}}");
+		 "\"balloon\":{\"amount_mib\":64,\"deflate_on_oom\":true}}");
 #define WITH_DRIVE(id)	"{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[" DRIVE(id, NO_ROOT) "]}"
 #define WITH_NET(id)	"{\"boot-source\":{\"kernel_image_path\":\"k\"},\"drives\":[]," \
 			"\"network-interfaces\":[{\"iface_id\":\"" id "\",\"host_dev_name\":\"tap9\"}]}"
@@ -1273,7 +1306,7 @@ int main(void)
 		T(test_contract), T(test_methods), T(test_paths), T(test_ids), T(test_instance),
 		T(test_machine), T(test_zero_byte), T(test_boot_source), T(test_drives), T(test_too_many_drives),
 		T(test_drive_limits), T(test_patch_drive), T(test_nets), T(test_no_net_limits),
-		T(test_actions), T(test_pause), T(test_snapshots), T(test_small_ones), T(test_metrics),
+		T(test_actions), T(test_pause), T(test_vsock), T(test_snapshots), T(test_small_ones), T(test_metrics),
 		T(test_metrics_are_all), T(test_torn_line),
 		T(test_logger), T(test_device_metrics), T(test_own_metrics), T(test_own_vm), T(test_own_disks),
 		T(test_own_nets), T(test_own_names), T(test_file),

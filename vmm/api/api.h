@@ -17,6 +17,7 @@ struct api_load {
 	const char *pager;		/* instead of memory: a page fault handler's socket */
 	bool track_dirty_pages, resume;
 	const json_t *taps;		/* [{"iface_id", "host_dev_name"}]; NULL: as saved */
+	const char *vsock;		/* the socket of its vsock device; NULL: as saved */
 };
 
 /*

@@ -126,12 +126,20 @@ static const struct field_of balloon_fields[] = {
 	NONE(free_page_hint_freed), NONE(free_page_hint_fails),
 };
 static const struct field_of vsock_fields[] = {
-	NONE(activate_fails), NONE(cfg_fails), NONE(rx_queue_event_fails), NONE(tx_queue_event_fails),
-	NONE(ev_queue_event_fails), NONE(muxer_event_fails), NONE(conn_event_fails),
-	NONE(rx_queue_event_count), NONE(tx_queue_event_count), NONE(rx_bytes_count),
-	NONE(tx_bytes_count), NONE(rx_packets_count), NONE(tx_packets_count), NONE(conns_added),
-	NONE(conns_killed), NONE(conns_removed), NONE(killq_resync), NONE(tx_flush_fails),
-	NONE(tx_write_fails), NONE(rx_read_fails),
+	ALL(activate_fails, "virtio_failed_starts_total"), ALL(cfg_fails, "virtio_config_errors_total"),
+	NONE(rx_queue_event_fails), NONE(tx_queue_event_fails), NONE(ev_queue_event_fails),
+	NONE(muxer_event_fails), NONE(conn_event_fails),
+	PART(rx_queue_event_count, "vsock_kicks_total", "queue=\"rx\""),
+	PART(tx_queue_event_count, "vsock_kicks_total", "queue=\"tx\""),
+	PART(rx_bytes_count, "vsock_bytes_total", "direction=\"rx\""),
+	PART(tx_bytes_count, "vsock_bytes_total", "direction=\"tx\""),
+	PART(rx_packets_count, "vsock_packets_total", "direction=\"rx\""),
+	PART(tx_packets_count, "vsock_packets_total", "direction=\"tx\""),
+	ALL(conns_added, "vsock_opened_total"), ALL(conns_killed, "vsock_refused_total"),
+	ALL(conns_removed, "vsock_ended_total"), NONE(killq_resync),
+	ALL(tx_flush_fails, "vsock_flush_errors_total"),
+	PART(tx_write_fails, "vsock_errors_total", "direction=\"tx\""),
+	PART(rx_read_fails, "vsock_errors_total", "direction=\"rx\""),
 };
 static const struct field_of mmds_fields[] = {
 	NONE(rx_accepted), NONE(rx_accepted_err), NONE(rx_accepted_unusual), NONE(rx_bad_eth),
@@ -159,7 +167,7 @@ static const struct {
 } groups[] = {
 	GROUP(vcpu, NULL), GROUP(uart, NULL), GROUP(i8042, NULL), GROUP(entropy, "rng0"),
 	GROUP(interrupts, NULL), GROUP(signals, NULL), GROUP(seccomp, NULL), GROUP(vmm, NULL),
-	GROUP(balloon, NULL), GROUP(vsock, NULL), GROUP(mmds, NULL), GROUP(pmem, NULL),
+	GROUP(balloon, NULL), GROUP(vsock, "vsock0"), GROUP(mmds, NULL), GROUP(pmem, NULL),
 	{ "memory_hotplug", NULL, memory_fields, ARRAY_SIZE(memory_fields) },
 };
 

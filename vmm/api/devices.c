@@ -1,4 +1,4 @@
-/* devices.c: drives, network interfaces and entropy, as Firecracker's API has them. */
+/* devices.c: drives, network interfaces, entropy and vsock, as Firecracker's API has them. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -359,4 +359,27 @@ json_t *api_entropy_json(const struct api *a)
 	return !a->has_entropy && !any_limit(limit) ? json_null() :
 		json_write(&api_entropy_schema, &(struct api_entropy){
 			.rate_limiter = show_limits(limit) });
+}
+
+/* --- vsock ------------------------------------------------------------------------------------ */
+
+int api_put_vsock(struct api *a, struct call *call)
+{
+	struct api_vsock v = { 0 };
+
+	api_take(call, &v);
+	return config_set_vsock(a->vm->config, v.guest_cid, v.uds_path, &call->err) ?
+		err_prefix(&call->err, "Vsock config error: ") : 0;
+}
+
+json_t *api_vsock_json(const struct config *c)
+{
+	json_t *o;
+
+	if (!c->vsock.path)
+		return json_null();
+	o = json_write(&api_vsock_schema, &(struct api_vsock){
+		.guest_cid = c->vsock.cid, .uds_path = c->vsock.path });
+	json_object_del(o, "vsock_id");
+	return o;
 }

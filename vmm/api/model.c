@@ -114,6 +114,14 @@ static const struct field entropy_fields[] = {
 SCHEMA(entropy, EntropyDevice);
 #undef STRUCT
 
+#define STRUCT api_vsock
+static const struct field vsock_fields[] = {
+	IN(NUMBER, guest_cid, MUST, .min = 3, .max = U32_MAX), IN(TEXT, uds_path, MUST),
+	CHECK(TEXT, vsock_id, OLD),
+};
+SCHEMA(vsock, Vsock);
+#undef STRUCT
+
 #define STRUCT api_vm_request
 static const char *const vm_states[] = { "Paused", "Resumed", NULL };
 static const struct field vm_fields[] = { IN(WORD, state, MUST, .words = vm_states) };
@@ -201,12 +209,6 @@ static const struct field mmds_config_fields[] = {
 };
 SCHEMA(mmds_config, MmdsConfig);
 
-static const struct field vsock_fields[] = {
-	CHECK(NUMBER, guest_cid, MUST, .min = 3, .max = U32_MAX), CHECK(TEXT, uds_path, MUST),
-	CHECK(TEXT, vsock_id, OLD),
-};
-SCHEMA(vsock, Vsock);
-
 static const struct field pmem_fields[] = {
 	CHECK(TEXT, id, MUST), CHECK(TEXT, path_on_host, MUST), CHECK(BOOL, root_device),
 	CHECK(BOOL, read_only), CHECK(OBJECT, rate_limiter, MAYBE, .object = &limiter),
@@ -249,7 +251,9 @@ static const struct field net_override_fields[] = {
 };
 static const struct schema net_override = { "NetworkOverride", net_override_fields,
 					    ARRAY_SIZE(net_override_fields) };
-static const struct field vsock_override_fields[] = { CHECK(TEXT, uds_path, MUST) };
+#define STRUCT api_vsock_override
+static const struct field vsock_override_fields[] = { IN(TEXT, uds_path, MUST) };
+#undef STRUCT
 static const struct schema vsock_override = { "VsockOverride", vsock_override_fields,
 					      ARRAY_SIZE(vsock_override_fields) };
 static const char *const load_huge_pages[] = { "Snapshot", "None", "Transparent", "2M", NULL };

@@ -73,6 +73,11 @@ struct api_entropy {
 	struct api_limiter rate_limiter;
 };
 
+struct api_vsock {
+	u64 guest_cid;
+	const char *uds_path;
+};
+
 enum api_vm_state { API_PAUSED_STATE, API_RESUMED_STATE };
 struct api_vm_request {
 	unsigned state;
@@ -101,12 +106,16 @@ struct api_backend {
 	unsigned backend_type;
 	const char *backend_path;
 };
+struct api_vsock_override {
+	bool given;
+	const char *uds_path;
+};
 struct api_snapshot_load {
 	const char *snapshot_path, *mem_file_path;
 	struct api_backend mem_backend;
 	bool enable_diff_snapshots, track_dirty_pages, resume_vm, clock_realtime;
 	const json_t *network_overrides;
-	struct { bool given; } vsock_override;
+	struct api_vsock_override vsock_override;
 	unsigned huge_pages;
 };
 
@@ -161,11 +170,11 @@ struct api_size_request {
 extern const struct schema
 	api_action_schema, api_boot_source_schema, api_machine_schema, api_machine_patch_schema,
 	api_drive_schema, api_drive_patch_schema, api_net_schema, api_net_patch_schema,
-	api_logger_schema, api_metrics_schema, api_serial_schema, api_entropy_schema,
+	api_logger_schema, api_metrics_schema, api_serial_schema, api_entropy_schema, api_vsock_schema,
 	api_vm_schema, api_cpu_config_schema, api_file_schema,
 	/* checked, then refused: there is no such device */
 	api_balloon_schema, api_balloon_patch_schema, api_balloon_stats_schema,
-	api_balloon_start_schema, api_mmds_schema, api_mmds_config_schema, api_vsock_schema,
+	api_balloon_start_schema, api_mmds_schema, api_mmds_config_schema,
 	api_pmem_schema, api_pmem_patch_schema, api_memory_schema, api_memory_patch_schema,
 	api_snapshot_create_schema, api_snapshot_load_schema,
 	/* answers of the published API */

@@ -94,6 +94,7 @@ int api_put_logger(struct api *, struct call *);
 int api_put_metrics(struct api *, struct call *);
 int api_put_serial(struct api *, struct call *);
 int api_put_entropy(struct api *, struct call *);
+int api_put_vsock(struct api *, struct call *);
 
 int api_put_snapshot_create(struct api *, struct call *);
 int api_put_snapshot_load(struct api *, struct call *);
@@ -141,3 +142,4 @@ int     api_find_net(const struct config *, const char *id);
 json_t *api_drives_json(const struct config *);
 json_t *api_nets_json(const struct config *);
 json_t *api_entropy_json(const struct api *);
+json_t *api_vsock_json(const struct config *);

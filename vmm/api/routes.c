@@ -54,7 +54,7 @@ const struct route api_routes[] = {
 	  .body_optional = true, .lacks = BALLOON },
 	{ "GET", "/balloon/hinting/status", AFTER_START, .lacks = BALLOON },
 	{ "PATCH", "/balloon/hinting/stop", AFTER_START, .lacks = BALLOON },
-	{ "PUT", "/vsock", BEFORE_START, &api_vsock_schema, .lacks = "a vsock device",
+	{ "PUT", "/vsock", BEFORE_START, &api_vsock_schema, .handle = api_put_vsock, .configures = true,
 	  .metric = "vsock" },
 	{ "GET", "/mmds", ANY_TIME, .lacks = MMDS, .metric = "mmds" },
 	{ "PUT", "/mmds", ANY_TIME, &api_mmds_schema, .lacks = MMDS, .metric = "mmds" },

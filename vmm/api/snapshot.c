@@ -36,12 +36,10 @@ int api_put_snapshot_load(struct api *a, struct call *call)
 	if (!r.mem_file_path == !r.mem_backend.given)
 		return err_set(&call->err, -EINVAL, "either mem_file_path or mem_backend says where the "
 			       "memory is");
-	if (r.clock_realtime || r.vsock_override.given ||
+	if (r.clock_realtime ||
 	    (r.huge_pages != API_LOAD_HUGE_SNAPSHOT && r.huge_pages != API_LOAD_HUGE_NONE))
 		return err_set(&call->err, -ENOTSUP, "this version of vmm does not have %s for a loaded "
-			       "snapshot", r.clock_realtime ? "a clock that catches up" :
-			       r.vsock_override.given ? "a vsock device" :
-			       "huge pages");
+			       "snapshot", r.clock_realtime ? "a clock that catches up" : "huge pages");
 	if (a->configured)
 		return err_set(&call->err, -EBUSY, "a snapshot cannot be loaded after the microVM was "
 			       "configured");
@@ -50,6 +48,7 @@ int api_put_snapshot_load(struct api *a, struct call *call)
 		.memory = paged ? NULL : r.mem_file_path ?: r.mem_backend.backend_path,
 		.track_dirty_pages = r.track_dirty_pages || r.enable_diff_snapshots,
 		.resume = r.resume_vm, .taps = r.network_overrides,
+		.vsock = r.vsock_override.given ? r.vsock_override.uds_path : NULL,
 	}, &call->err);
 	if (!rc)
 		api_time(a, API_LOAD, start);
