@@ -39,9 +39,9 @@ int frame_sum(const struct virtio_net_hdr_v1 *hdr, u8 *frame, size_t len)
 	return 0;
 }
 
-ssize_t frame_take(const struct iovec *iov, int nr, u8 buf[NET_FRAME_MAX])
+ssize_t frame_copy(const struct iovec *iov, int nr, u8 buf[NET_FRAME_MAX],
+		   struct virtio_net_hdr_v1 *hdr)
 {
-	struct virtio_net_hdr_v1 hdr;
 	size_t len = 0;
 
 	for (int i = 0; i < nr; i++) {
@@ -52,11 +52,20 @@ ssize_t frame_take(const struct iovec *iov, int nr, u8 buf[NET_FRAME_MAX])
 	}
 	if (len < NET_HDR_LEN + FRAME_MIN)
 		return -EPROTO;
-	memcpy(&hdr, buf, sizeof(hdr));
+	memcpy(hdr, buf, sizeof(*hdr));
+	return len - NET_HDR_LEN;
+}
+
+ssize_t frame_take(const struct iovec *iov, int nr, u8 buf[NET_FRAME_MAX])
+{
+	struct virtio_net_hdr_v1 hdr;
+	ssize_t len = frame_copy(iov, nr, buf, &hdr);
+
+	if (len < 0)
+		return len;
 	if (hdr.gso_type != VIRTIO_NET_HDR_GSO_NONE)
 		return -EPROTO;
-	len -= NET_HDR_LEN;
-	return frame_sum(&hdr, buf + NET_HDR_LEN, len) ?: (ssize_t)len;
+	return frame_sum(&hdr, buf + NET_HDR_LEN, len) ?: len;
 }
 
 /* Write at an offset of what iov describes; returns the bytes that had room. */

@@ -16,6 +16,13 @@ enum { FRAME_MIN = 14, FRAME_MAX = NET_FRAME_MAX - NET_HDR_LEN };
 int frame_sum(const struct virtio_net_hdr_v1 *, u8 *frame, size_t len) must_check;
 
 /*
+ * What net_ops.send got, in one piece, as the guest left it: the frame begins at
+ * buf + NET_HDR_LEN.  Its length, or -EPROTO.
+ */
+ssize_t frame_copy(const struct iovec *, int nr, u8 buf[NET_FRAME_MAX],
+		   struct virtio_net_hdr_v1 *) must_check;
+
+/*
  * What net_ops.send got, in one piece: the frame begins at buf + NET_HDR_LEN, its
  * checksum is whole.  Returns its length, or -EPROTO: the guest wrote nonsense.
  */
