@@ -76,6 +76,14 @@ struct vsock_config {
 	char *path;			/* of the host's socket; NULL: there is no such device */
 	u32 cid;			/* the guest's */
 };
+/* The metadata service. */
+struct mmds_config {
+	u32 cards;			/* bit n: at card n the guest can ask; 0: there is none */
+	bool v2;			/* who asks must have a token */
+	bool imds_compat;		/* plain text, whatever is asked for */
+	struct in_addr address;
+};
+#define MMDS_ADDRESS	0xa9fea9feU	/* 169.254.169.254, in the host's order */
 
 struct config {
 	char *kernel, *initrd, *append, *cmdline, *serial, *name, *pidfile;
@@ -96,6 +104,8 @@ struct config {
 	struct net_config net[CONFIG_MAX_NETS];
 	unsigned nr_nets;
 	struct vsock_config vsock;
+	struct mmds_config mmds;
+	char *metadata;			/* what it holds at first: a file; NULL: nothing */
 	struct limit_config entropy;	/* of the entropy device; by the API only */
 	char *affinity_list;		/* as it was given; NULL: all that this process has */
 	u64 affinity[CONFIG_MAX_HOST_CPUS / 64];	/* a bit for each of the host's processors */
@@ -148,6 +158,8 @@ int  config_set_vsock(struct config *, u32 cid, const char *path, struct err *) 
 int  config_use_tap(struct net_config *, const char *tap, struct err *) must_check;
 /* A new string in the place of the old one; NULL: none. */
 int config_set_text(char **field, const char *value, struct err *) must_check;
+/* What a metadata service can have: 169.254.1.0 to 169.254.254.255. */
+bool config_mmds_address_valid(struct in_addr);
 /* "02:00:00:12:34:56", of a station. */
 int config_parse_mac(const char *text, u8 mac[6]) must_check;
 

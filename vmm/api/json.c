@@ -8,7 +8,7 @@
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-static bool starved;
+static _Thread_local bool starved;
 
 static void *take(size_t n)
 {

@@ -55,8 +55,8 @@ int json_read(const struct schema *, const json_t *, void *into, struct seen *,
 json_t *json_write(const struct schema *, const void *from);
 
 /*
- * On the control thread.  Jansson does not say of every call that memory was short: an answer
- * would lack a part of it.  begin: from here on it is remembered.
+ * Jansson does not say of every call that memory was short: an answer would lack a part of it.
+ * begin, on the control thread: from here on it is remembered of the thread's own.
  */
 void json_begin(void);
 bool json_starved(void);
