@@ -117,7 +117,7 @@ _vmm_gdb() {
 
 _vmm_value() { # OPTION
 	case $1 in
-	--kernel | --pidfile | --api-sock | --log-file) _vmm_files ;;
+	--kernel | --pidfile | --api-sock | --log-file | --metadata) _vmm_files ;;
 	--initrd)
 		_vmm_files
 		[[ none == "$cur"* ]] && COMPREPLY+=(none)
@@ -126,6 +126,7 @@ _vmm_value() { # OPTION
 	--disk) _vmm_disk ;;
 	--net) _vmm_net ;;
 	--vsock) _vmm_vsock ;;
+	--mmds) _vmm_words 'net0 net0,version=V2' ;;
 	--serial) _vmm_serial ;;
 	--gdb) _vmm_gdb ;;
 	--transport) _vmm_words 'pci mmio' ;;
@@ -254,7 +255,7 @@ _vmm_jailer() {
 
 _vmm() {
 	local cur prev cut='' option
-	local run='--kernel --initrd --append --cmdline --mem --hugepages --cpus --disk --net --vsock --serial --transport
+	local run='--kernel --initrd --append --cmdline --mem --hugepages --cpus --disk --net --mmds --metadata --vsock --serial --transport
 		--aio --name --api-sock --gdb --pidfile --no-reboot --track-dirty-pages --sandbox --cpu-affinity --cpu-quota --mem-limit --cgroup --uid --gid --chroot --netns --log-level --log-file --log-format --config --help --version'
 	local i=$COMP_CWORD
 	COMPREPLY=()

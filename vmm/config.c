@@ -203,6 +203,12 @@ static int set_gdb(struct config *c, const char *v, struct err *err)
 	return rc ? rc : config_set_text(&c->gdb, v, err);
 }
 
+static int set_metadata(struct config *c, const char *v, struct err *err)
+{
+	return *v ? config_set_text(&c->metadata, v, err) :
+		    err_set(err, -EINVAL, "metadata: no name of a file");
+}
+
 static int set_log_level(struct config *c, const char *v, struct err *err)
 {
 	return log_level_by_name(v, &c->log_level) ? 0 :
@@ -254,6 +260,10 @@ const struct option config_options[] = {
 	  "of user and passt also\n"
 	  "hostfwd=tcp:127.0.0.1:8080-:80 (publish a port; repeatable);\n"
 	  "of user also restrict=on, net=10.0.2.0/24, dns=ADDRESS", true, config_parse_net },
+	{ "mmds", "CARD[,OPT...]", "net0, net1, ...: on these cards, one or more, the guest asks by HTTP for\n"
+	  "what --metadata or the API put there; options: version=V1|V2 (default V1;\n"
+	  "V2: with a token only), address=ADDRESS (default 169.254.169.254)", false, config_parse_mmds },
+	{ "metadata", "FILE", "an object of JSON for --mmds", false, set_metadata },
 	{ "vsock", "cid=N,uds=PATH", "sockets between guest and host: the host's are the unix sockets\n"
 	  "PATH (from the host: 'CONNECT PORT') and PATH_PORT (from the guest)", false, config_parse_vsock },
 	{ "serial", "WHERE", "the console: stdio (default), pty, file:PATH, unix:PATH, none", false,
@@ -489,6 +499,9 @@ void config_forget_machine(struct config *c)
 	free(c->vsock.path);
 	c->kernel = c->initrd = c->append = c->cmdline = NULL;
 	c->vsock = (struct vsock_config){ 0 };
+	c->mmds = (struct mmds_config){ 0 };
+	free(c->metadata);
+	c->metadata = NULL;
 }
 
 void config_fini(struct config *c)
@@ -506,6 +519,7 @@ void config_fini(struct config *c)
 	free(c->pidfile);
 	free(c->gdb);
 	free(c->api_sock);
+	free(c->metadata);
 	free(c->log_file);
 	free(c->affinity_list);
 	free(c->cgroup);

@@ -24,6 +24,14 @@ int config_parse_mac(const char *text, u8 mac[6])
 	return mac[0] & 1 || !(b[0] | b[1] | b[2] | b[3] | b[4] | b[5]) ? -EINVAL : 0;
 }
 
+bool config_mmds_address_valid(struct in_addr a)
+{
+	u32 host = ntohl(a.s_addr);
+
+	/* RFC 3927, 2.1: the first and the last 256 are not for anybody. */
+	return host >> 16 == 0xa9fe && (host >> 8 & 0xff) != 0 && (host >> 8 & 0xff) != 0xff;
+}
+
 static int set_net_fd(struct net_config *n, const char *value, struct err *err)
 {
 	unsigned long fd;
@@ -393,8 +401,57 @@ static int check_pair(const struct net_config *a, const struct net_config *b, st
 	return 0;
 }
 
+/* "net0,net1,version=V2" */
+int config_parse_mmds(struct config *c, const char *value, struct err *err)
+{
+	static const char *const known[] = { "net0", "version", "address" };
+	struct mmds_config m = { .address.s_addr = htonl(MMDS_ADDRESS) };
+	char *copy = strdup(value), *list = copy, *key;
+	int rc = copy ? 0 : err_set(err, -ENOMEM, "out of memory");
+
+	while (!rc && (key = config_next_piece(&list))) {
+		const char *v = config_split_pair(key);
+		unsigned long n;
+
+		if (!strncmp(key, "net", 3) && !config_parse_number(key + 3, 0, CONFIG_MAX_NETS - 1, &n)) {
+			m.cards |= 1U << n;
+		} else if (!strcmp(key, "version")) {
+			m.v2 = !strcmp(v, "V2");
+			if (!m.v2 && strcmp(v, "V1"))
+				rc = err_set(err, -EINVAL, "mmds: version is V1 or V2, not '%s'", v);
+		} else if (!strcmp(key, "address")) {
+			if (inet_pton(AF_INET, v, &m.address) != 1 || !config_mmds_address_valid(m.address))
+				rc = err_set(err, -EINVAL, "mmds: address '%s' is not one from 169.254.1.0 to "
+					     "169.254.254.255", v);
+		} else {
+			rc = config_unknown_key("mmds", key, known, ARRAY_SIZE(known), err);
+		}
+	}
+	if (!rc && !m.cards)
+		rc = err_set(err, -EINVAL, "mmds: no card; the first is net0");
+	if (!rc)
+		c->mmds = m;
+	free(copy);
+	return rc;
+}
+
+static int check_mmds(const struct config *c, struct err *err)
+{
+	for (unsigned i = c->nr_nets; i < CONFIG_MAX_NETS; i++)
+		if (c->mmds.cards >> i & 1)
+			return err_set(err, -EINVAL, "--mmds: there is no card net%u", i);
+	for (unsigned i = 0; i < c->nr_nets; i++)
+		if (c->mmds.cards >> i & 1 && c->net[i].vhost == NET_VHOST_ON)
+			return err_set(err, -EINVAL, "--net: vhost=on is not for net%u: with --mmds vmm itself "
+				       "moves its frames", i);
+	return c->metadata && !c->mmds.cards ?
+		err_set(err, -EINVAL, "--metadata is for --mmds, which says on which cards") : 0;
+}
+
 int config_check_nets(const struct config *c, struct err *err)
 {
+	if (check_mmds(c, err))
+		return err->code;
 	for (unsigned i = 0; i < c->nr_nets; i++) {
 		int rc = check_host_net(&c->net[i], err);
 

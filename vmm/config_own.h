@@ -17,6 +17,7 @@ int config_unknown_key(const char *what, const char *key, const char *const *kno
 
 int config_parse_disk(struct config *, const char *value, struct err *) must_check;
 int config_parse_net(struct config *, const char *value, struct err *) must_check;
+int config_parse_mmds(struct config *, const char *value, struct err *) must_check;
 /* --vsock: what it leaves out stays as it was. */
 int config_parse_vsock(struct config *, const char *value, struct err *) must_check;
 int config_check_vsock(const struct config *, struct err *) must_check;

@@ -142,6 +142,19 @@ static void net_state(struct state *s, struct net_config *n)
 		state_fail(s, "%u queues, and no tap", n->queues);
 }
 
+static void mmds_state(struct state *s, struct mmds_config *m, unsigned nr_nets)
+{
+	if (!state_if(s, "mmds", m->cards))
+		return;
+	state_u32(s, "cards", &m->cards);
+	state_bool(s, "v2", &m->v2);
+	state_bool(s, "imds-compat", &m->imds_compat);
+	state_u32(s, "address", &m->address.s_addr);
+	if (m->cards >> nr_nets || !config_mmds_address_valid(m->address))
+		state_fail(s, "cards %#x of %u, or an address that is not link-local", m->cards, nr_nets);
+	state_leave(s);
+}
+
 void config_state(struct config *c, struct state *s)
 {
 	unsigned transport = c->transport;
@@ -181,5 +194,6 @@ void config_state(struct config *c, struct state *s)
 		c->smt = true;
 		state_leave(s);
 	}
+	mmds_state(s, &c->mmds, c->nr_nets);
 	state_leave(s);
 }

@@ -28,7 +28,7 @@ static const struct {
 	[ID] = { "id", "ID", "the VM's id, letters, digits and '-' (default anonymous-instance)" },
 	[CONFIG_FILE] = { "config-file", "FILE", "configure the VM from this JSON file, and start it" },
 	[NO_API] = { "no-api", NULL, "no socket; needs --config-file" },
-	[METADATA] = { "metadata", "FILE", "JSON, for no guest: there is no metadata service" },
+	[METADATA] = { "metadata", "FILE", "JSON that the guest can ask for, if mmds-config says where" },
 	[LOG_PATH] = { "log-path", "FILE", "the log goes there, else to standard error" },
 	[LEVEL] = { "level", "LEVEL", "Off, Error, Warning, Info (default), Debug or Trace" },
 	[SHOW_LEVEL] = { "show-level", NULL, "put the level into each line of the log" },
@@ -38,7 +38,7 @@ static const struct {
 	[BOOT_TIMER] = { "boot-timer", NULL, "no effect: there is no such device" },
 	[ENABLE_PCI] = { "enable-pci", NULL, "virtio over PCI instead of MMIO" },
 	[HTTP_MAX] = { "http-api-max-payload-size", "N", "the longest body, in bytes (default 51200)" },
-	[MMDS_LIMIT] = { "mmds-size-limit", "N", "no effect: there is no metadata service" },
+	[MMDS_LIMIT] = { "mmds-size-limit", "N", "the most metadata, in bytes (default: the longest body)" },
 	[START_TIME] = { "start-time-us", "N", "when this was started, for the metrics" },
 	[START_TIME_CPU] = { "start-time-cpu-us", "N", "the same, in CPU time" },
 	[PARENT_CPU_TIME] = { "parent-cpu-time-us", "N", "CPU time that was spent before" },
@@ -169,15 +169,12 @@ static int put(struct api *api, const char *path, json_t *body, struct err *err)
 	return status >= 300 ? err->code : 0;
 }
 
-/* As by Firecracker no guest can read it unless mmds-config names an interface, which is refused. */
-static int check_metadata(const char *path, struct err *err)
+static int put_metadata(struct api *api, const char *path, struct err *err)
 {
 	json_t *root = json_read_file(path, err);
 
-	if (!root)
+	if (!root || put(api, "/mmds", root, err))
 		return err_prefix(err, "--metadata: ");
-	json_decref(root);
-	log_warn("--metadata %s: this version of vmm does not have a metadata service: no guest reads it", path);
 	return 0;
 }
 
@@ -205,7 +202,7 @@ static int prepare(struct api *api, void *arg, struct err *err)
 	if (!rc && a->value[CONFIG_FILE])
 		rc = api_read_file(api, a->value[CONFIG_FILE], err);
 	if (!rc && a->value[METADATA])
-		rc = check_metadata(a->value[METADATA], err);
+		rc = put_metadata(api, a->value[METADATA], err);
 	return rc;
 }
 
@@ -216,6 +213,8 @@ static int run(struct arguments *a, struct err *err)
 			.app = "Firecracker", .version = API_VERSION,
 			.id = a->value[ID] ?: "anonymous-instance",
 			.max_body = a->value[HTTP_MAX] ? a->number[HTTP_MAX] : API_MAX_BODY,
+			.mmds_limit = a->value[MMDS_LIMIT] ? a->number[MMDS_LIMIT] :
+				      a->number[HTTP_MAX],
 			.start_time_us = a->number[START_TIME],
 			.start_time_cpu_us = a->number[START_TIME_CPU],
 			.parent_cpu_time_us = a->number[PARENT_CPU_TIME],

@@ -670,6 +670,7 @@ void machine_free(struct machine *m)
 		aio_free(m->io[i].aio);
 		loop_free(m->io[i].loop);
 	}
+	resources_machine_ended(m->resources);
 	for (unsigned i = 0; i < CONFIG_MAX_CPUS; i++)
 		vcpu_free(m->vcpu[i]);
 	irqchip_free(m->irqchip);

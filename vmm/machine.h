@@ -30,6 +30,10 @@ struct resources {
 	struct vhost *vhost[CONFIG_MAX_NETS][CONFIG_MAX_PAIRS];	/* NULL: none */
 	struct vsock_host *vsock;	/* NULL: none */
 	int net_user[CONFIG_MAX_NETS];	/* net_join.h: -1: of no network of ours */
+	struct metadata *metadata;	/* the VM's; NULL: nobody asks */
+	struct station *station[CONFIG_MAX_NETS];	/* where a guest asks for it; NULL: not there */
+	char station_name[CONFIG_MAX_NETS][16];
+	struct metric_set station_metrics[CONFIG_MAX_NETS], metadata_metrics;
 	char *cmdline;
 	struct task *debug_stop;	/* run when a vCPU stopped for the debugger */
 	struct machine *machine;	/* the one that runs, NULL between two */
@@ -43,6 +47,8 @@ void resources_fini(struct resources *);
 /* What the configuration names; after a failure nothing of it is open. */
 int  resources_open(struct resources *, struct err *) must_check;
 void resources_close(struct resources *);	/* idempotent */
+/* What the next one is not to know of this one.  No loop of it runs. */
+void resources_machine_ended(struct resources *);
 /* What open leaves out where the machine is to come from a snapshot. */
 int  resources_open_kernel(struct resources *, struct err *) must_check;
 /* Would it open? */

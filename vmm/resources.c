@@ -10,8 +10,10 @@
 #include "devices/chardev.h"
 #include "devices/net/net.h"
 #include "devices/net/pcap.h"
+#include "devices/net/station.h"
 #include "devices/net/vhost.h"
 #include "devices/vsock_host.h"
+#include "vmm/api/metadata.h"
 #include "vmm/control.h"
 #include "vmm/core/log.h"
 #include "vmm/machine.h"
@@ -198,6 +200,86 @@ static int open_vhost(struct resources *r, unsigned i, struct err *err)
 	return 0;
 }
 
+/* --- metadata ----------------------------------------------------------------------------------- */
+
+#define STATION_ROW(name, label, field, help) \
+	{ name, label, help, .offset = offsetof(struct responder_counters, field) }
+static const struct metric station_metric[] = {
+	STATION_ROW("mmds_frames_total", "direction=\"rx\"", rx_frames,
+		    "Frames to and from the metadata service; rx: of the guest"),
+	STATION_ROW("mmds_frames_total", "direction=\"tx\"", tx_frames, NULL),
+	STATION_ROW("mmds_bytes_total", NULL, tx_bytes, "Of its frames to the guest"),
+	STATION_ROW("mmds_malformed_total", NULL, rx_bad, "Frames to it that no correct guest sends"),
+	STATION_ROW("mmds_unusual_total", NULL, rx_unusual, "Segments to it that came again, or too early"),
+	STATION_ROW("mmds_unanswered_total", NULL, tx_errors, "What the guest was not told, or did not want to hear"),
+	STATION_ROW("mmds_connections_total", NULL, connections, "Connections to it"),
+	STATION_ROW("mmds_closed_total", NULL, closed, "Of these those that have ended"),
+};
+static const struct metric_table station_table = { "device", station_metric, ARRAY_SIZE(station_metric) };
+
+#define METADATA_ROW(label, field, help) \
+	{ "mmds_unauthorized_total", label, help, .offset = offsetof(struct metadata_counters, field) }
+static const struct metric metadata_metric[] = {
+	METADATA_ROW("reason=\"no_token\"", no_token, "Questions to it without a token that is valid"),
+	METADATA_ROW("reason=\"invalid_token\"", invalid_token, NULL),
+};
+static const struct metric_table metadata_table = { NULL, metadata_metric, ARRAY_SIZE(metadata_metric) };
+
+static char *answer(void *arg, const char *request, size_t len, bool too_long, size_t *answer_len)
+{
+	return metadata_answer(arg, request, len, too_long, now_ns(), answer_len);
+}
+
+/* Below all that counts and limits, above whatever the far end is. */
+static int open_station(struct resources *r, unsigned i, struct err *err)
+{
+	const struct config *c = r->config;
+	struct responder_options o = { .address = c->mmds.address, .port = 80, .answer = answer,
+				       .arg = r->metadata };
+	int rc;
+
+	if (!(c->mmds.cards >> i & 1))
+		return 0;
+	rc = station_new(&r->station[i], r->net[i], config_net_pairs(&c->net[i]), &o, err);
+	if (rc)
+		return rc;
+	snprintf(r->station_name[i], sizeof(r->station_name[i]), "net%u", i);
+	r->station_metrics[i] = (struct metric_set){ .table = &station_table, .owner = r->station_name[i],
+						     .counters = station_counters(r->station[i]) };
+	metrics_add(&r->metrics, &r->station_metrics[i]);
+	return 0;
+}
+
+static void open_metadata(struct resources *r)
+{
+	if (!r->config->mmds.cards)
+		return;
+	metadata_configure(r->metadata, &r->config->mmds);
+	r->metadata_metrics = (struct metric_set){ .table = &metadata_table,
+						   .counters = metadata_counters(r->metadata) };
+	metrics_add(&r->metrics, &r->metadata_metrics);
+}
+
+static void close_metadata(struct resources *r)
+{
+	metrics_remove(&r->metadata_metrics);
+	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++) {
+		metrics_remove(&r->station_metrics[i]);
+		r->station[i] = NULL;
+	}
+}
+
+void resources_machine_ended(struct resources *r)
+{
+	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++)
+		if (r->station[i])
+			station_restart(r->station[i]);
+	if (r->metadata)
+		metadata_restart(r->metadata);
+}
+
+/* --- all of it ----------------------------------------------------------------------------------- */
+
 static int open_backends(struct resources *r, struct err *err)
 {
 	const struct config *c = r->config;
@@ -207,6 +289,7 @@ static int open_backends(struct resources *r, struct err *err)
 		limit_set(&r->limit[i], &c->disk[i].limit);
 		rc = resources_open_disk(&r->disk[i], &c->disk[i], err);
 	}
+	open_metadata(r);
 	for (unsigned i = 0; i < c->nr_nets && !rc; i++) {
 		limit_set(&r->rx_limit[i], &c->net[i].rx);
 		limit_set(&r->tx_limit[i], &c->net[i].tx);
@@ -215,6 +298,8 @@ static int open_backends(struct resources *r, struct err *err)
 			rc = set_mtu(r->net[i], &c->net[i], err);
 		if (!rc)
 			check_mac(c, i, r->net[i][0]);
+		if (!rc)
+			rc = open_station(r, i, err);
 		if (!rc)
 			rc = open_vhost(r, i, err);
 		if (!rc && c->net[i].dump && pcap_open(&r->dump[i], c->net[i].dump, err))
@@ -296,6 +381,7 @@ int resources_open(struct resources *r, struct err *err)
 
 static void close_backends(struct resources *r)
 {
+	close_metadata(r);
 	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
 		blk_close(r->disk[i]);
 	for (unsigned i = 0; i < CONFIG_MAX_NETS; i++) {

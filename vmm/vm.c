@@ -9,6 +9,8 @@
 #include <unistd.h>
 #include "devices/block/blk.h"
 #include "devices/chardev.h"
+#include "vmm/api/json.h"
+#include "vmm/api/metadata.h"
 #include "vmm/commands.h"
 #include "vmm/control.h"
 #include "vmm/core/log.h"
@@ -486,6 +488,24 @@ static int open_api(struct vm *v, const struct vm_options *o, struct err *err)
 	return rc ? err_prefix(err, "api-sock: ") : 0;
 }
 
+static int open_metadata(struct vm *v, u64 limit, struct err *err)
+{
+	const char *path = v->config->metadata;
+	int rc = metadata_new(&v->r.metadata, limit, err);
+	json_t *root;
+
+	v->api_vm.metadata = v->r.metadata;
+	if (rc || !path)
+		return rc;
+	root = json_read_file(path, err);
+	if (!root)
+		return err_prefix(err, "metadata ");
+	rc = !json_is_object(root) ? err_set(err, -EINVAL, "not an object: {...}") :
+				     metadata_put(v->r.metadata, root, err);
+	json_decref(root);
+	return rc ? err_prefix(err, "metadata %s: ", path) : 0;
+}
+
 static int open_all(struct vm *v, const struct vm_options *o, struct err *err)
 {
 	const struct config *c = v->config;
@@ -504,6 +524,8 @@ static int open_all(struct vm *v, const struct vm_options *o, struct err *err)
 	if (!rc)
 		rc = debugger_open(&v->debugger, &v->r, err);
 	v->r.from = o->from;
+	if (!rc)
+		rc = open_metadata(v, o->api.mmds_limit ?: API_MAX_BODY, err);
 	return rc ? rc : open_api(v, o, err);
 }
 
@@ -517,6 +539,7 @@ static void close_all(struct vm *v)
 	registry_leave(&v->registry);
 	usage_fini(&v->usage);
 	resources_fini(&v->r);
+	metadata_free(v->r.metadata);
 }
 
 /* Before there are threads, which have it from this one. */

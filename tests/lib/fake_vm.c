@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "vmm/api/metadata.h"
 
 char fake_vm_answer[8192];
 
@@ -199,7 +200,7 @@ void fake_vm_init(struct fake_vm *f)
 	};
 	config_init(&f->config);
 	f->vm = (struct api_vm){ .ops = &f->ops, .config = &f->config };
-	if (loop_new(&f->loop, &err) ||
+	if (loop_new(&f->loop, &err) || metadata_new(&f->vm.metadata, API_MAX_BODY, &err) ||
 	    api_new(&f->api, f->loop, &f->vm, &(struct api_options){
 		.app = "vmm", .version = "0", .id = "fake", .max_body = API_MAX_BODY }, &err))
 		abort();
@@ -208,6 +209,7 @@ void fake_vm_init(struct fake_vm *f)
 void fake_vm_fini(struct fake_vm *f)
 {
 	api_free(f->api);
+	metadata_free(f->vm.metadata);
 	loop_free(f->loop);
 	config_fini(&f->config);
 }

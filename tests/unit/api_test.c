@@ -197,7 +197,7 @@ static bool is_choosy(const struct route *r)
 	static const char *const choosy[] = {
 		"PUT /actions", "PATCH /machine-config", "PUT /drives/{drive_id}",
 		"PATCH /drives/{drive_id}", "PUT /network-interfaces/{iface_id}", "PUT /metrics",
-		"PUT /snapshot/create", "PUT /snapshot/load",
+		"PUT /snapshot/create", "PUT /snapshot/load", "PUT /mmds/config",
 	};
 	char name[100];
 
@@ -578,6 +578,92 @@ static void test_nets(void **state)
 	refused(400, "no network interface 'eth9'", "PATCH", "/network-interfaces/eth9",
 		"{\"iface_id\":\"eth9\"}");
 	refused(400, "unplugged", "DELETE", "/network-interfaces/eth1", NULL);
+}
+
+/* --- metadata --------------------------------------------------------------------------------- */
+
+#define give_net(id) \
+	ok("PUT", "/network-interfaces/" id, "{\"iface_id\":\"" id "\",\"host_dev_name\":\"tap-" id "\"}")
+
+static void test_mmds(void **state)
+{
+	static char text[API_MAX_BODY + 100], xs[API_MAX_BODY + 1];
+
+	(void)state;
+	ok("GET", "/mmds", NULL);
+	assert_string_equal(fake_vm_answer, "{}");
+	refused(400, "The MMDS data store is not initialized.", "PATCH", "/mmds", "{\"a\":1}");
+	refused(400, "not an object", "PUT", "/mmds", "[1]");
+	ok("PUT", "/mmds", "{\"a\":{\"b\":\"c\"}}");
+	/* Another's copy: a body's life is short. */
+	ok("GET", "/mmds", NULL);
+	assert_string_equal(fake_vm_answer, "{\"a\":{\"b\":\"c\"}}");
+	f.state = API_RUNNING;
+	ok("PATCH", "/mmds", "{\"a\":{\"b\":null,\"d\":1}}");
+	ok("GET", "/mmds", NULL);
+	assert_string_equal(fake_vm_answer, "{\"a\":{\"d\":1}}");
+	f.state = API_PAUSED;
+	ok("PUT", "/mmds", "{}");
+	/* Exactly as much as there may be, and by one more. */
+	memset(xs, 'x', API_MAX_BODY);
+	snprintf(text, sizeof(text), "{\"a\":\"%.*s\"}", API_MAX_BODY - 8, xs);
+	ok("PUT", "/mmds", text);
+	refused(413, "The MMDS patch request doesn't fit.", "PATCH", "/mmds", "{\"b\":1}");
+	snprintf(text, sizeof(text), "{\"a\":\"%.*s\"}", API_MAX_BODY - 7, xs);
+	refused(413, "The MMDS patch request doesn't fit.", "PUT", "/mmds", text);
+	ok("PATCH", "/mmds", "{\"a\":null,\"b\":1}");
+	ok("GET", "/mmds", NULL);
+	assert_string_equal(fake_vm_answer, "{\"b\":1}");
+}
+
+static void test_mmds_config(void **state)
+{
+	static const char *const not_local[] = { "1.1.1.1", "169.254.0.1", "169.254.255.1", "169.253.1.1" };
+	char body[120];
+
+	(void)state;
+	ok("GET", "/vm/config", NULL);
+	assert_says(fake_vm_answer, "\"mmds-config\":null");
+	refused(400, "is empty", "PUT", "/mmds/config", "{\"network_interfaces\":[]}");
+	refused(400, "does not correspond to any existing network interface.", "PUT", "/mmds/config",
+		"{\"network_interfaces\":[\"eth0\"]}");
+	give_net("eth0");
+	give_net("eth1");
+	for (unsigned i = 0; i < ARRAY_SIZE(not_local); i++) {
+		snprintf(body, sizeof(body), "{\"network_interfaces\":[\"eth0\"],\"ipv4_address\":\"%s\"}",
+			 not_local[i]);
+		refused(400, "The MMDS IPv4 address is not link local.", "PUT", "/mmds/config", body);
+	}
+	refused(400, "'' is not an address", "PUT", "/mmds/config",
+		"{\"network_interfaces\":[\"eth0\"],\"ipv4_address\":\"\"}");
+	refused(400, "any existing", "PUT", "/mmds/config", "{\"network_interfaces\":[\"eth0\",\"eth2\"]}");
+	assert_int_equal(f.config.mmds.cards, 0);
+	ok("PUT", "/mmds/config", "{\"network_interfaces\":[\"eth1\"]}");
+	ok("GET", "/vm/config", NULL);
+	assert_says(fake_vm_answer, "\"mmds-config\":{\"version\":\"V1\",\"network_interfaces\":[\"eth1\"],"
+		    "\"ipv4_address\":\"169.254.169.254\",\"imds_compat\":false}");
+	/* Anew: nothing of the old one stays; an interface that is replaced has it still. */
+	ok("PUT", "/mmds/config", "{\"network_interfaces\":[\"eth0\"],\"version\":\"V2\","
+	   "\"ipv4_address\":\"169.254.170.2\",\"imds_compat\":true}");
+	give_net("eth0");
+	ok("GET", "/vm/config", NULL);
+	assert_says(fake_vm_answer, "\"mmds-config\":{\"version\":\"V2\",\"network_interfaces\":[\"eth0\"],"
+		    "\"ipv4_address\":\"169.254.170.2\",\"imds_compat\":true}");
+	f.state = API_RUNNING;
+	refused(400, "after the VM was started", "PUT", "/mmds/config", "{\"network_interfaces\":[\"eth0\"]}");
+}
+
+/* V1 is, by the definition; a snapshot does not begin after it. */
+static void test_mmds_deprecated(void **state)
+{
+	(void)state;
+	give_net("eth0");
+	ok("PUT", "/mmds/config", "{\"network_interfaces\":[\"eth0\"]}");
+	assert_int_equal(f.api->metrics.deprecated, 1);
+	ok("PUT", "/mmds/config", "{\"network_interfaces\":[\"eth0\"],\"version\":\"V1\"}");
+	assert_int_equal(f.api->metrics.deprecated, 2);
+	ok("PUT", "/mmds/config", "{\"network_interfaces\":[\"eth0\"],\"version\":\"V2\"}");
+	assert_int_equal(f.api->metrics.deprecated, 2);
 }
 
 static void test_no_net_limits(void **state)
@@ -1306,6 +1392,7 @@ int main(void)
 		T(test_contract), T(test_methods), T(test_paths), T(test_ids), T(test_instance),
 		T(test_machine), T(test_zero_byte), T(test_boot_source), T(test_drives), T(test_too_many_drives),
 		T(test_drive_limits), T(test_patch_drive), T(test_nets), T(test_no_net_limits),
+		T(test_mmds), T(test_mmds_config), T(test_mmds_deprecated),
 		T(test_actions), T(test_pause), T(test_vsock), T(test_snapshots), T(test_small_ones), T(test_metrics),
 		T(test_metrics_are_all), T(test_torn_line),
 		T(test_logger), T(test_device_metrics), T(test_own_metrics), T(test_own_vm), T(test_own_disks),

@@ -580,6 +580,37 @@ static void test_vsock(void **state)
 	    "--disk", "a");
 }
 
+static void test_mmds(void **state)
+{
+	(void)state;
+	good("--net", "user");
+	assert_int_equal(c.mmds.cards, 0);
+	good("--mmds", "net0", "--net", "user");
+	assert_int_equal(c.mmds.cards, 1);
+	assert_false(c.mmds.v2);
+	assert_int_equal(ntohl(c.mmds.address.s_addr), MMDS_ADDRESS);
+	good("--net", "user", "--net", "tap=t,vhost=on", "--net", "tap=u,vhost=auto", "--mmds",
+	     "net2,version=V2,net0,address=169.254.254.255", "--metadata", "f");
+	assert_int_equal(c.mmds.cards, 5);
+	assert_true(c.mmds.v2);
+	assert_int_equal(ntohl(c.mmds.address.s_addr), 0xa9fefeff);
+	assert_string_equal(c.metadata, "f");
+	bad("no card net1", "--net", "user", "--mmds", "net0,net1");
+	bad("no card net29", "--net", "user", "--mmds", "net29");
+	bad("unknown option 'net30'", "--net", "user", "--mmds", "net30");
+	bad("unknown option 'eth0'", "--net", "user", "--mmds", "eth0");
+	bad("did you mean 'version'", "--net", "user", "--mmds", "net0,versoin=V1");
+	bad("not 'V3'", "--net", "user", "--mmds", "net0,version=V3");
+	bad("not 'true'", "--net", "user", "--mmds", "net0,version");
+	bad("no card", "--net", "user", "--mmds", "version=V2");
+	bad("address '10.0.0.1'", "--net", "user", "--mmds", "net0,address=10.0.0.1");
+	bad("address '169.254.255.0'", "--net", "user", "--mmds", "net0,address=169.254.255.0");
+	bad("address ''", "--net", "user", "--mmds", "net0,address=");
+	bad("vhost=on is not for net1", "--net", "user", "--net", "tap=t,vhost=on", "--mmds", "net1");
+	bad("--metadata is for --mmds", "--net", "user", "--metadata", "f");
+	bad("no name", "--net", "user", "--mmds", "net0", "--metadata", "");
+}
+
 static void test_unknown_options(void **state)
 {
 	(void)state;
@@ -699,7 +730,7 @@ int main(void)
 		cmocka_unit_test(test_disks), cmocka_unit_test(test_too_many_disks),
 		cmocka_unit_test(test_nets), cmocka_unit_test(test_net_modes),
 		cmocka_unit_test(test_vhost), cmocka_unit_test(test_networks),
-		cmocka_unit_test(test_net_user), cmocka_unit_test(test_vsock),
+		cmocka_unit_test(test_net_user), cmocka_unit_test(test_vsock), cmocka_unit_test(test_mmds),
 		cmocka_unit_test(test_unknown_options),
 		cmocka_unit_test(test_nearest), cmocka_unit_test(test_json),
 		cmocka_unit_test(test_json_precedence), cmocka_unit_test(test_json_errors),

@@ -585,7 +585,8 @@ static void test_config(void **state)
 		"--disk", "e,discard=off,cache=writethrough,direct", "--net",
 		"tap=t0,queues=4,iothreads=2,mtu=9000,bw_rx=5M,bw_rx_burst=9M,pps_tx=70", "--net", "user,restrict=on,net=172.20.0.0/16,dns=9.9.9.9,hostfwd=tcp:127.0.0.1:8080-:80,"
 		"hostfwd=udp::53-172.20.0.7:5353", "--net", "passt", "--net", "fd=7",
-		"--net", "bridge=b,vlan=1+2", "--net", "nat=n", "--net", "hostonly" };
+		"--net", "bridge=b,vlan=1+2", "--net", "nat=n", "--net", "hostonly",
+		"--mmds", "net1,net6,version=V2,address=169.254.1.0", "--metadata", "m" };
 	struct config c, d;
 	const void *one, *two;
 	struct state *s, *t, *l;
@@ -636,11 +637,49 @@ static void test_config(void **state)
 	assert_string_equal(d.net[5].host_network, "n");
 	assert_int_equal(d.net[6].mode, NET_HOSTONLY);
 	assert_string_equal(d.net[6].host_network, "hostonly");
+	assert_int_equal(d.mmds.cards, 0x42);
+	assert_true(d.mmds.v2);
+	assert_int_equal(d.mmds.address.s_addr, c.mmds.address.s_addr);
+	assert_null(d.metadata);
 	state_free(s);
 	state_free(t);
 	state_free(l);
 	config_fini(&c);
 	config_fini(&d);
+}
+
+/* Cards that are not there, and an address that could be any other's. */
+static void test_config_of_mmds(void **state)
+{
+	static const struct mmds_config wrong[] = {
+		{ .cards = 2, .address.s_addr = 0x0102fea9 }, { .cards = 1, .address.s_addr = 0x01010101 },
+	};
+	struct state *s, *l;
+	const void *blob;
+	struct err err;
+	size_t len;
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		struct config c, d;
+
+		config_init(&c);
+		config_init(&d);
+		c.nr_nets = 1;
+		c.net[0].mode = NET_USER;
+		c.mmds = wrong[i];
+		assert_int_equal(state_new_save(&s, &err), 0);
+		config_state(&c, s);
+		if (!state_finish_save(s, &blob, &len, &err)) {
+			assert_int_equal(state_new_load(&l, blob, len, &err), 0);
+			config_state(&d, l);
+			assert_true(state_finish_load(l, &err) < 0);
+			state_free(l);
+		}
+		assert_says(err.msg, "mmds");
+		state_free(s);
+		config_fini(&d);
+	}
 }
 
 int main(void)
@@ -652,6 +691,7 @@ int main(void)
 		cmocka_unit_test(test_hostile_fields),
 		cmocka_unit_test_setup_teardown(test_hostile_card, vnet_setup_pairs, vnet_teardown),
 		cmocka_unit_test(test_config),
+		cmocka_unit_test(test_config_of_mmds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,8 @@
 #include "vmm/api/route.h"
 #include "vmm/core/log.h"
 
-enum { OK = 200, NO_CONTENT = 204, BAD_REQUEST = 400, NOT_FOUND = 404, HOST_FAILED = 500 };
+enum { OK = 200, NO_CONTENT = 204, BAD_REQUEST = 400, NOT_FOUND = 404, TOO_LARGE = 413,
+       HOST_FAILED = 500 };
 
 /* --- which one it is -------------------------------------------------------------------------- */
 
@@ -144,13 +145,13 @@ static int perform(struct api *a, struct call *call)
 	return r->handle(a, call);
 }
 
-/* Others' clients know one status of all that fails. */
+/* Others' clients know one status of all that fails, but for metadata that has no room. */
 static int status_of(const struct call *call, int rc)
 {
 	if (!rc)
 		return call->answer ? OK : NO_CONTENT;
 	if (!call->route || strncmp(call->route->path, "/vmm/", 5))
-		return BAD_REQUEST;
+		return rc == -EFBIG ? TOO_LARGE : BAD_REQUEST;
 	return rc == -ENOENT ? NOT_FOUND : err_of_host(rc) ? HOST_FAILED : BAD_REQUEST;
 }
 

@@ -61,12 +61,14 @@ struct api_vm_ops {
 struct api_vm {
 	const struct api_vm_ops *ops;
 	struct config *config;		/* changed by requests, until the start */
+	struct metadata *metadata;	/* metadata.h */
 };
 
 struct api_options {
 	const char *app, *version;	/* what a client is told that it speaks to */
 	const char *id;
 	u64 max_body;			/* bytes */
+	u64 mmds_limit;			/* bytes of metadata; 0: API_MAX_BODY */
 	/* For the metrics; 0: not known. */
 	u64 start_time_us, start_time_cpu_us, parent_cpu_time_us;
 };

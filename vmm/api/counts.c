@@ -142,9 +142,16 @@ static const struct field_of vsock_fields[] = {
 	PART(rx_read_fails, "vsock_errors_total", "direction=\"rx\""),
 };
 static const struct field_of mmds_fields[] = {
-	NONE(rx_accepted), NONE(rx_accepted_err), NONE(rx_accepted_unusual), NONE(rx_bad_eth),
-	NONE(rx_invalid_token), NONE(rx_no_token), NONE(rx_count), NONE(tx_bytes), NONE(tx_count),
-	NONE(tx_errors), NONE(tx_frames), NONE(connections_created), NONE(connections_destroyed),
+	PART(rx_accepted, "mmds_frames_total", "direction=\"rx\""),
+	ALL(rx_accepted_err, "mmds_malformed_total"), ALL(rx_accepted_unusual, "mmds_unusual_total"),
+	NONE(rx_bad_eth),		/* a frame is looked at when it is whole */
+	PART(rx_invalid_token, "mmds_unauthorized_total", "reason=\"invalid_token\""),
+	PART(rx_no_token, "mmds_unauthorized_total", "reason=\"no_token\""),
+	PART(rx_count, "mmds_frames_total", "direction=\"rx\""),
+	ALL(tx_bytes, "mmds_bytes_total"), PART(tx_count, "mmds_frames_total", "direction=\"tx\""),
+	ALL(tx_errors, "mmds_unanswered_total"),
+	PART(tx_frames, "mmds_frames_total", "direction=\"tx\""),
+	ALL(connections_created, "mmds_connections_total"), ALL(connections_destroyed, "mmds_closed_total"),
 };
 static const struct field_of pmem_fields[] = {
 	NONE(activate_fails), NONE(cfg_fails), NONE(event_fails), NONE(queue_event_count),

@@ -224,14 +224,15 @@ int api_get_config(struct api *a, struct call *call)
 {
 	const struct config *c = a->vm->config;
 
-	call->answer = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+	call->answer = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 		"boot-source", boot_source_json(c), "machine-config", machine_json(a),
 		"drives", api_drives_json(c), "network-interfaces", api_nets_json(c),
 		"logger", a->has_logger ? json_write(&api_logger_schema, &a->logger) : json_null(),
 		"metrics", api_metrics_json(a), "vsock", api_vsock_json(c),
-		"entropy", api_entropy_json(a), "cpu-config", json_null());
-	for (unsigned i = 0; call->answer && i < 3; i++) {
-		static const char *const none[] = { "balloon", "mmds-config", "memory-hotplug" };
+		"entropy", api_entropy_json(a), "cpu-config", json_null(),
+		"mmds-config", api_mmds_json(c));
+	for (unsigned i = 0; call->answer && i < 2; i++) {
+		static const char *const none[] = { "balloon", "memory-hotplug" };
 
 		json_object_set_new(call->answer, none[i], json_null());
 	}

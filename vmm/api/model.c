@@ -122,6 +122,18 @@ static const struct field vsock_fields[] = {
 SCHEMA(vsock, Vsock);
 #undef STRUCT
 
+/* Any object. */
+const struct schema api_mmds_schema = { "MmdsContentsObject", NULL, 0 };
+
+#define STRUCT api_mmds_config
+static const char *const mmds_versions[] = { "V1", "V2", NULL };
+static const struct field mmds_config_fields[] = {
+	IN(WORD, version, .words = mmds_versions), IN(TEXTS, network_interfaces, MUST),
+	IN(TEXT, ipv4_address, MAYBE), IN(BOOL, imds_compat),
+};
+SCHEMA(mmds_config, MmdsConfig);
+#undef STRUCT
+
 #define STRUCT api_vm_request
 static const char *const vm_states[] = { "Paused", "Resumed", NULL };
 static const struct field vm_fields[] = { IN(WORD, state, MUST, .words = vm_states) };
@@ -201,13 +213,6 @@ SCHEMA(balloon_stats, BalloonStatsUpdate);
 static const struct field balloon_start_fields[] = { CHECK(BOOL, acknowledge_on_stop) };
 SCHEMA(balloon_start, BalloonStartCmd);
 
-const struct schema api_mmds_schema = { "MmdsContentsObject", NULL, 0 };
-static const char *const mmds_versions[] = { "V1", "V2", NULL };
-static const struct field mmds_config_fields[] = {
-	CHECK(WORD, version, .words = mmds_versions), CHECK(TEXTS, network_interfaces, MUST),
-	CHECK(TEXT, ipv4_address, MAYBE), CHECK(BOOL, imds_compat),
-};
-SCHEMA(mmds_config, MmdsConfig);
 
 static const struct field pmem_fields[] = {
 	CHECK(TEXT, id, MUST), CHECK(TEXT, path_on_host, MUST), CHECK(BOOL, root_device),

@@ -78,6 +78,14 @@ struct api_vsock {
 	const char *uds_path;
 };
 
+enum { API_MMDS_V1, API_MMDS_V2 };
+struct api_mmds_config {
+	unsigned version;
+	const json_t *network_interfaces;
+	const char *ipv4_address;
+	bool imds_compat;
+};
+
 enum api_vm_state { API_PAUSED_STATE, API_RESUMED_STATE };
 struct api_vm_request {
 	unsigned state;
@@ -171,10 +179,10 @@ extern const struct schema
 	api_action_schema, api_boot_source_schema, api_machine_schema, api_machine_patch_schema,
 	api_drive_schema, api_drive_patch_schema, api_net_schema, api_net_patch_schema,
 	api_logger_schema, api_metrics_schema, api_serial_schema, api_entropy_schema, api_vsock_schema,
-	api_vm_schema, api_cpu_config_schema, api_file_schema,
+	api_vm_schema, api_cpu_config_schema, api_file_schema, api_mmds_schema, api_mmds_config_schema,
 	/* checked, then refused: there is no such device */
 	api_balloon_schema, api_balloon_patch_schema, api_balloon_stats_schema,
-	api_balloon_start_schema, api_mmds_schema, api_mmds_config_schema,
+	api_balloon_start_schema,
 	api_pmem_schema, api_pmem_patch_schema, api_memory_schema, api_memory_patch_schema,
 	api_snapshot_create_schema, api_snapshot_load_schema,
 	/* answers of the published API */

@@ -96,6 +96,11 @@ int api_put_serial(struct api *, struct call *);
 int api_put_entropy(struct api *, struct call *);
 int api_put_vsock(struct api *, struct call *);
 
+int api_get_mmds(struct api *, struct call *);
+int api_put_mmds(struct api *, struct call *);
+int api_patch_mmds(struct api *, struct call *);
+int api_put_mmds_config(struct api *, struct call *);
+
 int api_put_snapshot_create(struct api *, struct call *);
 int api_put_snapshot_load(struct api *, struct call *);
 
@@ -143,3 +148,7 @@ json_t *api_drives_json(const struct config *);
 json_t *api_nets_json(const struct config *);
 json_t *api_entropy_json(const struct api *);
 json_t *api_vsock_json(const struct config *);
+
+/* --- mmds.c ------------------------------------------------------------------------------- */
+
+json_t *api_mmds_json(const struct config *);	/* null: it is not configured */

@@ -2,7 +2,6 @@
 #include "vmm/api/route.h"
 
 #define BALLOON	"a balloon device"
-#define MMDS	"a metadata service"
 #define PMEM	"a pmem device"
 #define MEMORY	"memory that can be plugged in"
 #define PLUG	"devices that can be unplugged"
@@ -56,11 +55,12 @@ const struct route api_routes[] = {
 	{ "PATCH", "/balloon/hinting/stop", AFTER_START, .lacks = BALLOON },
 	{ "PUT", "/vsock", BEFORE_START, &api_vsock_schema, .handle = api_put_vsock, .configures = true,
 	  .metric = "vsock" },
-	{ "GET", "/mmds", ANY_TIME, .lacks = MMDS, .metric = "mmds" },
-	{ "PUT", "/mmds", ANY_TIME, &api_mmds_schema, .lacks = MMDS, .metric = "mmds" },
-	{ "PATCH", "/mmds", ANY_TIME, &api_mmds_schema, .lacks = MMDS, .metric = "mmds" },
-	{ "PUT", "/mmds/config", BEFORE_START, &api_mmds_config_schema, .lacks = MMDS,
+	{ "GET", "/mmds", ANY_TIME, .handle = api_get_mmds, .answer = &api_mmds_schema,
 	  .metric = "mmds" },
+	{ "PUT", "/mmds", ANY_TIME, &api_mmds_schema, .handle = api_put_mmds, .metric = "mmds" },
+	{ "PATCH", "/mmds", ANY_TIME, &api_mmds_schema, .handle = api_patch_mmds, .metric = "mmds" },
+	{ "PUT", "/mmds/config", BEFORE_START, &api_mmds_config_schema, .configures = true,
+	  .handle = api_put_mmds_config, .metric = "mmds" },
 	{ "PUT", "/pmem/{id}", ANY_TIME, &api_pmem_schema, .id = "id", .lacks = PMEM,
 	  .metric = "pmem" },
 	{ "PATCH", "/pmem/{id}", AFTER_START, &api_pmem_patch_schema, .id = "id", .lacks = PMEM,
