@@ -392,18 +392,22 @@ static void test_links(void **state)
 
 /* --- failures ------------------------------------------------------------------------------ */
 
-/* Each thing asked of the host fails once; then all is as if nobody had asked for a snapshot. */
+/*
+ * Each thing asked of the host fails once, from the beginning on, and from when the snapshot is taken: then all is as if
+ * nobody had asked for a snapshot, or it is there, and its sync is tried again.
+ */
 static void test_failures(void **state)
 {
 	enum { OPS = FILE_DATA_OPS | FILE_CREATE | FILE_LINK | FILE_RENAME | FILE_DIR_SYNC };
 	static const int errors[] = { EIO, ENOSPC };
 	unsigned failures = 0, prepared = 0, unsettled = 0, files = 1;
 
-	for (unsigned e = 0; e < ARRAY_SIZE(errors); e++) {
-		bool hit = true;
+	for (unsigned round = 0; round < 2 * ARRAY_SIZE(errors); round++) {
+		int error = errors[round / 2];
+		bool hit = true, late = round % 2;
 
 		for (u64 nth = 0; hit; nth++) {
-			struct fault fault = { .ops = OPS, .nth = nth, .error = errors[e] };
+			struct fault fault = { .ops = OPS, .nth = nth, .error = error };
 			struct err err = { 0 };
 			char *before, *after, name[16];
 			bool taken = true;
@@ -415,8 +419,8 @@ static void test_failures(void **state)
 			/* What fails below is to be a sync of the snapshot, with nothing older to write. */
 			assert_int_equal(vblk_do(vblk, FLUSH, 0, 0), OK);
 			before = listing(vblk->dir);
-			snprintf(name, sizeof(name), "s%u%llu", e, (unsigned long long)nth);
-			recorder_fail(&fault);
+			snprintf(name, sizeof(name), "s%u%llu", round, (unsigned long long)nth);
+			recorder_fail(late ? NULL : &fault);
 			rc = blk_snapshot_prepare(vblk->blk, name, &err);
 			prepared += !rc;
 			if (!rc) {
@@ -424,6 +428,9 @@ static void test_failures(void **state)
 				recorder_hold(0);
 				device_quiesce(vblk->dev);
 				blk_snapshot_take(vblk->blk);
+				vblk->format = "qcow2";
+				if (late)
+					recorder_fail(&fault);
 				device_resume(vblk->dev);
 				taken = !blk_snapshot_settle(vblk->blk, &err);
 				unsettled += !taken;
@@ -436,7 +443,7 @@ static void test_failures(void **state)
 				failures++;
 				if (!hit)
 					fail_msg("%s", err.msg);
-				assert_true(err.code == -errors[e] || err.code == -EIO || err.code == -ENOTRECOVERABLE);
+				assert_true(err.code == -error || err.code == -EIO || err.code == -ENOTRECOVERABLE);
 				assert_true(strlen(err.msg) > 5);
 			}
 			if (rc) {
