@@ -135,7 +135,7 @@ static const struct field_of vsock_fields[] = {
 	PART(tx_bytes_count, "vsock_bytes_total", "direction=\"tx\""),
 	PART(rx_packets_count, "vsock_packets_total", "direction=\"rx\""),
 	PART(tx_packets_count, "vsock_packets_total", "direction=\"tx\""),
-	ALL(conns_added, "vsock_opened_total"), ALL(conns_killed, "vsock_refused_total"),
+	ALL(conns_added, "vsock_opened_total"), NONE(conns_killed),
 	ALL(conns_removed, "vsock_ended_total"), NONE(killq_resync),
 	ALL(tx_flush_fails, "vsock_flush_errors_total"),
 	PART(tx_write_fails, "vsock_errors_total", "direction=\"tx\""),
