@@ -133,7 +133,7 @@ $(BUILD)/bench/block: $(BUILD)/obj/tests/bench/block.o $(filter $(addprefix $(BU
 TSAN := -g -O1 -fsanitize=thread -fno-omit-frame-pointer -Wno-tsan
 TSAN_LIB := $(TEST_LIB:$(BUILD)/san/%=$(BUILD)/tsan/obj/%)
 TSAN_TEST := $(patsubst %,$(BUILD)/tsan/%_test,loop aio log limit serial chardev mem metrics acpi_ports virtio virtio_net \
-	virtio_net_control virtio_blk virtio_blk_queues virtio_blk_options blk blk_snapshot state http gdb)
+	virtio_net_control virtio_blk virtio_blk_queues virtio_blk_options blk blk_snapshot state http gdb metadata)
 
 $(BUILD)/tsan/obj/%.o: %.c
 	@mkdir -p $(@D)

@@ -73,17 +73,22 @@ static void offer(u32 i)
 	virtq_add(&rx, &b, 1, NULL);
 }
 
-/* The next frame, which stays until there were as many more as buffers; NULL: none came. */
-static const u8 *receive(u32 *len)
+/* The next frame to us of this type, which stays until there were as many more as buffers; NULL: none
+ * came. Others on this wire have things to say, too. */
+static const u8 *receive(u32 type, u32 *len)
 {
+	const u8 *f;
 	u32 id;
 
-	if (!virtq_wait(&rx) || !virtq_pop(&rx, &id, len))
-		return NULL;
-	offer(id);
-	virtq_kick(&rx);
-	*len -= HEADER;
-	return in[id] + HEADER;
+	do {
+		if (!virtq_wait(&rx) || !virtq_pop(&rx, &id, len))
+			return NULL;
+		offer(id);
+		virtq_kick(&rx);
+		*len -= HEADER;
+		f = in[id] + HEADER;
+	} while (get16(f + 12) != type || memcmp(f, us, 6));
+	return f;
 }
 
 static bool resolve(void)
@@ -102,8 +107,8 @@ static bool resolve(void)
 	memcpy(arp + 24, addresses + 4, 4);
 	if (!send(ETHERNET + ARP))
 		return false;
-	f = receive(&len);
-	if (!f || get16(f + 12) != 0x0806 || f[21] != 2 || memcmp(f + 28, addresses + 4, 4))
+	f = receive(0x0806, &len);
+	if (!f || f[21] != 2 || memcmp(f + 28, addresses + 4, 4))
 		return false;
 	memcpy(them, f + 22, 6);
 	return true;
@@ -150,9 +155,9 @@ static bool send_tcp(u8 flags, const char *data, u32 len)
 static u8 receive_tcp(void)
 {
 	u32 len, n, head;
-	const u8 *f = receive(&len), *tcp;
+	const u8 *f = receive(0x0800, &len), *tcp;
 
-	if (!f || get16(f + 12) != 0x0800 || f[ETHERNET + 9] != IP_TCP || memcmp(f, us, 6))
+	if (!f || f[ETHERNET + 9] != IP_TCP)
 		return 0;
 	tcp = f + ETHERNET + IP;
 	n = get16(f + ETHERNET + 2) - IP;

@@ -1,4 +1,5 @@
 /* metadata_test.c: what is put there, what a guest is told of it, and its tokens; time is a number here. */
+#include <pthread.h>
 #include "tests/lib/test.h"
 #include "vmm/api/metadata.h"
 
@@ -384,13 +385,54 @@ static void test_many_tokens(void **state)
 		use_token(token[i], 200);
 }
 
+/* --- two threads ------------------------------------------------------------------------------------ */
+
+enum { TURNS = 300 };
+
+/* What it is told is the one or the other, never a part of each. */
+static void *guest(void *arg)
+{
+	static const char request[] = "GET / HTTP/1.1\r\nAccept: application/json\r\n\r\n";
+	unsigned *wrong = arg;
+
+	for (int i = 0; i < TURNS; i++) {
+		size_t len;
+		char *text = metadata_answer(m, request, sizeof(request) - 1, false, now, &len);
+
+		if (!text || (!strstr(text, "\r\n\r\n{\"a\":1,\"b\":1}") && !strstr(text, "\r\n\r\n{\"a\":2,\"b\":2}")))
+			++*wrong;
+		free(text);
+	}
+	return NULL;
+}
+
+static void test_threads(void **state)
+{
+	unsigned wrong = 0;
+	pthread_t thread;
+
+	(void)state;
+	put("{\"a\":1,\"b\":1}");
+	assert_int_equal(pthread_create(&thread, NULL, guest, &wrong), 0);
+	for (int i = 0; i < TURNS; i++) {
+		json_t *o;
+
+		assert_int_equal(change(metadata_patch, i % 2 ? "{\"a\":1,\"b\":1}" : "{\"a\":2,\"b\":2}"), 0);
+		o = metadata_get(m);
+		assert_int_equal(json_object_size(o), 2);
+		json_decref(o);
+	}
+	pthread_join(thread, NULL);
+	assert_int_equal(wrong, 0);
+}
+
 int main(void)
 {
 #define T(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_put), T(test_patch), T(test_patch_examples), T(test_limit), T(test_paths),
 		T(test_nothing), T(test_compat), T(test_malformed), T(test_tokens), T(test_v1),
-		T(test_token_requests), T(test_many_tokens),
+		T(test_token_requests), T(test_many_tokens), T(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
