@@ -140,22 +140,6 @@ static struct connection *find(struct responder *r, const struct peer *p)
 	return NULL;
 }
 
-static struct connection *take_place(struct responder *r)
-{
-	struct connection *quiet = NULL;
-
-	for (unsigned i = 0; i < RESPONDER_CONNECTIONS; i++) {
-		struct connection *c = &r->connection[i];
-
-		if (!c->stage)
-			return c;
-		if (!quiet || c->heard < quiet->heard)
-			quiet = c;
-	}
-	drop(r, quiet);
-	return quiet;
-}
-
 static void refuse(struct responder *r, const struct refusal *what)
 {
 	if (r->nr_refusals == REFUSALS)
@@ -169,6 +153,23 @@ static void reset(struct responder *r, struct connection *c)
 	refuse(r, &(struct refusal){ .peer = c->peer, .own_port = r->o.port, .seq = c->sent,
 				     .ack = c->expected, .flags = RST | ACK });
 	drop(r, c);
+}
+
+/* Whoever loses his hears of it: he may be waiting for an answer, and never send again. */
+static struct connection *take_place(struct responder *r)
+{
+	struct connection *quiet = NULL;
+
+	for (unsigned i = 0; i < RESPONDER_CONNECTIONS; i++) {
+		struct connection *c = &r->connection[i];
+
+		if (!c->stage)
+			return c;
+		if (!quiet || c->heard < quiet->heard)
+			quiet = c;
+	}
+	reset(r, quiet);
+	return quiet;
 }
 
 /* One past the last number of ours: SYN, answer, FIN. */
@@ -217,6 +218,7 @@ static void refuse_segment(struct responder *r, const struct segment *s)
 	refuse(r, &no);
 }
 
+/* Data that comes with it comes again. */
 static void open_connection(struct responder *r, const struct segment *s, u64 now)
 {
 	struct connection *c;
@@ -291,6 +293,12 @@ static void take_ack(struct connection *c, const struct segment *s, u64 now)
 		c->acked = s->ack;
 		if (before(c->sent, c->acked))
 			c->sent = c->acked;
+		c->tries = 0;
+		set_due(c, now);
+	}
+	/* It has room again, and what asked for that was thrown away. */
+	if (!c->window && s->window && s->ack == c->acked && c->sent != c->acked) {
+		c->sent = c->acked;
 		c->tries = 0;
 		set_due(c, now);
 	}
@@ -426,7 +434,7 @@ void responder_input(struct responder *r, const u8 *frame, size_t len, bool summ
 	c = s.own_port == r->o.port ? find(r, &s.peer) : NULL;
 	if (c)
 		take_segment(r, c, &s, now);
-	else if (s.own_port == r->o.port && (s.flags & (SYN | ACK | RST | FIN)) == SYN && !s.len)
+	else if (s.own_port == r->o.port && (s.flags & (SYN | ACK | RST | FIN)) == SYN)
 		open_connection(r, &s, now);
 	else
 		refuse_segment(r, &s);
@@ -609,6 +617,13 @@ void responder_late(struct responder *r, u64 now)
 		c->sent = c->acked;
 		set_due(c, now);
 	}
+}
+
+void responder_goes_on(struct responder *r, u64 now)
+{
+	for (unsigned i = 0; i < RESPONDER_CONNECTIONS; i++)
+		if (r->connection[i].stage)
+			set_due(&r->connection[i], now);
 }
 
 /* --- its life -------------------------------------------------------------------------------------------- */

@@ -50,4 +50,6 @@ bool responder_has_output(const struct responder *);
 /* When responder_late is to be called next; 0: not before there is more input. */
 u64  responder_due(const struct responder *);
 void responder_late(struct responder *, u64 now);
+/* The guest stood still until now: nothing is late because of that. */
+void responder_goes_on(struct responder *, u64 now);
 struct responder_counters *responder_counters(struct responder *);

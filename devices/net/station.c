@@ -17,6 +17,7 @@ struct junction {
 	struct loop_hook hook;
 	struct timer late;
 	bool want_rx;
+	bool attached;			/* answers come to this one, as the far end's frames do; atomic */
 	u8 in[NET_FRAME_MAX];
 };
 
@@ -94,6 +95,8 @@ static bool has_answer(struct junction *j)
 {
 	bool has;
 
+	if (!__atomic_load_n(&j->attached, __ATOMIC_RELAXED))
+		return false;
 	pthread_mutex_lock(&j->station->lock);
 	has = responder_has_output(j->station->responder);
 	pthread_mutex_unlock(&j->station->lock);
@@ -104,12 +107,17 @@ static ssize_t recv_frame(struct net *n, const struct iovec *iov, int nr)
 {
 	struct junction *j = of(n);
 	u8 frame[RESPONDER_FRAME_MAX];
-	size_t len;
+	size_t len = 0;
 
-	pthread_mutex_lock(&j->station->lock);
-	len = responder_output(j->station->responder, frame, now_ns());
-	pthread_mutex_unlock(&j->station->lock);
-	return len ? frame_give(iov, nr, 0, frame, len) : j->far->ops->recv(j->far, iov, nr);
+	if (__atomic_load_n(&j->attached, __ATOMIC_RELAXED)) {
+		pthread_mutex_lock(&j->station->lock);
+		len = responder_output(j->station->responder, frame, now_ns());
+		pthread_mutex_unlock(&j->station->lock);
+	}
+	if (!len)
+		return j->far->ops->recv(j->far, iov, nr);
+	wait_for_late(j);
+	return frame_give(iov, nr, 0, frame, len);
 }
 
 /* No descriptor tells of an answer. */
@@ -172,6 +180,9 @@ static int start(struct net *n, struct loop *loop)
 	j->hook.before_sleep = before_sleep;
 	j->late.fire = late;
 	loop_add_hook(loop, &j->hook);
+	pthread_mutex_lock(&j->station->lock);
+	responder_goes_on(j->station->responder, now_ns());
+	pthread_mutex_unlock(&j->station->lock);
 	wait_for_late(j);
 	return 0;
 }
@@ -202,7 +213,12 @@ static int set_offload(struct net *n, u64 features)
 
 static int attach(struct net *n, bool on)
 {
-	return of(n)->far->ops->attach(of(n)->far, on);
+	struct junction *j = of(n);
+	int rc = j->far->ops->attach(j->far, on);
+
+	if (!rc)
+		__atomic_store_n(&j->attached, on, __ATOMIC_RELAXED);
+	return rc;
 }
 
 static void set_link(struct net *n, bool up)
@@ -261,6 +277,7 @@ static struct junction *new_junction(struct station *s, struct net *far)
 	memcpy(j->net.host_mac, far->host_mac, sizeof(j->net.host_mac));
 	j->far = far;
 	j->station = s;
+	j->attached = true;
 	return j;
 }
 

@@ -1,6 +1,7 @@
 /* metadata_test.c: what is put there, what a guest is told of it, and its tokens; time is a number here. */
 #include <pthread.h>
 #include "tests/lib/test.h"
+#include "vmm/api/json.h"
 #include "vmm/api/metadata.h"
 
 enum { LIMIT = 2000 };
@@ -163,6 +164,42 @@ static void told(unsigned status, const char *body)
 		told(status, body); \
 	} while (0)
 #define JSON	"Accept: application/json\r\n"
+
+/* No deeper than the guest's thread can go. */
+static void test_depth(void **state)
+{
+	char text[2 * METADATA_DEPTH + 20] = "{\"a\":";
+	size_t len = strlen(text), lists = METADATA_DEPTH;
+
+	(void)state;
+	for (int fits = 0; fits < 2; fits++, lists--) {
+		memset(text + len, '[', lists);
+		memset(text + len + lists, ']', lists);
+		snprintf(text + len + 2 * lists, 2, "}");
+		assert_int_equal(change(metadata_put, text), fits ? 0 : -EINVAL);
+	}
+	holds(text);
+	assert_int_equal(change(metadata_patch, "{\"b\":{\"c\":1}}"), 0);
+	assert_int_equal(change(metadata_patch, text), 0);
+}
+
+/* As they were written, where that is the same number. */
+static void test_numbers(void **state)
+{
+	json_t *o;
+	char *text;
+
+	(void)state;
+	put("{\"a\":[12.12,0.1,1.0,-5]}");
+	get("/a", JSON, 200, "[12.12,0.1,1.0,-5]");
+	o = metadata_get(m);
+	text = json_text(o);
+	assert_string_equal(text, "{\"a\":[12.12,0.1,1.0,-5]}");
+	free(text);
+	json_decref(o);
+	put("{\"a\":0.30000000000000004}");
+	get("/a", JSON, 200, "0.30000000000000004");
+}
 
 static void test_paths(void **state)
 {
@@ -379,9 +416,18 @@ static void test_many_tokens(void **state)
 	for (unsigned i = 0; i < METADATA_TOKENS; i++)
 		new_token(token[i], "X-metadata-token-ttl-seconds", 100 + i);
 	use_token(token[0], 200);
+	/* One that ends soon, but is the newest, stays: the oldest goes. */
 	new_token(token[METADATA_TOKENS], "X-metadata-token-ttl-seconds", 10);
 	use_token(token[0], 401);
-	for (unsigned i = 1; i <= METADATA_TOKENS; i++)
+	new_token(token[0], "X-metadata-token-ttl-seconds", 10);
+	use_token(token[1], 401);
+	for (unsigned i = 2; i <= METADATA_TOKENS; i++)
+		use_token(token[i], 200);
+	/* And before any that is good one that has ended. */
+	now += 10 * SECOND;
+	use_token(token[0], 401);
+	new_token(token[0], "X-metadata-token-ttl-seconds", 100);
+	for (unsigned i = 2; i < METADATA_TOKENS; i++)
 		use_token(token[i], 200);
 }
 
@@ -430,7 +476,8 @@ int main(void)
 {
 #define T(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_put), T(test_patch), T(test_patch_examples), T(test_limit), T(test_paths),
+		T(test_put), T(test_patch), T(test_patch_examples), T(test_limit),
+		T(test_depth), T(test_numbers), T(test_paths),
 		T(test_nothing), T(test_compat), T(test_malformed), T(test_tokens), T(test_v1),
 		T(test_token_requests), T(test_many_tokens), T(test_threads),
 	};

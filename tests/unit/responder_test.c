@@ -445,6 +445,50 @@ static void test_no_room(void **state)
 	assert_int_equal(s.len, 1);
 }
 
+/* It threw away what it was asked with, as Linux does: then all of it comes, and at once. */
+static void test_no_room_at_all(void **state)
+{
+	struct me g = open_as(ME, 0, 1460);
+	struct seg s;
+
+	(void)state;
+	say_text(&g, "x\r\n\r\n");
+	hear(ACK);
+	for (unsigned i = 0; i < 5; i++) {
+		now += SECOND << i;
+		responder_late(r, now);
+		assert_int_equal(hear(ACK).len, 1);
+		send_tcp(&g, ACK, NULL, 0);
+		silence();
+	}
+	g.window = 100;
+	send_tcp(&g, ACK, NULL, 0);
+	s = hear(ACK | PSH | FIN);
+	assert_int_equal(s.seq, g.ack);
+	assert_int_equal(s.len, 5);
+	/* And should that be lost: it has all its tries again. */
+	now += SECOND;
+	responder_late(r, now);
+	assert_int_equal(hear(ACK | PSH | FIN).len, 5);
+}
+
+/* While the VM stands still nobody is late. */
+static void test_stood_still(void **state)
+{
+	struct me g = open_as(ME, 100, 1460);
+
+	(void)state;
+	now += 3600 * SECOND;
+	responder_goes_on(r, now);
+	assert_int_equal(responder_due(r), now + 60 * SECOND);
+	responder_late(r, now);
+	say_text(&g, "x\r\n\r\n");
+	assert_int_equal(hear(ACK | PSH | FIN).len, 5);
+	now += 3600 * SECOND;
+	responder_goes_on(r, now);
+	assert_int_equal(responder_due(r), now + SECOND);
+}
+
 static void test_quiet(void **state)
 {
 	(void)state;
@@ -509,6 +553,22 @@ static void test_begun_anew(void **state)
 	open_as(ME, 100, 1460);
 }
 
+/* What comes with the first segment comes again (RFC 9293, 3.10.7.2). */
+static void test_data_with_syn(void **state)
+{
+	struct me g = { .seq = 7, .window = 100 };
+	struct seg s;
+
+	(void)state;
+	send_tcp(&g, SYN, "x\r\n\r\n", 5);
+	s = hear(SYN | ACK);
+	assert_int_equal(s.ack, 8);
+	g.seq = 8;
+	g.ack = s.seq + 1;
+	say_text(&g, "x\r\n\r\n");
+	assert_int_equal(hear(ACK | PSH | FIN).len, 5);
+}
+
 static void test_wrong_ack(void **state)
 {
 	struct me g = open_as(ME, 100, 1460);
@@ -535,14 +595,23 @@ static void test_nothing_asked(void **state)
 static void test_many(void **state)
 {
 	static struct me g[RESPONDER_CONNECTIONS + 1];
+	struct me *last = &g[RESPONDER_CONNECTIONS];
 
 	(void)state;
-	for (unsigned i = 0; i < ARRAY_SIZE(g); i++) {
+	for (unsigned i = 0; i < RESPONDER_CONNECTIONS; i++) {
 		now++;
 		g[i] = open_as(ME + i, 100, 1460);
 	}
+	/* For one more the first one goes, and hears of it; all others are answered. */
+	now++;
+	last->port = ME + RESPONDER_CONNECTIONS;
+	last->window = 100;
+	send_tcp(last, SYN, NULL, 0);
+	assert_int_equal(hear(RST | ACK).seq, g[0].ack);
+	assert_int_equal(get16(heard + 36), ME);
+	last->ack = hear(SYN | ACK).seq + 1;
+	send_tcp(last, ACK, NULL, 0);
 	assert_int_equal(responder_counters(r)->closed, 1);
-	/* The first is gone; all others are answered. */
 	say_text(&g[0], "x\r\n\r\n");
 	hear(RST);
 	for (unsigned i = 1; i < ARRAY_SIZE(g); i++)
@@ -558,7 +627,9 @@ static void test_many(void **state)
 		now++;
 		send_tcp(&s, SYN, NULL, 0);
 	}
-	for (unsigned i = 0; i < RESPONDER_CONNECTIONS; i++)
+	while (responder_output(r, heard, now) && heard[47] == (RST | ACK))
+		;
+	for (unsigned i = 1; i < RESPONDER_CONNECTIONS; i++)
 		hear(SYN | ACK);
 	silence();
 	responder_reset(r);
@@ -682,8 +753,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_arp), T(test_conversation), T(test_closed_early), T(test_long_answer), T(test_pieces),
 		T(test_too_long), T(test_just_fits), T(test_no_answer), T(test_lost), T(test_given_up),
-		T(test_no_room), T(test_quiet), T(test_other_ports), T(test_reset_by_guest),
-		T(test_begun_anew), T(test_wrong_ack), T(test_nothing_asked), T(test_many),
+		T(test_no_room), T(test_no_room_at_all), T(test_stood_still), T(test_quiet), T(test_other_ports), T(test_reset_by_guest),
+		T(test_begun_anew), T(test_data_with_syn), T(test_wrong_ack), T(test_nothing_asked), T(test_many),
 		T(test_many_refused), T(test_malformed), T(test_sums), T(test_not_for_it),
 	};
 

@@ -309,6 +309,14 @@ static void test_pairs(void **state)
 	send_tcp(0, 111, ack, ACK, "P/1.0\r\n\r\n", 0);
 	hear(ACK | PSH | FIN, NULL);
 	assert_int_equal(far[0].nr_sent + far[1].nr_sent, 0);
+	/* To what is attached, as the far end's frames. */
+	wire_listen(&wire, false);
+	send_tcp(1, 200, 0, SYN, "", 0);
+	assert_int_equal(queue[0]->ops->attach(queue[0], false), 0);
+	wire_listen(&wire, true);
+	assert_int_equal(wire_turn(&wire, 5), 0);
+	assert_int_equal(queue[0]->ops->attach(queue[0], true), 0);
+	hear(ACK, NULL);
 	queue[1]->ops->stop(queue[1]);
 }
 

@@ -145,13 +145,18 @@ static int perform(struct api *a, struct call *call)
 	return r->handle(a, call);
 }
 
+static bool is_of_metadata(const struct call *call)
+{
+	return call->route && !strncmp(call->route->path, "/mmds", 5);
+}
+
 /* Others' clients know one status of all that fails, but for metadata that has no room. */
 static int status_of(const struct call *call, int rc)
 {
 	if (!rc)
 		return call->answer ? OK : NO_CONTENT;
 	if (!call->route || strncmp(call->route->path, "/vmm/", 5))
-		return rc == -EFBIG ? TOO_LARGE : BAD_REQUEST;
+		return rc == -EFBIG && is_of_metadata(call) ? TOO_LARGE : BAD_REQUEST;
 	return rc == -ENOENT ? NOT_FOUND : err_of_host(rc) ? HOST_FAILED : BAD_REQUEST;
 }
 

@@ -29,9 +29,20 @@ bool json_starved(void)
 	return starved;
 }
 
+size_t json_precision(const json_t *root)
+{
+	char *text = json_dumps(root, JSON_REAL_PRECISION(15) | JSON_ENCODE_ANY);
+	json_t *read = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+	bool same = read && json_equal(read, root);
+
+	json_decref(read);
+	free(text);
+	return same ? JSON_REAL_PRECISION(15) : JSON_REAL_PRECISION(17);
+}
+
 char *json_text(const json_t *root)
 {
-	char *text = root && !starved ? json_dumps(root, JSON_COMPACT) : NULL;
+	char *text = root && !starved ? json_dumps(root, JSON_COMPACT | json_precision(root)) : NULL;
 
 	if (!starved)
 		return text;

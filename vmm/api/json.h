@@ -60,6 +60,9 @@ json_t *json_write(const struct schema *, const void *from);
  */
 void json_begin(void);
 bool json_starved(void);
+/* Jansson's flag for numbers as people write them, 0.1 and not 0.10000000000000001, where they
+ * are read as the same. */
+size_t json_precision(const json_t *);
 /* For the caller to free; NULL: memory was short, since begin. */
 char *json_text(const json_t *);
 

@@ -7,22 +7,46 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include "vmm/api/json.h"
 
 struct token {
 	char text[METADATA_TOKEN_LEN];
 	u64 until_ns;			/* 0: none */
+	u64 nr;				/* the later it was made, the more */
 };
 
 struct metadata {
 	pthread_mutex_t lock;		/* of all below */
 	json_t *root;			/* NULL: nothing was put there yet */
+	size_t precision;		/* of its numbers: json_precision */
 	u64 limit;
 	struct mmds_config config;
 	struct metadata_counters counters;
 	struct token token[METADATA_TOKENS];
+	u64 nr_tokens;			/* that there ever were */
 };
 
 /* --- what is there ------------------------------------------------------------------------------ */
+
+/* The guest's thread goes through it by recursion, on a small stack. */
+static bool is_deeper(const json_t *v, unsigned levels)
+{
+	const char *key;
+	json_t *below;
+	size_t i;
+
+	if (!json_is_object(v) && !json_is_array(v))
+		return false;
+	if (!levels)
+		return true;
+	json_array_foreach(v, i, below)
+		if (is_deeper(below, levels - 1))
+			return true;
+	json_object_foreach((json_t *)(uintptr_t)v, key, below)
+		if (is_deeper(below, levels - 1))
+			return true;
+	return false;
+}
 
 /*
  * Its keys in their order, as whoever lists them wants them: sorting asks the system for its
@@ -30,11 +54,14 @@ struct metadata {
  */
 static int replace(struct metadata *m, const json_t *with, struct err *err)
 {
-	char *text = json_dumps(with, JSON_COMPACT | JSON_SORT_KEYS);
+	size_t precision = json_precision(with);
+	char *text = json_dumps(with, JSON_COMPACT | JSON_SORT_KEYS | precision);
 	json_t *root = NULL, *old = m->root;
 	int rc = 0;
 
-	if (text && strlen(text) > m->limit)
+	if (is_deeper(with, METADATA_DEPTH))
+		rc = err_set(err, -EINVAL, "metadata: objects and lists are at most %d levels deep", METADATA_DEPTH);
+	else if (text && strlen(text) > m->limit)
 		rc = err_set(err, -EFBIG, "The MMDS patch request doesn't fit.");
 	else if (!text || !(root = json_loads(text, 0, NULL)))
 		rc = err_set(err, -ENOMEM, "out of memory");
@@ -43,6 +70,7 @@ static int replace(struct metadata *m, const json_t *with, struct err *err)
 		return rc;
 	pthread_mutex_lock(&m->lock);
 	m->root = root;
+	m->precision = precision;
 	pthread_mutex_unlock(&m->lock);
 	json_decref(old);
 	return 0;
@@ -122,8 +150,8 @@ static bool make_token(struct metadata *m, u64 seconds, u64 now, char text[METAD
 
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
 		return false;
-	for (unsigned i = 0; i < METADATA_TOKENS; i++)
-		if (m->token[i].until_ns < place->until_ns)
+	for (unsigned i = 0; i < METADATA_TOKENS && place->until_ns > now; i++)
+		if (m->token[i].until_ns <= now || m->token[i].nr < place->nr)
 			place = &m->token[i];
 	for (size_t i = 0; i < sizeof(random); i++) {
 		text[2 * i] = digit[random[i] >> 4];
@@ -131,6 +159,7 @@ static bool make_token(struct metadata *m, u64 seconds, u64 now, char text[METAD
 	}
 	memcpy(place->text, text, METADATA_TOKEN_LEN);
 	place->until_ns = now + seconds * 1000000000ULL;
+	place->nr = ++m->nr_tokens;
 	return true;
 }
 
@@ -212,7 +241,7 @@ static bool cut(struct text *from, const char *delimiter, struct text *piece)
 	return true;
 }
 
-/* Of several, separated by commas, the first that we have; "application/json;q=0.5" is such. */
+/* JSON is among what it takes, separated by commas; "application/json;q=0.5" is such. */
 static bool wants_json(struct text accept)
 {
 	static const char json[] = "application/json";
@@ -375,7 +404,7 @@ static struct told tell_value(const struct metadata *m, const struct asked *a)
 		return tell(404, "Resource not found: %.*s.", (int)a->path.len, a->path.at);
 	if (!t.json && !json_is_object(v) && !json_is_string(v))
 		return tell(501, "Cannot retrieve value. The value has an unsupported type.");
-	t.body = t.json ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY) :
+	t.body = t.json ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY | m->precision) :
 		 json_is_object(v) ? list_keys(v) : strdup(json_string_value(v));
 	return t;
 }

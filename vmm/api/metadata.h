@@ -7,7 +7,8 @@
 struct metadata;
 
 enum {
-	METADATA_TOKENS = 512,		/* at once; one more, and the one that ends first goes */
+	METADATA_TOKENS = 512,		/* at once; one more, and the oldest goes */
+	METADATA_DEPTH = 128,		/* of objects and lists within each other */
 	METADATA_TTL_MAX = 21600,	/* seconds */
 	METADATA_TOKEN_LEN = 48,	/* characters */
 };
@@ -18,7 +19,7 @@ void metadata_free(struct metadata *);		/* NULL is allowed */
 
 /* --- on the control thread ------------------------------------------------------------------ */
 
-/* All of it.  -EFBIG: more than limit; then it is as it was. */
+/* All of it.  -EFBIG: more than limit, -EINVAL: too deep; then it is as it was. */
 int  metadata_put(struct metadata *, const json_t *, struct err *) must_check;
 /* A merge patch (RFC 7396). */
 int  metadata_patch(struct metadata *, const json_t *, struct err *) must_check;
