@@ -12,6 +12,7 @@ enum { CONFIG_MAX_QUEUES = 16, CONFIG_MAX_IOTHREADS = 64 };	/* of a disk; in all
 #define CONFIG_MEM_MAX_MIB	(1023ULL << 10)
 enum { CONFIG_MEM_MIN_MIB = 16 };
 enum { CONFIG_MIN_CID = 3 };		/* the host's is 2 */
+#define CONFIG_MAX_CID	(UINT32_MAX - 1)	/* the last is VMADDR_CID_ANY */
 enum { CONFIG_MAX_HOST_CPUS = 1024 };
 enum { CONFIG_MAX_FORWARDS = 256, CONFIG_MAX_PAIRS = 8 };	/* of a network card; of its queues */
 enum { CONFIG_MAX_DISKS = 30, CONFIG_MAX_NETS = 30, CONFIG_MAX_CPUS = 64, CONFIG_SERIAL_LEN = 20 };
@@ -152,7 +153,7 @@ int config_parse(struct config *, int argc, char **argv, bool *help, bool *versi
 /* Take its strings back; it is zeroed. */
 void config_drop_disk(struct disk_config *);
 void config_drop_net(struct net_config *);
-/* Another socket, and another cid, unless that is 0; CONFIG_MIN_CID or more. */
+/* Another socket, and another cid, unless that is 0; CONFIG_MIN_CID to CONFIG_MAX_CID. */
 int  config_set_vsock(struct config *, u32 cid, const char *path, struct err *) must_check;
 /* It is on that tap, whatever it was on. */
 int  config_use_tap(struct net_config *, const char *tap, struct err *) must_check;

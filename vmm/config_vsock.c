@@ -33,9 +33,9 @@ static int set_key(struct vsock_config *v, const char *key, const char *value, s
 		return check_path(value, err) ?: config_set_text(&v->path, value, err);
 	if (strcmp(key, "cid"))
 		return config_unknown_key("vsock", key, known, ARRAY_SIZE(known), err);
-	if (config_parse_number(value, CONFIG_MIN_CID, UINT32_MAX, &cid))
+	if (config_parse_number(value, CONFIG_MIN_CID, CONFIG_MAX_CID, &cid))
 		return err_set(err, -EINVAL, "vsock: cid '%s' is not a number from %d to %u", value, CONFIG_MIN_CID,
-			       UINT32_MAX);
+			       CONFIG_MAX_CID);
 	v->cid = cid;
 	return 0;
 }
@@ -61,7 +61,8 @@ int config_check_vsock(const struct config *c, struct err *err)
 {
 	if (!c->vsock.path)
 		return 0;
-	if (c->vsock.cid < CONFIG_MIN_CID)
-		return err_set(err, -EINVAL, "vsock: cid %u is less than %d", c->vsock.cid, CONFIG_MIN_CID);
+	if (c->vsock.cid < CONFIG_MIN_CID || c->vsock.cid > CONFIG_MAX_CID)
+		return err_set(err, -EINVAL, "vsock: cid %u is not from %d to %u", c->vsock.cid, CONFIG_MIN_CID,
+			       CONFIG_MAX_CID);
 	return check_path(c->vsock.path, err);
 }

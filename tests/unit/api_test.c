@@ -1185,17 +1185,18 @@ static void test_vsock(void **state)
 	ok("GET", "/vm/config", NULL);
 	assert_says(fake_vm_answer, "\"vsock\":null");
 	refused(400, "guest_cid", "PUT", "/vsock", "{\"guest_cid\":2,\"uds_path\":\"/v\"}");
+	refused(400, "guest_cid", "PUT", "/vsock", "{\"guest_cid\":4294967295,\"uds_path\":\"/v\"}");
 	refused(400, "Vsock config error: vsock: uds '': a socket's path has 1 to 107 bytes", "PUT", "/vsock",
 		"{\"guest_cid\":3,\"uds_path\":\"\"}");
 	snprintf(body, sizeof(body), "{\"guest_cid\":3,\"uds_path\":\"%0108d\"}", 0);
 	refused(400, "a socket's path has", "PUT", "/vsock", body);
 	assert_null(f.config.vsock.path);
 	ok("PUT", "/vsock", "{\"guest_cid\":3,\"uds_path\":\"/v\"}");
-	ok("PUT", "/vsock", "{\"guest_cid\":4294967295,\"uds_path\":\"./w\",\"vsock_id\":null}");
+	ok("PUT", "/vsock", "{\"guest_cid\":4294967294,\"uds_path\":\"./w\",\"vsock_id\":null}");
 	assert_string_equal(f.config.vsock.path, "./w");
-	assert_int_equal(f.config.vsock.cid, UINT32_MAX);
+	assert_int_equal(f.config.vsock.cid, UINT32_MAX - 1);
 	ok("GET", "/vm/config", NULL);
-	assert_says(fake_vm_answer, "\"vsock\":{\"guest_cid\":4294967295,\"uds_path\":\"./w\"}");
+	assert_says(fake_vm_answer, "\"vsock\":{\"guest_cid\":4294967294,\"uds_path\":\"./w\"}");
 	refused(400, "after the microVM was configured", "PUT", "/snapshot/load",
 		"{\"snapshot_path\":\"/s\",\"mem_file_path\":\"/m\"}");
 	f.api->metrics.deprecated = 0;

@@ -546,12 +546,13 @@ static void test_vsock(void **state)
 	assert_int_equal(c.vsock.cid, 3);
 	assert_string_equal(c.vsock.path, "/run/v.sock");
 	/* The last of each wins, and a comma is doubled. */
-	good("--vsock", "uds=a,cid=4294967295", "--vsock", "uds=b,,c");
-	assert_int_equal(c.vsock.cid, UINT32_MAX);
+	good("--vsock", "uds=a,cid=4294967294", "--vsock", "uds=b,,c");
+	assert_int_equal(c.vsock.cid, UINT32_MAX - 1);
 	assert_string_equal(c.vsock.path, "b,c");
 	bad("--vsock: 'cid=3' has no uds", "--vsock", "cid=3");
 	bad("has no cid", "--vsock", "uds=v");
-	bad("vsock: cid '2' is not a number from 3 to 4294967295", "--vsock", "cid=2,uds=v");
+	bad("vsock: cid '2' is not a number from 3 to 4294967294", "--vsock", "cid=2,uds=v");
+	bad("vsock: cid '4294967295' is not a number", "--vsock", "cid=4294967295,uds=v");
 	bad("vsock: cid '4294967296'", "--vsock", "cid=4294967296,uds=v");
 	bad("vsock: cid 'x'", "--vsock", "cid=x,uds=v");
 	bad("uds '': a socket's path has 1 to 107 bytes", "--vsock", "cid=3,uds=");

@@ -116,7 +116,7 @@ SCHEMA(entropy, EntropyDevice);
 
 #define STRUCT api_vsock
 static const struct field vsock_fields[] = {
-	IN(NUMBER, guest_cid, MUST, .min = 3, .max = U32_MAX), IN(TEXT, uds_path, MUST),
+	IN(NUMBER, guest_cid, MUST, .min = 3, .max = U32_MAX - 1), IN(TEXT, uds_path, MUST),
 	CHECK(TEXT, vsock_id, OLD),
 };
 SCHEMA(vsock, Vsock);
