@@ -94,7 +94,7 @@ $(BUILD)/unit/image_head_test: WRAPPED += poll
 $(BUILD)/unit/tap_test: WRAPPED += syscall
 $(BUILD)/unit/bridge_ask_test: WRAPPED += readlink
 $(addsuffix /chardev_test,$(BUILD)/unit $(BUILD)/tsan): WRAPPED += pthread_cond_wait
-$(BUILD)/unit/net_user_test: WRAPPED += clock_gettime
+$(addprefix $(BUILD)/unit/,net_user_test virtio_vsock_test): WRAPPED += clock_gettime
 
 $(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o $(HTTP)
 	@mkdir -p $(@D)

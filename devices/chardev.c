@@ -38,7 +38,7 @@ struct chardev {
 	bool is_pty, is_terminal;
 	bool out_is_socket;
 	char pty[64];			/* the name of its other end */
-	char *unlink_path;
+	struct socket_file file;
 	int attached;			/* pty: how many have it open */
 
 	pthread_mutex_t lock;		/* of what follows */
@@ -504,7 +504,7 @@ static int open_socket(struct chardev *c, const char *path, struct err *err)
 	c->discard = true;
 	if (rc)
 		return rc;
-	c->unlink_path = strdup(path);
+	socket_file_note(&c->file, path);
 	c->aux_watch.ready = accept_client;
 	return watch_start(&c->aux_watch, c->loop, c->listen_fd, EPOLLIN);
 }
@@ -566,10 +566,7 @@ void chardev_leave(struct chardev *c)
 		terminal_restore();
 		terminal_fd = -1;
 	}
-	if (c->unlink_path)
-		unlink(c->unlink_path);
-	free(c->unlink_path);
-	c->unlink_path = NULL;
+	socket_file_remove(&c->file);
 }
 
 void chardev_close(struct chardev *c)

@@ -6,12 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "vmm/core/log.h"
 #include "vmm/core/socket.h"
 
 struct vsock_host {
 	char *path;
 	int fd;
+	struct socket_file file;
 };
+
+/* "_4294967295" */
+enum { LONGEST_PORT = 11 };
 
 int vsock_host_open(struct vsock_host **out, const char *path, struct err *err)
 {
@@ -30,6 +35,10 @@ int vsock_host_open(struct vsock_host **out, const char *path, struct err *err)
 		free(h);
 		return rc;
 	}
+	socket_file_note(&h->file, path);
+	if (strlen(path) + LONGEST_PORT >= sizeof(h->file.path))
+		log_warn("vsock: %s: too long for a guest to connect to every port: with _PORT behind it a "
+			 "socket's path has at most %zu bytes", path, sizeof(h->file.path) - 1);
 	*out = h;
 	return 0;
 }
@@ -38,7 +47,7 @@ void vsock_host_close(struct vsock_host *h)
 {
 	if (!h)
 		return;
-	unlink(h->path);
+	socket_file_remove(&h->file);
 	close(h->fd);
 	free(h->path);
 	free(h);

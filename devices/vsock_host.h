@@ -7,7 +7,7 @@ struct vsock_host;
 
 /* Binds the socket at path, on which programs of the host ask for ports of the guest's. */
 int  vsock_host_open(struct vsock_host **, const char *path, struct err *) must_check;
-void vsock_host_close(struct vsock_host *);		/* removes the socket; NULL is allowed */
+void vsock_host_close(struct vsock_host *);		/* removes its socket; NULL is allowed */
 
 /* Any thread. */
 int  vsock_host_listener(const struct vsock_host *);

@@ -20,7 +20,8 @@ struct gdb {
 	struct loop *loop;
 	struct watch listener, client;
 	int listen_fd, client_fd;	/* -1: none */
-	char *path;			/* of a unix socket, to be removed */
+	bool is_tcp;
+	struct socket_file file;
 	size_t sent;			/* of the session's reply */
 	bool has_reply;
 	size_t in_at, in_len;		/* of in: not looked at yet */
@@ -252,7 +253,7 @@ static void accept_client(struct watch *w, u32 events)
 		close(fd);
 		return;
 	}
-	if (!g->path) {
+	if (g->is_tcp) {
 		(void)!setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
 		(void)!setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof(yes));
 		(void)!setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
@@ -326,12 +327,14 @@ int gdb_new(struct gdb **out, const char *where, struct loop *loop, const struct
 	if (!rc)
 		rc = w.path ? socket_listen(w.path, &g->listen_fd, err) :
 			      socket_listen_tcp(w.host, w.port, &g->listen_fd, err);
+	g->is_tcp = !w.path;
+	if (!rc && w.path)
+		socket_file_note(&g->file, w.path);
+	free(w.path);
 	if (rc) {
-		free(w.path);
 		gdb_free(g);
 		return err_prefix(err, "gdb: ");
 	}
-	g->path = w.path;
 	*out = g;
 	return 0;
 }
@@ -349,12 +352,10 @@ void gdb_free(struct gdb *g)
 		return;
 	watch_stop(&g->listener);
 	watch_stop(&g->client);
+	socket_file_remove(&g->file);
 	if (g->client_fd >= 0)
 		close(g->client_fd);
 	if (g->listen_fd >= 0)
 		close(g->listen_fd);
-	if (g->path)
-		unlink(g->path);
-	free(g->path);
 	free(g);
 }

@@ -4,6 +4,7 @@
 #include <linux/virtio_ids.h>
 #include <linux/vm_sockets.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include "devices/virtio/vsock_own.h"
 #include "vmm/core/state.h"
 
@@ -186,8 +187,27 @@ static void vsock_forget(struct virtio *v, struct virtq *q)
 	of(v)->was_copied = false;
 }
 
+/* Of ports that were used the guest may still have sockets. */
+static void ports_state(struct vsock *s, struct state *st)
+{
+	u32 port = s->next_port;
+
+	if (state_if(st, "ports", true)) {
+		state_u32(st, "last", &port);
+		if (port < VSOCK_FIRST_PORT - 1 || port > INT32_MAX)
+			state_fail(st, "last is %u, from %d to %d", port, VSOCK_FIRST_PORT - 1, INT32_MAX);
+		state_leave(st);
+	} else if (getrandom(&port, sizeof(port), 0) == sizeof(port)) {
+		/* Versions before did not say. */
+		port = VSOCK_FIRST_PORT | port % VSOCK_FIRST_PORT;
+	}
+	if (!state_failed(st))
+		s->next_port = port;
+}
+
 static void vsock_state(struct virtio *v, struct state *st)
 {
+	ports_state(of(v), st);
 	if (state_loading(st) && !state_failed(st))
 		of(v)->was_copied = v->started;
 }

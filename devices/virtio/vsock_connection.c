@@ -18,9 +18,11 @@
 
 enum { SAY_REQUEST = 1, SAY_RESPONSE = 2, SAY_SHUTDOWN = 4, SAY_CREDIT_REQUEST = 8, SAY_CREDIT = 16 };
 enum { RECEIVE = VIRTIO_VSOCK_SHUTDOWN_RCV, SEND = VIRTIO_VSOCK_SHUTDOWN_SEND, BOTH = RECEIVE | SEND };
-enum { ACCEPT_BUDGET = 16, FIRST_PORT = 1 << 30 };
+enum { ACCEPT_BUDGET = 16 };
 
 #define PATIENCE_NS	1000000000ULL
+#define GREETING_NS	60000000000ULL		/* a line may be typed by hand */
+#define ANSWER_NS	10000000000ULL
 
 static void listen_on(struct vsock *s);
 
@@ -42,11 +44,16 @@ static void wake(struct vsock_connection *c)
 {
 	struct vsock *s = c->s;
 
+	/* The program has gone, and nothing of its is left that the guest would read. */
+	if (c->closed && c->down != BOTH && (c->down & SEND || c->guest_down & RECEIVE)) {
+		c->down = BOTH;
+		c->say |= SAY_SHUTDOWN;
+	}
 	if (may_read(c) && !credit(c) && !c->asked_credit) {
 		c->asked_credit = true;
 		c->say |= SAY_CREDIT_REQUEST;
 	}
-	if (c->queued || c->phase == GREETING || !(c->say || (may_read(c) && credit(c))))
+	if (c->queued || c->phase == GREETING || c->phase == LEFT || !(c->say || (may_read(c) && credit(c))))
 		return;
 	c->queued = true;
 	c->next = NULL;
@@ -113,6 +120,45 @@ static void reset(struct vsock_connection *c)
 	end(c);
 }
 
+/* The guest is told, if it knows of it. */
+static void give_up(struct vsock_connection *c)
+{
+	if (c->phase == GREETING || c->phase == LEFT || c->say & SAY_REQUEST)
+		end(c);
+	else
+		reset(c);
+}
+
+static void limit_time(struct vsock_connection *c)
+{
+	struct vsock *s = c->s;
+	u64 ns = c->phase == GREETING ? GREETING_NS : ANSWER_NS;
+
+	c->until_ns = now_ns() + ns;
+	if (!s->deadline.loop || s->deadline.at_ns > c->until_ns)
+		timer_start(&s->deadline, s->v.kick[VSOCK_RX].io.loop, ns);
+}
+
+static void time_is_up(struct timer *t)
+{
+	struct vsock *s = container_of(t, struct vsock, deadline);
+	u64 now = now_ns(), next = 0;
+
+	for (unsigned i = s->nr; i-- > 0; ) {
+		struct vsock_connection *c = s->connection[i];
+
+		if (c->phase != GREETING && c->phase != ASKED)
+			continue;
+		if (c->until_ns <= now)
+			give_up(c);
+		else
+			next = next ? MIN(next, c->until_ns) : c->until_ns;
+	}
+	if (next)
+		timer_start(t, s->v.kick[VSOCK_RX].io.loop, next - now);
+	vsock_pump(s);
+}
+
 static void ready(struct watch *w, u32 events);
 
 static int listen_to(struct vsock_connection *c)
@@ -146,7 +192,8 @@ static struct vsock_connection *find(struct vsock *s, u32 guest_port, u32 host_p
 	for (unsigned i = 0; i < s->nr; i++) {
 		struct vsock_connection *c = s->connection[i];
 
-		if (c->guest_port == guest_port && c->host_port == host_port && c->phase != GREETING)
+		if (c->guest_port == guest_port && c->host_port == host_port &&
+		    (c->phase == ASKED || c->phase == OPEN))
 			return c;
 	}
 	return NULL;
@@ -197,6 +244,10 @@ static bool settle(struct vsock_connection *c)
 {
 	if (c->ahead_len || !(c->guest_down & SEND))
 		return true;
+	if (c->phase == LEFT) {
+		end(c);
+		return false;
+	}
 	if (c->guest_down == BOTH) {
 		reset(c);
 		return false;
@@ -266,7 +317,7 @@ static bool take_data(struct vsock_connection *c, const u8 *data, size_t len)
 static u32 new_port(struct vsock *s, u32 guest_port)
 {
 	do
-		s->next_port = s->next_port < INT32_MAX ? s->next_port + 1 : FIRST_PORT;
+		s->next_port = s->next_port < INT32_MAX ? s->next_port + 1 : VSOCK_FIRST_PORT;
 	while (find(s, guest_port, s->next_port));
 	return s->next_port;
 }
@@ -329,6 +380,7 @@ static bool greet(struct vsock_connection *c)
 	c->say = SAY_REQUEST;
 	s->nr_greeters--;
 	counter_add(&s->counters.opened, 1);
+	limit_time(c);
 	listen_on(s);
 	return true;
 }
@@ -371,7 +423,10 @@ static void knocked(struct watch *w, u32 events)
 			return;
 		}
 		c = fd < 0 ? NULL : begin(s, fd);
-		s->nr_greeters += !!c;
+		if (c) {
+			s->nr_greeters++;
+			limit_time(c);
+		}
 	}
 	if (s->nr_greeters == VSOCK_GREETERS || s->nr == VSOCK_CONNECTIONS)
 		watch_stop(w);
@@ -403,19 +458,9 @@ static void ready(struct watch *w, u32 events)
 	if (c->phase == GREETING && !greet(c))
 		return;
 	if (c->phase == ASKED && c->closed) {
-		if (c->say & SAY_REQUEST)
-			end(c);
-		else
-			reset(c);
-	} else {
-		if (c->phase == OPEN && c->ahead_len && !flush(c))
-			c = NULL;
-		if (c && c->closed && c->down == SEND) {
-			c->down = BOTH;
-			c->say |= SAY_SHUTDOWN;
-		}
-		if (c)
-			wake(c);
+		give_up(c);
+	} else if (!c->ahead_len || flush(c)) {
+		wake(c);
 	}
 	vsock_pump(s);
 }
@@ -452,13 +497,24 @@ static bool shut(struct vsock_connection *c, u32 flags)
 	return settle(c);
 }
 
+/* Whose end of it is closed waits some seconds for an answer: the program has the rest to read all the same. */
+static void leave(struct vsock_connection *c)
+{
+	if (!(c->guest_down & SEND) || !c->ahead_len) {
+		end(c);
+		return;
+	}
+	leave_line(c);
+	c->phase = LEFT;
+}
+
 /* False: it is no more. */
 static bool take(struct vsock_connection *c, const struct virtio_vsock_hdr *h, size_t len)
 {
 	u16 op = le16toh(h->op);
 
 	if (op == VIRTIO_VSOCK_OP_RST) {
-		end(c);
+		leave(c);
 		return false;
 	}
 	if (op == VIRTIO_VSOCK_OP_RESPONSE)
@@ -482,6 +538,11 @@ void vsock_take(struct vsock *s, const struct virtio_vsock_hdr *h, size_t len)
 	u16 type = le16toh(h->type), op = le16toh(h->op);
 	struct vsock_connection *c = type == VIRTIO_VSOCK_TYPE_STREAM ? find(s, guest_port, host_port) : NULL;
 
+	/* The program has closed it, and the guest knows nothing of it any more. */
+	if (c && op == VIRTIO_VSOCK_OP_REQUEST && c->phase == OPEN && c->down == BOTH) {
+		end(c);
+		c = NULL;
+	}
 	if (!c && type == VIRTIO_VSOCK_TYPE_STREAM && op == VIRTIO_VSOCK_OP_REQUEST) {
 		connect_to(s, h);
 	} else if (!c) {
@@ -498,14 +559,16 @@ void vsock_take(struct vsock *s, const struct virtio_vsock_hdr *h, size_t len)
 
 void vsock_take_malformed(struct vsock *s, const struct virtio_vsock_hdr *h)
 {
-	struct vsock_connection *c = find(s, le32toh(h->src_port), le32toh(h->dst_port));
+	u32 guest_port = le32toh(h->src_port), host_port = le32toh(h->dst_port);
+	u16 type = le16toh(h->type);
+	struct vsock_connection *c = type == VIRTIO_VSOCK_TYPE_STREAM ? find(s, guest_port, host_port) : NULL;
 
 	counter_add(&s->counters.dropped, 1);
 	device_guest_error(&s->v.dev, "a packet of %u bytes that are not there", le32toh(h->len));
 	if (c)
-		reset(c);
-	else
-		refuse(s, le32toh(h->src_port), le32toh(h->dst_port), le16toh(h->type));
+		end(c);
+	if (le16toh(h->op) != VIRTIO_VSOCK_OP_RST)
+		refuse(s, guest_port, host_port, type);
 }
 
 /* --- to the guest ----------------------------------------------------------------------- */
@@ -626,17 +689,23 @@ ssize_t vsock_next_packet(struct vsock *s, struct virtio_vsock_hdr *h, size_t ro
 void vsock_connections_init(struct vsock *s)
 {
 	s->last = &s->first;
-	s->next_port = FIRST_PORT - 1;
+	s->next_port = VSOCK_FIRST_PORT - 1;
 	s->listener.ready = knocked;
 	s->patience.fire = ask_again;
+	s->deadline.fire = time_is_up;
 }
 
 void vsock_connections_start(struct vsock *s)
 {
 	s->running = true;
-	for (unsigned i = s->nr; i-- > 0; )
-		if (listen_to(s->connection[i]))
-			reset(s->connection[i]);
+	for (unsigned i = s->nr; i-- > 0; ) {
+		struct vsock_connection *c = s->connection[i];
+
+		if (listen_to(c))
+			give_up(c);
+		else if (c->phase == GREETING || c->phase == ASKED)
+			limit_time(c);
+	}
 	listen_on(s);
 }
 
@@ -645,6 +714,7 @@ void vsock_connections_stop(struct vsock *s)
 	s->running = false;
 	watch_stop(&s->listener);
 	timer_stop(&s->patience);
+	timer_stop(&s->deadline);
 	for (unsigned i = 0; i < s->nr; i++)
 		watch_stop(&s->connection[i]->watch);
 }

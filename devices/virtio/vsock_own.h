@@ -12,17 +12,20 @@ enum {
 	VSOCK_ROOM = 64 << 10,		/* what the guest may send ahead of who reads it; the longest packet */
 	VSOCK_RESETS = 64,		/* that wait for the guest, until it is not listened to any more */
 	VSOCK_GREETING = 32,
+	VSOCK_FIRST_PORT = 1 << 30,	/* of the host's, for what comes from there; up to INT32_MAX */
 };
 
 /*
  * One of a program's on the host with one of the guest's.  GREETING: the program is to say
- * "CONNECT PORT"; the guest knows nothing of it.  ASKED: the guest is, or will be, asked.
+ * "CONNECT PORT"; the guest knows nothing of it.  ASKED: the guest is, or will be, asked.  LEFT: it
+ * is no more for the guest, and ends when the program has read what is ahead.
  */
 struct vsock_connection {
 	struct vsock *s;
 	struct watch watch;
 	struct vsock_connection *next;	/* that has something for the guest, too */
-	enum { GREETING, ASKED, OPEN } phase;
+	enum { GREETING, ASKED, OPEN, LEFT } phase;
+	u64 until_ns;			/* GREETING, ASKED: for so long it may be that */
 	bool queued;
 	u8 say;				/* SAY_*: what the guest is to be told */
 	u32 guest_port, host_port;
@@ -58,6 +61,7 @@ struct vsock {
 	bool stalled;			/* too many resets wait: the guest is not listened to */
 	struct watch listener;
 	struct timer patience;		/* the host had no descriptor for one more */
+	struct timer deadline;		/* the first until_ns of its connections, or before */
 	struct vsock_connection *connection[VSOCK_CONNECTIONS];
 	unsigned nr, nr_greeters;
 	struct vsock_connection *first, **last;	/* who has something for the guest */
@@ -66,7 +70,7 @@ struct vsock {
 		u16 type;
 	} reset[VSOCK_CONNECTIONS + VSOCK_RESETS];
 	unsigned first_reset, nr_resets;
-	u32 next_port;			/* of the host's, for the next that comes from there */
+	u32 next_port;			/* of the host's; the one after it for the next that comes from there */
 	u8 data[VSOCK_ROOM];		/* of the packet that is moved */
 };
 

@@ -1,11 +1,16 @@
 /* virtio_vsock_test.c: a vsock device between a driver in memory and programs at unix sockets. */
+#include <fcntl.h>
+#include <libfdt.h>
 #include <linux/vm_sockets.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_vsock.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
 #include "devices/virtio/vsock_own.h"
 #include "tests/lib/driver.h"
 #include "tests/lib/test.h"
@@ -16,6 +21,7 @@ enum { RX, TX, EVENT, CID = 77, SIZE = 64, PACKET = 44, BUFFER = 4096, PORT = 1 
 enum { BUFFERS = 0x100000, OUT = 0x300000, EVENTS = 0x500000, OUT_LEN = 0x10000 };
 enum { REQUEST = 1, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST };
 enum { RUNNING = 15, NEEDS_RESET = 64 };
+#define SECOND	1000000000ULL
 
 struct fixture {
 	struct fake fake;
@@ -30,6 +36,19 @@ struct fixture {
 	u8 data[VSOCK_ROOM];		/* ...and what is in it */
 	u32 buffer_len;			/* of receive buffers */
 };
+
+int __real_clock_gettime(clockid_t, struct timespec *);
+int __wrap_clock_gettime(clockid_t, struct timespec *);
+
+static u64 fake_ns;			/* 0: the real one */
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
+{
+	if (!fake_ns || clock != CLOCK_MONOTONIC)
+		return __real_clock_gettime(clock, t);
+	*t = (struct timespec){ fake_ns / SECOND, fake_ns % SECOND };
+	return 0;
+}
 
 static void offer(struct fixture *f, int nr)
 {
@@ -88,6 +107,7 @@ static int teardown(void **state)
 	assert_int_equal(rmdir(f->dir), 0);
 	fake_fini(&f->fake);
 	free(f);
+	fake_ns = 0;
 	return 0;
 }
 
@@ -667,37 +687,157 @@ static void test_half_close_by_guest(void **state)
 	assert_quiet(f);
 }
 
-/* The guest closes while the program has not read all: it gets the rest, then the end. */
-static void test_close_with_data_ahead(void **state)
+/* So it would not come to the end of what a program sent: it is told that the program is gone. */
+static void test_guest_does_not_read(void **state)
 {
 	struct fixture *f = *state;
 	int fd = connect_out(f, 1000);
-	static u8 chunk[OUT_LEN - PACKET];
-	u64 sent = 0, got = 0;
-	ssize_t n;
 
+	say(f, 1000, 5, SHUTDOWN, VIRTIO_VSOCK_SHUTDOWN_RCV);
+	assert_quiet(f);
+	close(fd);
+	fake_settle(&f->fake);
+	assert_next(f, SHUTDOWN, 1000, 5);
+	assert_int_equal(f->h.flags, 3);
+	assert_quiet(f);
+	say(f, 1000, 5, RST, 0);
+	/* One that went before. */
+	fd = connect_out(f, 1001);
+	f->buf_alloc = 0;
+	say(f, 1001, 5, CREDIT_UPDATE, 0);
+	assert_int_equal(write(fd, "unread", 6), 6);
+	close(fd);
+	fake_settle(&f->fake);
+	assert_next(f, CREDIT_REQUEST, 1001, 5);
+	assert_quiet(f);
+	say(f, 1001, 5, SHUTDOWN, VIRTIO_VSOCK_SHUTDOWN_RCV);
+	assert_next(f, SHUTDOWN, 1001, 5);
+	assert_int_equal(f->h.flags, 3);
+	say(f, 1001, 5, RST, 0);
+	assert_quiet(f);
+	assert_int_equal(nr_connections(f), 0);
+}
+
+/* What the program has closed the guest may have forgotten: its port is free for another. */
+static void test_port_used_again(void **state)
+{
+	struct fixture *f = *state;
+	int fd = connect_out(f, 1000);
+
+	close(fd);
+	fake_settle(&f->fake);
+	assert_next(f, SHUTDOWN, 1000, 5);
+	assert_int_equal(f->h.flags, 3);
+	fd = connect_out(f, 1000);
+	assert_int_equal(nr_connections(f), 1);
+	say_data(f, 1000, 5, "new", 3);
+	check_text(fd, "new");
+	assert_quiet(f);
+	close(fd);
+}
+
+/* The guest closes while the program has not read all: it gets the rest, then the end. */
+static u64 send_ahead(struct fixture *f)
+{
+	static u8 chunk[16384];
+	u64 sent = 0;
+	u32 before;
+
+	say(f, 1000, 5, CREDIT_REQUEST, 0);
+	assert_next(f, CREDIT_UPDATE, 1000, 5);
+	before = f->h.fwd_cnt;
 	/* Until some of it waits in the device. */
 	do {
-		say_data(f, 1000, 5, chunk, 16384);
-		sent += 16384;
+		say_data(f, 1000, 5, chunk, sizeof(chunk));
+		sent += sizeof(chunk);
 		say(f, 1000, 5, CREDIT_REQUEST, 0);
 		while (next(f))
 			;
-	} while (f->h.fwd_cnt == sent);
-	say(f, 1000, 5, SHUTDOWN, 3);
-	assert_quiet(f);
-	assert_int_equal(nr_connections(f), 1);
+	} while (f->h.fwd_cnt == before + sent);
+	return sent;
+}
+
+static u64 read_all(struct fixture *f, int fd)
+{
+	static u8 chunk[16384];
+	u64 got = 0;
+	ssize_t n;
+
 	while ((n = read(fd, chunk, sizeof(chunk))) != 0) {
 		assert_true(n > 0);
 		got += n;
 		fake_settle(&f->fake);
 	}
-	assert_int_equal(got, sent);
+	return got;
+}
+
+static void test_close_with_data_ahead(void **state)
+{
+	struct fixture *f = *state;
+	int fd = connect_out(f, 1000);
+	u64 sent = send_ahead(f);
+
+	say(f, 1000, 5, SHUTDOWN, 3);
+	assert_quiet(f);
+	assert_int_equal(nr_connections(f), 1);
+	assert_int_equal(read_all(f, fd), sent);
 	while (next(f) == CREDIT_UPDATE)
 		;
 	assert_int_equal(f->h.op, RST);
 	assert_int_equal(nr_connections(f), 0);
 	close(fd);
+}
+
+/* The guest does not wait until then: what it sent is the program's all the same, and the port is free. */
+static void test_guest_leaves_data_ahead(void **state)
+{
+	struct fixture *f = *state;
+	int fd = connect_out(f, 1000), other;
+	static u8 chunk[16384];
+	u64 sent = send_ahead(f);
+
+	/* So much that it would be told of room, were it there still. */
+	for (int i = 0; i < 2; i++, sent += sizeof(chunk))
+		say_data(f, 1000, 5, chunk, sizeof(chunk));
+	say(f, 1000, 5, SHUTDOWN, 3);
+	say(f, 1000, 5, RST, 0);
+	assert_quiet(f);
+	assert_int_equal(nr_connections(f), 1);
+	say(f, 1000, 5, CREDIT_REQUEST, 0);
+	assert_next(f, RST, 1000, 5);
+	offer(f, 32);
+	driver_kick(&f->d, RX);
+	other = connect_out(f, 1000);
+	assert_int_equal(nr_connections(f), 2);
+	assert_int_equal(read_all(f, fd), sent);
+	assert_quiet(f);
+	assert_int_equal(nr_connections(f), 1);
+	close(fd);
+	say_data(f, 1000, 5, "second", 6);
+	check_text(other, "second");
+	/* Over a pause; and a program that does not want the rest. */
+	send_ahead(f);
+	say(f, 1000, 5, SHUTDOWN, VIRTIO_VSOCK_SHUTDOWN_SEND);
+	say(f, 1000, 5, RST, 0);
+	device_quiesce(f->dev);
+	device_resume(f->dev);
+	fake_settle(&f->fake);
+	assert_int_equal(write(other, "unheard", 7), 7);
+	fake_settle(&f->fake);
+	assert_quiet(f);
+	assert_int_equal(nr_connections(f), 1);
+	close(other);
+	fake_settle(&f->fake);
+	assert_int_equal(nr_connections(f), 0);
+	offer(f, 16);
+	driver_kick(&f->d, RX);
+	/* One that breaks off has not said that this was all. */
+	other = connect_out(f, 1000);
+	send_ahead(f);
+	say(f, 1000, 5, RST, 0);
+	assert_int_equal(nr_connections(f), 0);
+	assert_quiet(f);
+	close(other);
 }
 
 /* The program goes, with data that waits for it and data that it sent. */
@@ -832,6 +972,28 @@ static void test_lengths(void **state)
 		assert_next(f, RST, 1000, 5);
 		assert_quiet(f);
 	}
+	/* No RST is answered by another. */
+	h.op = RST;
+	fd = connect_out(f, 1000);
+	send_raw(f, &h, "12345", 5, 64);
+	assert_int_equal(nr_connections(f), 0);
+	assert_true(at_end(fd));
+	close(fd);
+	send_raw(f, &h, "12345", 5, 64);
+	assert_quiet(f);
+	h.op = RW;
+	/* Of another type: nor has the connection to do with it. */
+	fd = connect_out(f, 1000);
+	h.type = VIRTIO_VSOCK_TYPE_SEQPACKET;
+	send_raw(f, &h, "12345", 5, 64);
+	assert_next(f, RST, 1000, 5);
+	assert_int_equal(f->h.type, VIRTIO_VSOCK_TYPE_SEQPACKET);
+	assert_int_equal(nr_connections(f), 1);
+	h.type = VIRTIO_VSOCK_TYPE_STREAM;
+	say(f, 1000, 5, RST, 0);
+	close(fd);
+	offer(f, 8);
+	driver_kick(&f->d, RX);
 	/* Less than there is: that much. */
 	fd = connect_out(f, 1000);
 	h.len = 3;
@@ -924,6 +1086,115 @@ static void test_silent_programs(void **state)
 	assert_int_equal(next(f), REQUEST);
 	for (int i = 1; i <= VSOCK_GREETERS; i++)
 		close(fd[i]);
+}
+
+static void pass(struct fixture *f, u64 seconds)
+{
+	fake_ns += seconds * SECOND;
+	fake_settle(&f->fake);
+}
+
+/* Nor do they take it for ever. */
+static void test_silent_for_a_minute(void **state)
+{
+	struct fixture *f = *state;
+	int fd[VSOCK_GREETERS], last, late;
+
+	fake_ns = 1000 * SECOND;
+	for (int i = 0; i < VSOCK_GREETERS; i++)
+		fd[i] = knock(f, i % 2 ? "" : "CONN");
+	last = knock(f, "CONNECT 52\n");
+	pass(f, 59);
+	assert_quiet(f);
+	assert_int_equal(nr_connections(f), VSOCK_GREETERS);
+	/* A line that comes late is as good as any. */
+	assert_int_equal(write(fd[0], "ECT 51\n", 7), 7);
+	pass(f, 0);
+	late = next(f);
+	assert_int_equal(late, REQUEST);
+	assert_int_equal(f->h.dst_port, 51);
+	say(f, 51, f->h.src_port, RESPONSE, 0);
+	pass(f, 1);
+	for (int i = 1; i < VSOCK_GREETERS; i++)
+		assert_true(at_end(fd[i]));
+	assert_int_equal(next(f), REQUEST);
+	assert_int_equal(f->h.dst_port, 52);
+	assert_int_equal(nr_connections(f), 2);
+	for (int i = 0; i < VSOCK_GREETERS; i++)
+		close(fd[i]);
+	close(last);
+}
+
+/* The guest does not say whether anybody listens there. */
+static void test_no_answer(void **state)
+{
+	struct fixture *f = *state;
+	u32 port, second;
+	int fd, other, fds[2];
+
+	fake_ns = 1000 * SECOND;
+	fd = knock(f, "CONNECT 52\n");
+	assert_int_equal(next(f), REQUEST);
+	port = f->h.src_port;
+	pass(f, 9);
+	other = knock(f, "CONNECT 53\n");
+	assert_int_equal(next(f), REQUEST);
+	second = f->h.src_port;
+	assert_quiet(f);
+	pass(f, 1);
+	assert_next(f, RST, 52, port);
+	assert_true(at_end(fd));
+	assert_true(has_nothing(other));
+	assert_int_equal(nr_connections(f), 1);
+	close(fd);
+	/* One that it answered may be as silent as it wants. */
+	say(f, 53, second, RESPONSE, 0);
+	check_text(other, "OK 1073741825\n");
+	pass(f, 100);
+	assert_quiet(f);
+	assert_int_equal(nr_connections(f), 1);
+	/* Each has its own time. */
+	for (int i = 0; i < 2; i++) {
+		fds[i] = knock(f, "CONNECT 56\n");
+		assert_int_equal(next(f), REQUEST);
+		pass(f, 6 - i * 3);
+		assert_quiet(f);
+	}
+	pass(f, 1);
+	assert_int_equal(next(f), RST);
+	assert_quiet(f);
+	pass(f, 5);
+	assert_quiet(f);
+	pass(f, 1);
+	assert_int_equal(next(f), RST);
+	assert_int_equal(nr_connections(f), 1);
+	close(fds[0]);
+	close(fds[1]);
+	/* No time passes in a pause. */
+	fd = knock(f, "CONNECT 54\n");
+	assert_int_equal(next(f), REQUEST);
+	port = f->h.src_port;
+	device_quiesce(f->dev);
+	pass(f, 100);
+	device_resume(f->dev);
+	pass(f, 9);
+	assert_quiet(f);
+	assert_int_equal(nr_connections(f), 2);
+	pass(f, 1);
+	assert_next(f, RST, 54, port);
+	close(fd);
+	close(other);
+	/* One that was not asked hears nothing of it. */
+	start(f);
+	fd = knock(f, "CONNECT 55\n");
+	assert_int_equal(nr_connections(f), 1);
+	pass(f, 10);
+	assert_int_equal(nr_connections(f), 0);
+	assert_true(at_end(fd));
+	close(fd);
+	offer(f, 8);
+	driver_kick(&f->d, RX);
+	assert_quiet(f);
 }
 
 /* Answers that there are no buffers for: the guest is not listened to until there are. */
@@ -1030,6 +1301,47 @@ static void test_pause(void **state)
 	close(silent);
 }
 
+static void hears_nothing(struct watch *w, u32 events)
+{
+	(void)w;
+	(void)events;
+}
+
+/* The host cannot listen to its programs any more: the guest is told of those that it knows. */
+static void test_resume_fails(void **state)
+{
+	struct fixture *f = *state;
+	struct vsock *s = container_of(f->v, struct vsock, v);
+	int fd[3] = { connect_out(f, 1000), knock(f, "CONN") };
+	struct watch taken[3] = { 0 };
+
+	for (int i = 0; i < 2; i++) {
+		device_quiesce(f->dev);
+		/* Epoll takes a file once. */
+		for (unsigned n = 0; n < s->nr; n++) {
+			taken[n].ready = hears_nothing;
+			assert_int_equal(watch_start(&taken[n], f->fake.p.io_loop, s->connection[n]->fd, EPOLLIN), 0);
+		}
+		device_resume(f->dev);
+		for (unsigned n = 0; n < ARRAY_SIZE(taken); n++)
+			watch_stop(&taken[n]);
+		assert_int_equal(nr_connections(f), 0);
+		if (!i) {
+			vsock_pump(s);
+			assert_next(f, RST, 1000, 5);
+			assert_quiet(f);
+			start(f);
+			fd[2] = knock(f, "CONNECT 52\n");
+			assert_int_equal(nr_connections(f), 1);
+		}
+	}
+	offer(f, 8);
+	driver_kick(&f->d, RX);
+	assert_quiet(f);
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++)
+		close(fd[i]);
+}
+
 /* --- copies ----------------------------------------------------------------------------- */
 
 static void offer_event(struct fixture *f, u32 len)
@@ -1038,29 +1350,51 @@ static void offer_event(struct fixture *f, u32 len)
 	driver_kick(&f->d, EVENT);
 }
 
-/* The device's state into a new one, as for another process. */
-static void copy(struct fixture *f)
+/* The device's state into a new one, as for another process; with another last port, or with NO_PORT. */
+enum { SAME_PORT, NO_PORT };
+static int copy_port(struct fixture *f, u32 port, struct err *err)
 {
 	struct state *save, *load;
 	const void *blob;
 	size_t len;
-	struct err err;
+	void *tree;
+	int rc, node;
 
 	device_quiesce(f->dev);
-	assert_int_equal(state_new_save(&save, &err), 0);
+	assert_int_equal(state_new_save(&save, err), 0);
 	device_state(f->dev, save);
-	assert_int_equal(state_finish_save(save, &blob, &len, &err), 0);
+	assert_int_equal(state_finish_save(save, &blob, &len, err), 0);
+	tree = malloc(len);
+	assert_non_null(tree);
+	memcpy(tree, blob, len);
+	state_free(save);
+	node = fdt_path_offset(tree, "/vsock0@0/virtio-vsock@0/ports");
+	assert_true(node > 0);
+	if (port == NO_PORT)
+		assert_int_equal(fdt_del_node(tree, node), 0);
+	else if (port != SAME_PORT)
+		assert_int_equal(fdt_setprop_inplace_u32(tree, node, "last", port), 0);
 	device_destroy(f->dev);
 	plug(f);
 	device_quiesce(f->dev);
-	assert_int_equal(state_new_load(&load, blob, len, &err), 0);
+	assert_int_equal(state_new_load(&load, tree, len, err), 0);
 	device_state(f->dev, load);
-	if (state_finish_load(load, &err))
-		fail_msg("%s", err.msg);
+	rc = state_finish_load(load, err);
 	state_free(load);
-	state_free(save);
+	free(tree);
+	if (rc)
+		return rc;
 	device_resume(f->dev);
 	fake_settle(&f->fake);
+	return 0;
+}
+
+static void copy(struct fixture *f)
+{
+	struct err err;
+
+	if (copy_port(f, SAME_PORT, &err))
+		fail_msg("%s", err.msg);
 }
 
 static void test_copy(void **state)
@@ -1109,6 +1443,119 @@ static void test_copy_before_the_driver_is_ready(void **state)
 	assert_int_equal(ring_used_idx(&f->d.ring[EVENT]), 0);
 }
 
+static u32 next_port(struct fixture *f)
+{
+	u32 port;
+
+	close(connect_in(f, &port));
+	fake_settle(&f->fake);
+	while (next(f))
+		;
+	return port;
+}
+
+/* The guest may have its sockets still: what is asked for from the host comes from other ports than before. */
+static void test_ports_of_a_copy(void **state)
+{
+	static const u32 bad[] = { 5, PORT - 2, PORT * 2U, UINT32_MAX };
+	struct fixture *f = *state;
+	struct err err;
+
+	assert_int_equal(next_port(f), PORT);
+	assert_int_equal(next_port(f), PORT + 1);
+	copy(f);
+	assert_int_equal(next_port(f), PORT + 2);
+	/* The last is followed by the first. */
+	assert_int_equal(copy_port(f, INT32_MAX, &err), 0);
+	assert_int_equal(next_port(f), PORT);
+	assert_int_equal(copy_port(f, PORT - 1, &err), 0);
+	/* One that older versions saved: any. */
+	assert_int_equal(copy_port(f, NO_PORT, &err), 0);
+	assert_in_range(next_port(f), PORT, INT32_MAX);
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_int_equal(copy_port(f, bad[i], &err), -EINVAL);
+		assert_says(err.msg, "/vsock0@0/virtio-vsock@0/ports: last is ");
+	}
+}
+
+static int unix_socket(const char *path, int type)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	return fd;
+}
+
+/* Of others nothing is removed, whatever cannot be known of them. */
+static void test_sockets_of_others(void **state)
+{
+	struct fixture *f = *state;
+	struct vsock_host *host;
+	struct rlimit l, few;
+	struct err err;
+	char path[64];
+	int fd, rc;
+
+	snprintf(path, sizeof(path), "%s/o", f->dir);
+	fd = unix_socket(path, SOCK_DGRAM);
+	assert_int_equal(vsock_host_open(&host, path, &err), -EADDRINUSE);
+	assert_says(err.msg, "another program listens there");
+	close(fd);
+	/* Left over. */
+	assert_int_equal(vsock_host_open(&host, path, &err), 0);
+	/* No descriptor is left to ask with. */
+	fd = dup(0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &l), 0);
+	few = (struct rlimit){ fd + 1, l.rlim_max };
+	close(fd);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	rc = vsock_host_open(&(struct vsock_host *){ NULL }, path, &err);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &l), 0);
+	assert_int_equal(rc, -EMFILE);
+	assert_int_equal(access(path, F_OK), 0);
+	/* The name is another's now. */
+	assert_int_equal(unlink(path), 0);
+	fd = unix_socket(path, SOCK_STREAM);
+	vsock_host_close(host);
+	assert_int_equal(unlink(path), 0);
+	close(fd);
+}
+
+/* Where there is no room for every port's number behind it, somebody is told. */
+static void test_long_path(void **state)
+{
+	struct fixture *f = *state;
+	char path[120], name[64], text[300] = "";
+	struct vsock_host *host;
+	struct err err;
+	int fd;
+
+	snprintf(name, sizeof(name), "%s/log", f->dir);
+	assert_int_equal(log_open_sink(name, &fd, &err), 0);
+	log_set_file(fd);
+	for (int len = 96; len <= 97; len++) {
+		memset(path, 'x', len);
+		path[len] = 0;
+		memcpy(path, f->dir, strlen(f->dir));
+		path[strlen(f->dir)] = '/';
+		assert_int_equal(vsock_host_open(&host, path, &err), 0);
+		fd = open(name, O_RDONLY | O_CLOEXEC);
+		memset(text, 0, sizeof(text));
+		assert_true(read(fd, text, sizeof(text) - 1) >= 0);
+		close(fd);
+		if (len == 96)
+			assert_string_equal(text, "");
+		assert_int_equal(vsock_host_connect(host, UINT32_MAX), len == 96 ? -ENOENT : -ENAMETOOLONG);
+		vsock_host_close(host);
+	}
+	log_set_file(STDERR_FILENO);
+	assert_says(text, path);
+	assert_says(text, "at most 107 bytes");
+	unlink(name);
+}
+
 static void test_host(void **state)
 {
 	struct fixture *f = *state;
@@ -1144,10 +1591,13 @@ int main(void)
 		T(test_data_behind_the_line), T(test_line_in_pieces), T(test_garbage),
 		T(test_program_does_not_read), T(test_beyond_credit), T(test_guest_has_no_room),
 		T(test_guest_has_no_buffers), T(test_lengths_of_buffers), T(test_half_close_by_program),
-		T(test_half_close_by_guest), T(test_close_with_data_ahead), T(test_program_dies),
+		T(test_half_close_by_guest), T(test_guest_does_not_read), T(test_port_used_again),
+		T(test_close_with_data_ahead), T(test_guest_leaves_data_ahead), T(test_program_dies),
 		T(test_not_for_us), T(test_unknown), T(test_lengths), T(test_too_many),
-		T(test_silent_programs), T(test_flood), T(test_device_reset), T(test_queue_disabled),
-		T(test_pause), T(test_copy), T(test_copy_before_the_driver_is_ready), T(test_host),
+		T(test_silent_programs), T(test_silent_for_a_minute), T(test_no_answer), T(test_flood),
+		T(test_device_reset), T(test_queue_disabled),
+		T(test_pause), T(test_resume_fails), T(test_copy), T(test_copy_before_the_driver_is_ready),
+		T(test_ports_of_a_copy), T(test_sockets_of_others), T(test_long_path), T(test_host),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

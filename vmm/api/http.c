@@ -26,7 +26,7 @@ struct http {
 	struct watch watch;		/* of the library's epoll */
 	struct task again;
 	bool closing;
-	char *path;
+	struct socket_file file;
 	struct MHD_Daemon *daemon;
 	/* Those that are told to go are still there for a while. */
 	struct connection connection[2 * HTTP_CONNECTIONS];
@@ -283,10 +283,8 @@ int http_listen(struct http **out, struct loop *loop, const char *path,
 	struct http *h = calloc(1, sizeof(*h));
 	int fd, rc;
 
-	if (!h || !(h->path = strdup(path))) {
-		free(h);
+	if (!h)
 		return err_set(err, -ENOMEM, "out of memory");
-	}
 	h->user = *user;
 	h->loop = loop;
 	h->watch.ready = ready;
@@ -295,10 +293,10 @@ int http_listen(struct http **out, struct loop *loop, const char *path,
 		h->connection[i] = (struct connection){ .fd = -1 };
 	rc = socket_listen(path, &fd, err);
 	if (rc) {
-		free(h->path);
 		free(h);
 		return rc;
 	}
+	socket_file_note(&h->file, path);
 	rc = start(h, fd);
 	if (rc) {
 		if (!h->daemon)
@@ -315,7 +313,7 @@ void http_close(struct http *h)
 	if (!h)
 		return;
 	watch_stop(&h->watch);
-	unlink(h->path);
+	socket_file_remove(&h->file);
 	h->closing = true;
 	if (h->daemon) {
 		/* The answer to what ended us may wait to hear that it can be written. */
@@ -323,6 +321,5 @@ void http_close(struct http *h)
 		MHD_run(h->daemon);
 		MHD_stop_daemon(h->daemon);
 	}
-	free(h->path);
 	free(h);
 }

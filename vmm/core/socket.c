@@ -49,8 +49,11 @@ static int make_way(const char *path, struct err *err)
 	rc = socket_connect(path, &fd, NULL);
 	if (!rc)
 		close(fd);
-	if (!rc || rc == -EAGAIN)	/* its queue is full: somebody is there */
+	/* Its queue is full, or it is one for datagrams: somebody is there. */
+	if (!rc || rc == -EAGAIN || rc == -EPROTOTYPE)
 		return err_set(err, -EADDRINUSE, "%s: another program listens there", path);
+	if (rc != -ECONNREFUSED && rc != -ENOENT)
+		return err_set(err, rc, "%s: %s", path, strerror(-rc));
 	unlink(path);
 	return 0;
 }
@@ -76,6 +79,27 @@ int socket_listen(const char *path, int *out, struct err *err)
 	}
 	*out = fd;
 	return 0;
+}
+
+void socket_file_note(struct socket_file *f, const char *path)
+{
+	struct stat st;
+
+	*f = (struct socket_file){ 0 };
+	if (strlen(path) >= sizeof(f->path) || lstat(path, &st))
+		return;
+	memcpy(f->path, path, strlen(path));
+	f->dev = st.st_dev;
+	f->ino = st.st_ino;
+}
+
+void socket_file_remove(struct socket_file *f)
+{
+	struct stat st;
+
+	if (*f->path && !lstat(f->path, &st) && st.st_dev == f->dev && st.st_ino == f->ino)
+		unlink(f->path);
+	*f->path = 0;
 }
 
 int socket_listen_tcp(const char *host, u16 port, int *out, struct err *err)
