@@ -29,15 +29,29 @@ bool json_starved(void)
 	return starved;
 }
 
+static bool has_15_digits(const json_t *v)
+{
+	char text[32];
+	const char *key;
+	json_t *below;
+	size_t i;
+
+	if (json_is_real(v)) {
+		snprintf(text, sizeof(text), "%.15g", json_real_value(v));
+		return strtod(text, NULL) == json_real_value(v);
+	}
+	json_array_foreach(v, i, below)
+		if (!has_15_digits(below))
+			return false;
+	json_object_foreach((json_t *)(uintptr_t)v, key, below)
+		if (!has_15_digits(below))
+			return false;
+	return true;
+}
+
 size_t json_precision(const json_t *root)
 {
-	char *text = json_dumps(root, JSON_REAL_PRECISION(15) | JSON_ENCODE_ANY);
-	json_t *read = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
-	bool same = read && json_equal(read, root);
-
-	json_decref(read);
-	free(text);
-	return same ? JSON_REAL_PRECISION(15) : JSON_REAL_PRECISION(17);
+	return has_15_digits(root) ? JSON_REAL_PRECISION(15) : JSON_REAL_PRECISION(17);
 }
 
 char *json_text(const json_t *root)

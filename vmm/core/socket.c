@@ -86,18 +86,21 @@ void socket_file_note(struct socket_file *f, const char *path)
 	struct stat st;
 
 	*f = (struct socket_file){ 0 };
-	if (strlen(path) >= sizeof(f->path) || lstat(path, &st))
+	if (strlen(path) >= sizeof(f->path))
 		return;
 	memcpy(f->path, path, strlen(path));
-	f->dev = st.st_dev;
-	f->ino = st.st_ino;
+	f->known = !lstat(path, &st);
+	if (f->known) {
+		f->dev = st.st_dev;
+		f->ino = st.st_ino;
+	}
 }
 
 void socket_file_remove(struct socket_file *f)
 {
 	struct stat st;
 
-	if (*f->path && !lstat(f->path, &st) && st.st_dev == f->dev && st.st_ino == f->ino)
+	if (*f->path && (!f->known || lstat(f->path, &st) || (st.st_dev == f->dev && st.st_ino == f->ino)))
 		unlink(f->path);
 	*f->path = 0;
 }

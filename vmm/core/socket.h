@@ -14,6 +14,7 @@ int socket_connect(const char *path, int *fd, struct err *) must_check;
 /* Which file it is that somebody listens on... */
 struct socket_file {
 	char path[108];			/* "": none */
+	bool known;			/* if the host did not say which, whatever has the name is taken for it */
 	dev_t dev;
 	ino_t ino;
 };
