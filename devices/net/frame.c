@@ -5,10 +5,11 @@
 #include <linux/virtio_net.h>
 #include <string.h>
 
-/* The Internet checksum (RFC 1071) of any length, 8 bytes at a time. */
-static u16 checksum(const u8 *p, size_t len)
+/* 8 bytes at a time. */
+u16 frame_add(u16 before, const void *data, size_t len)
 {
-	u64 sum = 0, word;
+	const u8 *p = data;
+	u64 sum = before, word;
 
 	for (; len >= sizeof(word); p += sizeof(word), len -= sizeof(word)) {
 		memcpy(&word, p, sizeof(word));
@@ -21,7 +22,7 @@ static u16 checksum(const u8 *p, size_t len)
 	sum += sum < word;
 	while (sum >> 16)
 		sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
+	return sum;
 }
 
 int frame_sum(const struct virtio_net_hdr_v1 *hdr, u8 *frame, size_t len)
@@ -34,7 +35,7 @@ int frame_sum(const struct virtio_net_hdr_v1 *hdr, u8 *frame, size_t len)
 	if (start > len || at + sizeof(sum) > len)
 		return -EPROTO;
 	/* UDP has 0 for "none"; for all others the two zeroes are the same. */
-	sum = checksum(frame + start, len - start) ?: 0xffff;
+	sum = (u16)~frame_add(0, frame + start, len - start) ?: 0xffff;
 	memcpy(frame + at, &sum, sizeof(sum));
 	return 0;
 }

@@ -1,10 +1,12 @@
 /* responder.c: ARP, IPv4 and as much of TCP as one question and its answer take. */
 #include "devices/net/responder.h"
+#include <arpa/inet.h>
 #include <errno.h>
 #include <net/ethernet.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include "devices/net/frame.h"
 #include "vmm/core/metrics.h"
 
 enum {
@@ -93,24 +95,17 @@ static void put32(u8 *p, u32 v)
 	put16(p + 2, v);
 }
 
-static u32 add(u32 sum, const u8 *p, size_t len)
-{
-	for (; len > 1; p += 2, len -= 2)
-		sum += get16(p);
-	return len ? sum + (p[0] << 8) : sum;
-}
-
 /* 0 of what has a right one in it (RFC 1071). */
-static u16 fold(u32 sum)
+static u16 ip_sum(const u8 *ip, size_t len)
 {
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
+	return ~frame_add(0, ip, len);
 }
 
 static u16 tcp_sum(const u8 *ip, const u8 *tcp, size_t len)
 {
-	return fold(add(add(IPPROTO_TCP + len, ip + 12, 8), tcp, len));
+	u16 rest[] = { htons(IPPROTO_TCP), htons(len) };
+
+	return ~frame_add(frame_add(frame_add(0, ip + 12, 8), rest, sizeof(rest)), tcp, len);
 }
 
 /* a is before b, of numbers that go round. */
@@ -370,7 +365,7 @@ static bool read_segment(const u8 *frame, size_t len, bool summed, struct segmen
 
 	if (ip[0] >> 4 != 4 || head < IP || whole < head || whole > len - ETH)
 		return false;
-	if (!summed && fold(add(0, ip, head)))
+	if (!summed && ip_sum(ip, head))
 		return false;
 	/* Of fragments there is none: a request is short. */
 	if (get16(ip + 6) & 0x3fff || ip[9] != IPPROTO_TCP || whole - head < TCP)
@@ -472,6 +467,7 @@ static size_t put_segment(const struct responder *r, u8 *frame, const struct ref
 			  size_t options, size_t len)
 {
 	u8 *ip = frame + ETH, *tcp = ip + IP;
+	u16 sum;
 
 	put_head(frame, &h->peer, ETHERTYPE_IP);
 	memset(ip, 0, IP);
@@ -482,7 +478,8 @@ static size_t put_segment(const struct responder *r, u8 *frame, const struct ref
 	ip[9] = IPPROTO_TCP;
 	memcpy(ip + 12, r->address, 4);
 	memcpy(ip + 16, h->peer.address, 4);
-	put16(ip + 10, fold(add(0, ip, IP)));
+	sum = ip_sum(ip, IP);
+	memcpy(ip + 10, &sum, sizeof(sum));
 	memset(tcp, 0, TCP);
 	put16(tcp, h->own_port);
 	put16(tcp + 2, h->peer.port);
@@ -491,7 +488,8 @@ static size_t put_segment(const struct responder *r, u8 *frame, const struct ref
 	tcp[12] = (TCP + options) / 4 << 4;
 	tcp[13] = h->flags;
 	put16(tcp + 14, window);
-	put16(tcp + 16, tcp_sum(ip, tcp, TCP + options + len));
+	sum = tcp_sum(ip, tcp, TCP + options + len);
+	memcpy(tcp + 16, &sum, sizeof(sum));
 	return ETH + IP + TCP + options + len;
 }
 
