@@ -12,7 +12,7 @@ struct virtio_net_hdr_v1;
 
 enum { FRAME_MIN = 14, FRAME_MAX = NET_FRAME_MAX - NET_HDR_LEN };
 
-/* What an Internet checksum (RFC 1071) is the complement of, in the host's order: goes on from
+/* What an Internet checksum (RFC 1071) is the complement of, as it lies in a frame: goes on from
  * before, of which no part but the last may have an odd length; 0 at first. */
 u16 frame_add(u16 before, const void *, size_t len);
 /* Put in the checksum that the header leaves to others, if any.  -EPROTO: it is outside. */

@@ -532,11 +532,23 @@ static bool take(struct vsock_connection *c, const struct virtio_vsock_hdr *h, s
 	return true;
 }
 
+static struct vsock_connection *concerned(struct vsock *s, const struct virtio_vsock_hdr *h)
+{
+	return le16toh(h->type) == VIRTIO_VSOCK_TYPE_STREAM ?
+	       find(s, le32toh(h->src_port), le32toh(h->dst_port)) : NULL;
+}
+
+/* An answer that there is nothing of the kind; an RST wants none. */
+static void refuse_packet(struct vsock *s, const struct virtio_vsock_hdr *h)
+{
+	if (le16toh(h->op) != VIRTIO_VSOCK_OP_RST)
+		refuse(s, le32toh(h->src_port), le32toh(h->dst_port), le16toh(h->type));
+}
+
 void vsock_take(struct vsock *s, const struct virtio_vsock_hdr *h, size_t len)
 {
-	u32 guest_port = le32toh(h->src_port), host_port = le32toh(h->dst_port);
 	u16 type = le16toh(h->type), op = le16toh(h->op);
-	struct vsock_connection *c = type == VIRTIO_VSOCK_TYPE_STREAM ? find(s, guest_port, host_port) : NULL;
+	struct vsock_connection *c = concerned(s, h);
 
 	/* The program has closed it, and the guest knows nothing of it any more. */
 	if (c && op == VIRTIO_VSOCK_OP_REQUEST && c->phase == OPEN && c->down == BOTH) {
@@ -546,8 +558,7 @@ void vsock_take(struct vsock *s, const struct virtio_vsock_hdr *h, size_t len)
 	if (!c && type == VIRTIO_VSOCK_TYPE_STREAM && op == VIRTIO_VSOCK_OP_REQUEST) {
 		connect_to(s, h);
 	} else if (!c) {
-		if (op != VIRTIO_VSOCK_OP_RST)
-			refuse(s, guest_port, host_port, type);
+		refuse_packet(s, h);
 	} else {
 		c->peer_alloc = le32toh(h->buf_alloc);
 		c->peer_forwarded = le32toh(h->fwd_cnt);
@@ -559,16 +570,13 @@ void vsock_take(struct vsock *s, const struct virtio_vsock_hdr *h, size_t len)
 
 void vsock_take_malformed(struct vsock *s, const struct virtio_vsock_hdr *h)
 {
-	u32 guest_port = le32toh(h->src_port), host_port = le32toh(h->dst_port);
-	u16 type = le16toh(h->type);
-	struct vsock_connection *c = type == VIRTIO_VSOCK_TYPE_STREAM ? find(s, guest_port, host_port) : NULL;
+	struct vsock_connection *c = concerned(s, h);
 
 	counter_add(&s->counters.dropped, 1);
 	device_guest_error(&s->v.dev, "a packet of %u bytes that are not there", le32toh(h->len));
 	if (c)
 		end(c);
-	if (le16toh(h->op) != VIRTIO_VSOCK_OP_RST)
-		refuse(s, guest_port, host_port, type);
+	refuse_packet(s, h);
 }
 
 /* --- to the guest ----------------------------------------------------------------------- */
