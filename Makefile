@@ -146,7 +146,7 @@ $(TSAN_TEST): $(BUILD)/tsan/%: $(BUILD)/tsan/obj/tests/unit/%.o $(TSAN_LIB) $(BU
 
 .PRECIOUS: $(BUILD)/tsan/obj/%.o
 
-# --- fuzzing: an hour each by make fuzz; scripts/run-tests says how long in make check -----------
+# --- fuzzing: an hour each by make fuzz, which goes on where it was stopped; scripts/run-tests says how long in make check -----------
 # One archive, of which a target takes what it uses: it may stand in for a module by having
 # that one's functions itself.
 FUZZ := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/*.c))
@@ -179,7 +179,7 @@ $(FUZZ): $(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/%.o $(BUILD)/fuzz/core.a 
 
 fuzz: deps-test
 	@$(MAKE) --no-print-directory -j$$(nproc) $(FUZZ)
-	@scripts/fuzz $(BUILD) each $(FUZZ_SECONDS)
+	@scripts/fuzz $(BUILD) until $(FUZZ_SECONDS)
 
 deps-build:
 	@scripts/deps build
