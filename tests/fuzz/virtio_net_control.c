@@ -1,5 +1,5 @@
 /*
- * virtio_net_control.c: a hostile driver at a network card's control queue.  Every command
+ * virtio_net_control.c: a hostile driver at the control queue of a network card of two pairs.  Every command
  * is answered once, by a byte that says done or refused, or the card needs a reset; no
  * other byte of the guest changes; the card's address stays a station's; what frames are
  * steered by is in order.
@@ -11,10 +11,13 @@
 #include "devices/virtio/net_own.h"
 #include "tests/fuzz/lib/hostile.h"
 
-enum { CONTROL = 2, NR_QUEUES };
+enum { PAIRS = 2 };
 
 static u16 head[VIRTQ_MAX];
 static struct hostile_chain chain[VIRTQ_MAX];
+static struct net wire[PAIRS];
+static bool attached[PAIRS];
+static int control;		/* the queue's number: it is after those that the driver knows of */
 
 /* --- a wire on which nothing comes and all is lost ------------------------------------- */
 
@@ -53,23 +56,29 @@ static int wire_offload(struct net *n, u64 features)
 	return 0;
 }
 
-/* There is one pair. */
+static int wire_attach(struct net *n, bool on)
+{
+	attached[n - wire] = on;
+	return 0;
+}
+
 static int wire_rss(struct net *n, const struct net_rss *r)
 {
-	(void)n;
+	fuzz_check(n == wire, "not the first pair");
 	if (!r)
 		return 0;
 	fuzz_check(!(r->hash_types & ~NET_HASH_TYPES), "hashes %#x", r->hash_types);
 	fuzz_check(r->mask < NET_RSS_TABLE_LEN && !(r->mask & (r->mask + 1)), "mask %#x", r->mask);
-	fuzz_check(!r->unclassified, "pair %u", r->unclassified);
+	fuzz_check(r->unclassified < PAIRS, "pair %u", r->unclassified);
 	for (unsigned i = 0; i <= r->mask; i++)
-		fuzz_check(!r->table[i], "pair %u", r->table[i]);
+		fuzz_check(r->table[i] < PAIRS, "pair %u", r->table[i]);
 	return 0;
 }
 
 static const struct net_ops wire_ops = {
 	.kind = "wire", .send = wire_send, .recv = wire_recv, .start = wire_start,
 	.stop = wire_stop, .want = wire_want, .set_offload = wire_offload, .set_rss = wire_rss,
+	.attach = wire_attach,
 };
 
 /* --- what must become of the ring -------------------------------------------------------- */
@@ -78,11 +87,11 @@ static u16 expect(struct hostile *h)
 {
 	u16 nr = 0;
 
-	while (hostile_next(h, CONTROL, &chain[nr]) > 0) {
+	while (hostile_next(h, control, &chain[nr]) > 0) {
 		struct hostile_chain *c = &chain[nr];
 
 		if (!c->in || c->out < sizeof(struct virtio_net_ctrl_hdr)) {
-			h->q[CONTROL].broken = true;
+			h->q[control].broken = true;
 			break;
 		}
 		hostile_reads(h, c, c->out);
@@ -101,30 +110,34 @@ static void round_of(struct hostile *h)
 	hostile_look(h, true);
 	nr = expect(h);
 	hostile_before(h, false);
-	hostile_kick(h, CONTROL);
+	hostile_kick(h, control);
 	fake_turn(&h->fake);
 	fake_turn(&h->fake);
 	hostile_after(h);
 	fuzz_check(!(hostile_get(h, VIRTIO_MMIO_CONFIG) & 1), "the address of a group");
+	/* Frames go to the first pairs, as many as the driver said. */
+	fuzz_check(!h->running || !h->sound || attached[0], "no frames to the first pair");
+	fuzz_check(control == 2 * PAIRS || !attached[1], "frames to a pair that the driver does not know of");
 	if (h->entangled) {
 		hostile_reset(h);
 		return;
 	}
 	for (u16 i = 0; i < nr; i++) {
-		fuzz_check(hostile_answer(h, CONTROL, &got, &len), "%u answers of %u", i, nr);
+		fuzz_check(hostile_answer(h, control, &got, &len), "%u answers of %u", i, nr);
 		fuzz_check(got == head[i] && len == 1, "answer %u: %u of %u bytes", i, got, len);
 		hostile_gather(h, &chain[i], true, &answer, 1);
 		fuzz_check(answer == VIRTIO_NET_OK || answer == VIRTIO_NET_ERR, "answer %u", answer);
 	}
-	fuzz_check(!hostile_answer(h, CONTROL, &got, &len), "an answer to nothing: %u", got);
-	if (!h->q[CONTROL].broken)
-		hostile_check_armed(h, CONTROL);
+	fuzz_check(!hostile_answer(h, control, &got, &len), "an answer to nothing: %u", got);
+	if (!h->q[control].broken)
+		hostile_check_armed(h, control);
 }
 
 /* The other queues stay empty. */
 static void start(struct hostile *h, u64 features)
 {
-	hostile_start(h, features, NR_QUEUES, true);
+	control = features & (1ULL << VIRTIO_NET_F_MQ | 1ULL << VIRTIO_NET_F_RSS) ? 2 * PAIRS : 2;
+	hostile_start(h, features, control + 1, true);
 	round_of(h);
 }
 
@@ -140,7 +153,7 @@ static void command(struct hostile *h, struct fuzz *f)
 	p[1].len = lens[fuzz_u8(f) % ARRAY_SIZE(lens)];
 	for (u32 i = 0; i < p[1].len; i++)
 		h->ram[HOSTILE_DATA + 2 + i] = fuzz_u8(f);
-	hostile_chain(h, CONTROL, p, ARRAY_SIZE(p));
+	hostile_chain(h, control, p, ARRAY_SIZE(p));
 }
 
 /* The longest one, with a table and a key. */
@@ -153,16 +166,16 @@ static void steering(struct hostile *h, struct fuzz *f)
 
 	memset(at, 0, 700);
 	memcpy(at, (u8[]){ VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_RSS_CONFIG, types & 0x7f, 0, 0, 0, (u8)mask,
-			   mask >> 8, pair == 1, 0 }, 10);
+			   mask >> 8, pair % 4, 0 }, 10);
 	at += 10;
-	at[pair % 16 * 2] = pair >= 0xf0;
+	at[pair % 16 * 2] = pair >> 6;
 	at += 2UL << bits;
 	*at = types < 0xfc;
 	at[2] = key_len;
 	memset(at + 3, types, key_len);
 	at += 3 + key_len + (more > 0xf0 ? more & 0xf : 0);
 	p[0].len = (u32)(at - (h->ram + HOSTILE_DATA));
-	hostile_chain(h, CONTROL, p, ARRAY_SIZE(p));
+	hostile_chain(h, control, p, ARRAY_SIZE(p));
 }
 
 static void obeys(struct hostile *h, const void *command, u32 len)
@@ -171,7 +184,7 @@ static void obeys(struct hostile *h, const void *command, u32 len)
 
 	memcpy(h->ram + HOSTILE_DATA, command, len);
 	h->ram[HOSTILE_DATA + 64] = 0xee;
-	hostile_chain(h, CONTROL, p, ARRAY_SIZE(p));
+	hostile_chain(h, control, p, ARRAY_SIZE(p));
 	round_of(h);
 	fuzz_check(h->ram[HOSTILE_DATA + 64] == VIRTIO_NET_OK, "a plain command was refused");
 }
@@ -180,25 +193,33 @@ static void works(struct hostile *h)
 {
 	static const u8 off[] = { VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, 0 };
 	static const u8 steered[] = { VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_RSS_CONFIG, 0x3f, 0, 0, 0,
-				      1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 0x6d, 0x5a };
+				      1, 0, 1, 0, 0, 0, 1, 0, 2, 0, 2, 0x6d, 0x5a };
+	static const u8 both[] = { VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, 2, 0 };
 
 	start(h, 1ULL << VIRTIO_NET_F_CTRL_VQ | 1ULL << VIRTIO_NET_F_CTRL_RX | 1ULL << VIRTIO_NET_F_RSS);
 	obeys(h, off, sizeof(off));
 	obeys(h, steered, sizeof(steered));
+	start(h, 1ULL << VIRTIO_NET_F_CTRL_VQ | 1ULL << VIRTIO_NET_F_MQ);
+	fuzz_check(!attached[1], "the second pair, after a reset");
+	obeys(h, both, sizeof(both));
+	fuzz_check(attached[1], "the second pair stays aside");
 }
 
 void fuzz_one(struct fuzz *f)
 {
-	static struct net net = { .ops = &wire_ops, .mtu = 1500,
-				  .offload = 0x7f83 | 1ULL << VIRTIO_NET_F_RSS };
-	static struct net *const far_end = &net;
+	static struct net *const far_end[PAIRS] = { &wire[0], &wire[1] };
 	static const u8 mac[6] = { 2, 0, 0, 1, 2, 3 };
 	struct hostile *h = hostile_begin(f);
 	struct device *dev;
 	struct virtio *v;
 
+	for (int i = 0; i < PAIRS; i++) {
+		wire[i] = (struct net){ .ops = &wire_ops, .mtu = 1500,
+					.offload = 0x7f83 | 1ULL << VIRTIO_NET_F_RSS };
+		attached[i] = false;
+	}
 	fuzz_check(!virtio_net_new(&h->fake.p, "net0", &(struct virtio_net_options){
-		   .mac = mac, .net = &far_end, .nr_pairs = 1 }, &v, NULL), "virtio_net_new");
+		   .mac = mac, .net = far_end, .nr_pairs = PAIRS }, &v, NULL), "virtio_net_new");
 	dev = hostile_plug(v);
 	start(h, ~0ULL);
 	while (f->left) {
@@ -207,17 +228,17 @@ void fuzz_one(struct fuzz *f)
 			start(h, fuzz_u64(f));
 			break;
 		case 1:
-			hostile_poke(h, CONTROL);
+			hostile_poke(h, control);
 			break;
 		case 2:
-			hostile_offer(h, CONTROL);
+			hostile_offer(h, control);
 			break;
 		case 3: case 4: case 5:
-			if (h->running && h->q[CONTROL].ready)
+			if (h->running && h->q[control].ready)
 				command(h, f);
 			break;
 		case 6:
-			if (h->running && h->q[CONTROL].ready)
+			if (h->running && h->q[control].ready)
 				steering(h, f);
 			break;
 		default:
