@@ -40,7 +40,7 @@ $(HTTP):
 	@mkdir -p $(@D)
 	$(Q)objcopy --wildcard --weaken-symbol='gnutls_*' "$$($(CC) -print-file-name=libmicrohttpd.a)" $@
 
-# make coverage; not for vmm-faulty, which does what guests tell it.
+# make coverage and tsan; not for vmm-faulty, which does what guests tell it.
 ifdef UNCAGED
 $(BUILD)/vmm: $(BUILD)/obj/tests/guest/uncaged.o
 $(BUILD)/vmm: LINK += -Wl,--wrap=sandbox_enter
@@ -199,7 +199,8 @@ check: deps-test
 check-unit: $(UNIT)
 	@scripts/run-tests $(BUILD) unit
 tsan: deps-test
-	@$(MAKE) --no-print-directory -j$$(nproc) $(TSAN_TEST)
+	@$(MAKE) --no-print-directory -j$$(nproc) $(TSAN_TEST) guest-payloads $(BUILD)/page-handler
+	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/tsan/program UNCAGED=1 CFLAGS='$(TSAN)' all
 	@scripts/run-tests $(BUILD) tsan
 # What runs is counted by its own objects, so that all tests of a build are summed up. Those of the sandbox and of
 # vmm-faulty fail.

@@ -38,9 +38,10 @@ void virtq_stop(struct virtq *q)
 
 void virtq_reset(struct virtq *q)
 {
-	*q = (struct virtq){ .mem = q->mem, .irq = q->irq, .index = q->index,
-			     .max_size = q->max_size, .size = q->max_size,
-			     .interrupts = q->interrupts };
+	enum { KEPT = offsetof(struct virtq, desc) };
+
+	memset((u8 *)q + KEPT, 0, sizeof(*q) - KEPT);
+	q->size = q->max_size;
 }
 
 /* Append one descriptor to the chain.  Readable before writable. */

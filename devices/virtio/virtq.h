@@ -16,8 +16,9 @@ struct virtq {
 	struct mem *mem;
 	struct irq *irq;		/* set by the transport */
 	u16 index, max_size;
+	u64 interrupts;		/* that were sent, ever; others read it at any time */
 
-	/* What the driver programmed. */
+	/* From here on a reset forgets.  What the driver programmed. */
 	gpa_t desc, avail, used;
 	u16 size, next_avail, next_used, signalled;
 	bool ready, event_idx, indirect;
@@ -28,7 +29,6 @@ struct virtq {
 	struct vring_used *used_ring;
 	bool broken;
 	u16 budget;		/* requests left before others on the loop have their turn */
-	u64 interrupts;		/* that were sent, ever */
 };
 
 /*

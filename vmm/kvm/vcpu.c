@@ -382,7 +382,7 @@ static void park(struct vcpu *v)
 			pthread_cond_wait(&h->changed, &h->lock);
 		h->nr_parked--;
 	}
-	if (!h->stop)
+	if (!load_acquire(&h->stop))
 		store_release(&v->run->immediate_exit, 0);
 	pthread_mutex_unlock(&h->lock);
 }
