@@ -29,7 +29,7 @@ SRC := $(CORE) $(filter-out $(CORE),$(wildcard vmm/*.c vmm/kvm/*.c))
 OBJ := $(SRC:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/firmware/blobs.o
 AML := $(patsubst firmware/%.asl,$(BUILD)/%.aml,$(wildcard firmware/*.asl))
 
-.PHONY: all fuzz lint tsan coverage breaks demo soak soak-snapshot soak-disk soak-pauses bench-boot bench-start bench-disk bench-net bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test deps-lint install clean
+.PHONY: all fuzz fuzz-coverage lint tsan coverage breaks demo soak soak-snapshot soak-disk soak-pauses bench-boot bench-start bench-disk bench-net bench-snapshot check check-unit check-block check-guest check-net check-e2e deps-build deps-test deps-lint install clean
 all: $(BUILD)/vmm $(BUILD)/vmm-bridge-helper
 
 include guest/rules.mk
@@ -180,6 +180,13 @@ $(FUZZ): $(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/%.o $(BUILD)/fuzz/core.a 
 fuzz: deps-test
 	@$(MAKE) --no-print-directory -j$$(nproc) $(FUZZ)
 	@scripts/fuzz $(BUILD) until $(FUZZ_SECONDS)
+
+# What the fuzzers reach by what they begin with.
+fuzz-coverage: deps-test
+	@$(MAKE) --no-print-directory -j$$(nproc) BUILD=$(BUILD)/fuzz-cov FUZZ_SAN='-g -O1 --coverage' $(FUZZ:$(BUILD)/%=$(BUILD)/fuzz-cov/%)
+	@find $(BUILD)/fuzz-cov -name '*.gcda' -delete
+	@scripts/fuzz $(BUILD)/fuzz-cov replay
+	@GCOV="$$(ls /usr/bin/llvm-cov-* /usr/bin/llvm-cov 2>/dev/null | head -n 1) gcov" scripts/coverage $(BUILD)/fuzz-cov
 
 deps-build:
 	@scripts/deps build
