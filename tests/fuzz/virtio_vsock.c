@@ -37,7 +37,7 @@ static struct {
 	struct device *dev;
 	struct stream stream[STREAMS];
 	unsigned nr;
-	u32 asking;			/* the guest's port, in the packet that it sent last */
+	struct virtio_vsock_hdr asking;	/* the packet that the guest sent last */
 	struct hostile_chain buffer[16];	/* that the device has; in a circle */
 	unsigned first, nr_buffers;
 	bool unanswered;		/* the packet that was sent last */
@@ -85,11 +85,13 @@ int vsock_host_connect(const struct vsock_host *h, u32 port)
 	fuzz_check(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), "a pair of sockets");
 	setsockopt(fd[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
 	for (unsigned i = 0; i < g.nr; i++)
-		if (g.stream[i].guest_port == g.asking && g.stream[i].host_port == port)
+		if (g.stream[i].guest_port == g.asking.src_port && g.stream[i].host_port == port)
 			g.stream[i].open = g.stream[i].known = false;
 	s = new_stream(fd[0]);
-	s->guest_port = g.asking;
+	s->guest_port = g.asking.src_port;
 	s->host_port = port;
+	s->alloc = s->old_alloc = g.asking.buf_alloc;
+	s->fwd = s->old_fwd = g.asking.fwd_cnt;
 	s->open = s->known = s->greeted = true;
 	return fd[1];
 }
@@ -405,7 +407,7 @@ static void guest_sends(struct fuzz *f, bool scribble)
 		if (h.op == VIRTIO_VSOCK_OP_RST)
 			s->open = s->known = false;
 	}
-	g.asking = h.src_port;
+	g.asking = h;
 	memcpy(data, &h, sizeof(h));
 	cut = how & 0x10 ? fuzz_u8(f) % (PACKET + len) : 0;
 	p[0] = (struct hostile_piece){ at, cut ?: PACKET + len, false };
@@ -414,12 +416,6 @@ static void guest_sends(struct fuzz *f, bool scribble)
 	g.unanswered = true;
 	hostile_chain(g.h, TX, p, cut ? 2 : 1);
 	round_of(TX, scribble);
-	/* What it said with its first packet is of the one that this made. */
-	s = h.op == VIRTIO_VSOCK_OP_REQUEST ? find(h.src_port, h.dst_port) : NULL;
-	if (s && !s->sent && !s->got) {
-		s->alloc = s->old_alloc = h.buf_alloc;
-		s->fwd = s->old_fwd = h.fwd_cnt;
-	}
 }
 
 static void pause_it(void)
@@ -449,13 +445,12 @@ static void works(void)
 	g.nr = 0;
 	hostile_chain(g.h, RX, &b, 1);
 	hostile_put(g.h, SENT, &h, sizeof(h));
-	g.asking = 1;
+	g.asking = h;
 	g.unanswered = true;
 	hostile_chain(g.h, TX, &p, 1);
 	round_of(TX, false);
 	s = find(1, 1);
 	fuzz_check(s && s->answered, "no connection after a reset");
-	s->alloc = 100;
 	b.addr += SLOT;
 	hostile_chain(g.h, RX, &b, 1);
 	program_writes(s, 50);
