@@ -222,11 +222,13 @@ static void forbidden(int sig, siginfo_t *info, void *context)
 	_exit(EXIT_RUNTIME);
 }
 
-static int compile(unsigned needs, u32 rest)
+static int compile(unsigned needs, const pid_t *child, u32 rest)
 {
 	struct bpf_rule rows[MAX_ROWS];
 
 	sandbox_own_pid = getpid();
+	for (unsigned i = 0; i < ARRAY_SIZE(sandbox_child); i++)
+		sandbox_child[i] = child[i] ? (u32)child[i] : sandbox_own_pid;
 	for (int kind = 0; kind < THREAD_KINDS; kind++) {
 		int n = sandbox_select(kind, needs, rows, ARRAY_SIZE(rows));
 
@@ -268,8 +270,8 @@ static unsigned needs_of(const struct config *c, bool has_api)
 	return needs;
 }
 
-int sandbox_enter(const struct config *c, bool has_api, void (*failed)(void *arg), void *arg,
-		  struct err *err)
+int sandbox_enter(const struct config *c, bool has_api, const pid_t child[CONFIG_MAX_NETS],
+		  void (*failed)(void *arg), void *arg, struct err *err)
 {
 	struct sigaction sa = { .sa_sigaction = forbidden, .sa_flags = SA_SIGINFO };
 	unsigned needs = needs_of(c, has_api);
@@ -282,7 +284,7 @@ int sandbox_enter(const struct config *c, bool has_api, void (*failed)(void *arg
 	/* "." and ".." and our own. */
 	BUG_ON(!stat("/proc/self/task", &threads) && threads.st_nlink != 3);
 	tzset();		/* a file, that the guest's clock would be the first to need */
-	rc = compile(needs, log ? SECCOMP_RET_LOG : SECCOMP_RET_TRAP);
+	rc = compile(needs, child, log ? SECCOMP_RET_LOG : SECCOMP_RET_TRAP);
 	if (!rc && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0) ||
 		    setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 }) || sigaction(SIGSYS, &sa, NULL)))
 		rc = -errno;

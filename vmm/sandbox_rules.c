@@ -8,7 +8,6 @@
 #include <linux/sockios.h>
 #include <linux/vhost.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -59,10 +58,9 @@ static const u32 file_control[] = { F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD,
 static const u32 plain_mode[] = { ~0777, 0 };
 static const u32 internet[] = { AF_INET, AF_INET6 };
 static const u32 local[] = { AF_UNIX };
-static const u32 end[] = { SIGKILL };
 static const u32 ourselves[] = { 0 };
 
-u32 sandbox_own_pid;
+u32 sandbox_own_pid, sandbox_child[CONFIG_MAX_NETS];
 
 #define ROW(call, threads_, needs_, check_, arg_, values, why_) \
 	{ { .nr = SYS_##call, .check = check_, .arg = arg_, .nr_values = ARRAY_SIZE(values), \
@@ -235,7 +233,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ANY_FOR(open, I, NEEDS_USER_NET, "the same"),
 	ANY_FOR(stat, I, NEEDS_USER_NET, "the same"),
 	ANY_FOR(newfstatat, I, NEEDS_USER_NET, "the same"),
-	ONE_OF(kill, 1, end, C | I, NEEDS_PASST, "passt, when the VM ends"),
+	ONE_OF(kill, 0, sandbox_child, C | I, NEEDS_PASST, "passt, when the VM ends"),
 	ANY_FOR(wait4, C | I, NEEDS_PASST, "passt's exit status"),
 	ANY_FOR(wait4, C, NEEDS_HOST_NET, "the process that removes the network"),
 };

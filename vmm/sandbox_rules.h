@@ -1,5 +1,6 @@
 /* sandbox_rules.h: which thread may make which system call, and why. */
 #pragma once
+#include "vmm/config.h"
 #include "vmm/core/bpf.h"
 #include "vmm/core/thread.h"
 
@@ -25,6 +26,8 @@ extern const struct sandbox_rule sandbox_rules[];
 extern const unsigned sandbox_nr_rules;
 /* To be set before any is used: signals go to this process alone. */
 extern u32 sandbox_own_pid;
+/* Likewise: of its children those that it ends itself; in the place of one that is not there, its own. */
+extern u32 sandbox_child[CONFIG_MAX_NETS];
 
 /*
  * The rows for one kind of thread, in the order of their calls' numbers.  The control thread has those of all: a thread

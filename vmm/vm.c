@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "devices/block/blk.h"
 #include "devices/chardev.h"
+#include "devices/net/net.h"
 #include "vmm/api/json.h"
 #include "vmm/api/metadata.h"
 #include "vmm/commands.h"
@@ -55,7 +56,11 @@ static void end_at_once(void *arg)
 /* From here on nothing of the guest's meets a process that could do more than it must. */
 static int shut_in(struct vm *v, struct err *err)
 {
-	return sandbox_enter(v->config, v->api, end_at_once, v, err);
+	pid_t child[CONFIG_MAX_NETS] = { 0 };
+
+	for (unsigned i = 0; i < v->config->nr_nets; i++)
+		child[i] = v->r.net[i][0]->child;
+	return sandbox_enter(v->config, v->api, child, end_at_once, v, err);
 }
 
 static int boot(struct vm *v, struct err *err)

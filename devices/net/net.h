@@ -75,6 +75,7 @@ struct net {
 	u64 offload;			/* VIRTIO_NET_F_* it can do */
 	u16 mtu;			/* 0: not known */
 	u8 host_mac[6];			/* of the host's interface; zeroes: not known */
+	pid_t child;			/* a process that it ends when it is closed; 0: none */
 	bool calls_again;		/* readable, without another frame, while there are any */
 	/* Set by the card before start, called on the loop. */
 	void (*readable)(struct net *);

@@ -23,8 +23,7 @@ _Static_assert(NET_MTU_MOST == 65520, "MTU_TEXT");
 enum { PATIENCE_MS = 10000, ARG_LEN = 48, NOT_RUN = 127 };
 
 struct passt {
-	struct stream stream;
-	pid_t pid;		/* 0: it has ended */
+	struct stream stream;	/* its net's child is 0 when that has ended */
 	int errors;		/* what it writes on its standard error, never blocking it */
 };
 
@@ -43,9 +42,9 @@ static void last_words(struct passt *p, char *text, size_t room)
 
 static void end_child(struct passt *p)
 {
-	if (p->pid && !kill(p->pid, SIGKILL))
-		waitpid(p->pid, NULL, 0);
-	p->pid = 0;
+	if (p->stream.net.child && !kill(p->stream.net.child, SIGKILL))
+		waitpid(p->stream.net.child, NULL, 0);
+	p->stream.net.child = 0;
 }
 
 static void ended(struct stream *s, const char *why)
@@ -152,13 +151,13 @@ static int wait_ready(struct passt *p, int out, struct err *err)
 		end_child(p);
 		return err_set(err, -ETIMEDOUT, "net: passt is not ready after %d s", PATIENCE_MS / 1000);
 	}
-	rc = waitpid(p->pid, &status, 0);
-	if (rc == p->pid && WIFEXITED(status) && WEXITSTATUS(status) == NOT_RUN) {
-		p->pid = 0;
+	rc = waitpid(p->stream.net.child, &status, 0);
+	if (rc == p->stream.net.child && WIFEXITED(status) && WEXITSTATUS(status) == NOT_RUN) {
+		p->stream.net.child = 0;
 		return err_set(err, -ENOENT, "net: passt is not installed: install the package passt, or "
 			       "use --net user");
 	}
-	p->pid = 0;
+	p->stream.net.child = 0;
 	last_words(p, text, sizeof(text));
 	return err_set(err, -EIO, "net: passt does not start: %s; --net user may do", text);
 }
@@ -187,13 +186,13 @@ static int start_child(struct passt *p, struct pipes *pipes, char **argv, struct
 	stream_widen(pipes->sock[1]);
 	fcntl(pipes->errors[0], F_SETFL, O_NONBLOCK);
 	fcntl(pipes->errors[1], F_SETFL, O_NONBLOCK);
-	p->pid = fork();
-	if (p->pid < 0) {
+	p->stream.net.child = fork();
+	if (p->stream.net.child < 0) {
 		rc = -errno;
-		p->pid = 0;
+		p->stream.net.child = 0;
 		return err_set(err, rc, "net: cannot start passt: %s", strerror(-rc));
 	}
-	if (!p->pid)
+	if (!p->stream.net.child)
 		become_passt(argv, parent, pipes->sock[1], pipes->out[1], pipes->errors[1]);
 	close(pipes->sock[1]);
 	close(pipes->out[1]);

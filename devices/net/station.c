@@ -273,6 +273,7 @@ static struct junction *new_junction(struct station *s, struct net *far)
 	j->net.ops = &j->ops;
 	j->net.offload = far->offload;
 	j->net.mtu = far->mtu;
+	j->net.child = far->child;
 	j->net.calls_again = far->calls_again;
 	memcpy(j->net.host_mac, far->host_mac, sizeof(j->net.host_mac));
 	j->far = far;

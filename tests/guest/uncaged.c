@@ -4,13 +4,14 @@
  */
 #include "vmm/sandbox.h"
 
-int __wrap_sandbox_enter(const struct config *, bool has_api, void (*failed)(void *arg), void *arg,
-			 struct err *);
-int __wrap_sandbox_enter(const struct config *c, bool has_api, void (*failed)(void *arg), void *arg,
-			 struct err *err)
+int __wrap_sandbox_enter(const struct config *, bool has_api, const pid_t *child, void (*failed)(void *arg),
+			 void *arg, struct err *);
+int __wrap_sandbox_enter(const struct config *c, bool has_api, const pid_t *child, void (*failed)(void *arg),
+			 void *arg, struct err *err)
 {
 	(void)c;
 	(void)has_api;
+	(void)child;
 	(void)failed;
 	(void)arg;
 	(void)err;

@@ -26,13 +26,15 @@
 #include "vmm/sandbox_rules.h"
 
 enum { CAME_BACK = 77, WENT_WRONG = 78 };
+/* More than the kernel ever gives: whoever may ask for them is told that there are none. */
+enum { CHILD = 0x7ffffff0, NO_PROCESS };
 
 struct attempt {
 	enum thread_kind kind;
 	long nr, arg[6];
 	long expected;			/* of a call that comes back: 0, or -errno */
 	enum sandbox_mode mode;
-	bool has_api, user_net, vsock;
+	bool has_api, user_net, vsock, passt;
 	const char *says;		/* in the line about it; NULL: it comes back */
 };
 
@@ -71,6 +73,8 @@ static void not_entered(void *arg)
 	_exit(WENT_WRONG);
 }
 
+static const pid_t children_of[CONFIG_MAX_NETS] = { 0, CHILD };
+
 /* In a process of its own, whose standard error is the log. */
 static _Noreturn void run_attempt(const struct attempt *a)
 {
@@ -79,12 +83,12 @@ static _Noreturn void run_attempt(const struct attempt *a)
 	pthread_t thread;
 	void *rc;
 
-	if (a->user_net) {
+	if (a->user_net || a->passt) {
 		c.nr_nets = 1;
-		c.net[0].mode = NET_USER;
+		c.net[0].mode = a->passt ? NET_PASST : NET_USER;
 	}
 	prctl(PR_SET_NAME, thread_name[THREAD_CONTROL]);
-	if (sandbox_enter(&c, a->has_api, not_entered, NULL, &err)) {
+	if (sandbox_enter(&c, a->has_api, children_of, not_entered, NULL, &err)) {
 		dprintf(STDERR_FILENO, "%s\n", err.msg);
 		_exit(WENT_WRONG);
 	}
@@ -164,6 +168,27 @@ static void other_processes(void **state)
 	all_kinds((struct attempt){ .nr = SYS_kill, .arg = { getppid(), 0 }, .says = "kill" });
 	all_kinds((struct attempt){ .nr = SYS_tgkill, .arg = { getppid(), getppid(), 0 }, .says = "tgkill" });
 	all_kinds((struct attempt){ .nr = SYS_pidfd_open, .arg = { getppid() }, .says = "pidfd_open" });
+}
+
+/* What a VM has made for itself it ends, and nobody else: least of all, as root, everybody. */
+static void children(void **state)
+{
+	struct attempt a = { .passt = true, .nr = SYS_kill, .arg = { NO_PROCESS, SIGKILL } };
+
+	(void)state;
+	a.says = "kill";
+	all_kinds(a);
+	a.arg[0] = -NO_PROCESS;
+	all_kinds(a);
+	a.arg[0] = CHILD;
+	a.kind = THREAD_VCPU;
+	try(&a);
+	a.says = NULL;
+	a.expected = -ESRCH;
+	a.kind = THREAD_IO;
+	try(&a);
+	a.kind = THREAD_CONTROL;
+	try(&a);
 }
 
 static void privileges(void **state)
@@ -366,7 +391,7 @@ static void privileges_left(void **state)
 		struct config c = { .sandbox = SANDBOX_ON };
 		struct rlimit core;
 		pthread_t thread;
-		bool ok = !sandbox_enter(&c, true, not_entered, NULL, &(struct err){ 0 }) &&
+		bool ok = !sandbox_enter(&c, true, children_of, not_entered, NULL, &(struct err){ 0 }) &&
 			  !pthread_create(&thread, NULL, look_at_thread, text) &&
 			  !pthread_join(thread, NULL);
 
@@ -396,7 +421,8 @@ static void files_of_control(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(programs), cmocka_unit_test(other_processes), cmocka_unit_test(privileges),
+		cmocka_unit_test(programs), cmocka_unit_test(other_processes), cmocka_unit_test(children),
+		cmocka_unit_test(privileges),
 		cmocka_unit_test(calls_that_come_later), cmocka_unit_test(memory_as_code),
 		cmocka_unit_test(files), cmocka_unit_test(no_names), cmocka_unit_test(connections),
 		cmocka_unit_test(devices), cmocka_unit_test(what_libc_needs), cmocka_unit_test(log_mode),
