@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>
+#include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -206,11 +207,12 @@ static bool is_mallocs(const siginfo_t *info, const greg_t *regs)
 static void forbidden(int sig, siginfo_t *info, void *context)
 {
 	greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
-	const char *name = sandbox_call_name(info->si_syscall);
+	bool ours = info->si_arch == AUDIT_ARCH_X86_64;
+	const char *name = ours ? sandbox_call_name(info->si_syscall) : "of 32 bits";
 	char thread[16] = "?";
 
 	(void)sig;
-	if (is_mallocs(info, regs)) {
+	if (ours && is_mallocs(info, regs)) {
 		regs[REG_RAX] = -EACCES;
 		return;
 	}

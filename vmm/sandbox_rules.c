@@ -8,6 +8,7 @@
 #include <linux/sockios.h>
 #include <linux/vhost.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -58,6 +59,10 @@ static const u32 file_control[] = { F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD,
 static const u32 plain_mode[] = { ~0777, 0 };
 static const u32 internet[] = { AF_INET, AF_INET6 };
 static const u32 local[] = { AF_UNIX };
+/* Whatever is done with SIGSYS is done. */
+static const u32 signals[] = { VCPU_KICK_SIGNAL, SIGTERM, SIGINT, SIGHUP };
+static const u32 crashes[] = { SIGABRT, SIGBUS };
+static const u32 libc_signals[] = { 32, 33, 34 };	/* below SIGRTMIN, of one libc or another */
 static const u32 ourselves[] = { 0 };
 
 u32 sandbox_own_pid, sandbox_child[CONFIG_MAX_NETS];
@@ -157,7 +162,9 @@ const struct sandbox_rule sandbox_rules[] = {
 	ANY(exit_group, ALL, "the end"),
 	ANY(rt_sigreturn, ALL, "kicks of a vCPU"),
 	ANY(rt_sigprocmask, ALL, "a new thread, by libc; abort()"),
-	ANY(rt_sigaction, ALL, "kicks of a new vCPU; abort()"),
+	ONE_OF(rt_sigaction, 0, signals, C, 0, "kicks of a new vCPU; the end is near: signals take their course"),
+	ONE_OF(rt_sigaction, 0, libc_signals, ALL, 0, "libc, with the first thread"),
+	ONE_OF(rt_sigaction, 0, crashes, ALL, 0, "abort(); a file that memory comes from fails"),
 	ANY(sigaltstack, ALL, "libc"),
 	ANY(restart_syscall, ALL, "waits that a stop interrupted"),
 	{ { .nr = SYS_tgkill, .check = BPF_ONE_OF, .nr_values = 1, .value = &sandbox_own_pid },

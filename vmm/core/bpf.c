@@ -103,12 +103,12 @@ int bpf_compile(const struct bpf_rule *rule, unsigned nr, u16 first, u32 rest, s
 		BUG_ON(rule[i].nr < rule[i - 1].nr);
 	load(&p, offsetof(struct seccomp_data, arch));
 	equal(&p, AUDIT_ARCH_X86_64, 1, 0);
-	act(&p, SECCOMP_RET_KILL_PROCESS);
+	act(&p, rest);
 	load(&p, offsetof(struct seccomp_data, nr));
 	equal(&p, NO_CALL, 0, 1);
 	act(&p, SECCOMP_RET_ALLOW);
 	emit(&p, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
-	act(&p, SECCOMP_RET_KILL_PROCESS);
+	act(&p, rest);
 	for (unsigned i = 0; i < nr; i++)
 		if (rule[i].nr == first)
 			row(&p, &rule[i]);

@@ -20,9 +20,9 @@ struct bpf_rule {
 };
 
 /*
- * The rows are in the order of nr; the call first is looked for first.  rest: the action (SECCOMP_RET_*) for what no row allows; calls of another
- * architecture than x86-64 end the process.  The program's length, or -E2BIG if room is
- * too small.
+ * The rows are in the order of nr; the call first is looked for first.  rest: the action (SECCOMP_RET_*) for what no
+ * row allows, and for the calls of other architectures than x86-64.  The program's length, or -E2BIG if room is too
+ * small.
  */
 int bpf_compile(const struct bpf_rule *, unsigned nr, u16 first, u32 rest, struct sock_filter *,
 		unsigned room) must_check;

@@ -15,11 +15,12 @@
 #include <unistd.h>
 #include "vmm/core/log.h"
 #include "vmm/core/thread.h"
+#include "vmm/kvm/allow.h"
 #include "vmm/kvm/cpu.h"
 #include "vmm/kvm/cpu_state.h"
 #include "vmm/kvm/stats.h"
 
-enum { KICK_SIGNAL = SIGUSR1, STACK = 256 * 1024 };
+enum { STACK = 256 * 1024 };
 
 struct vcpu_counters {
 	/* By its thread: exits that came as far as this program. */
@@ -158,7 +159,7 @@ int vcpu_new(struct vcpu **out, struct vcpu_host *host, unsigned index,
 	if (!v)
 		return err_set(err, -ENOMEM, "vcpu: out of memory");
 	v->stats.fd = -1;
-	sigaction(KICK_SIGNAL, &sa, NULL);
+	sigaction(VCPU_KICK_SIGNAL, &sa, NULL);
 	v->host = host;
 	v->index = index;
 	v->run = MAP_FAILED;
@@ -454,7 +455,7 @@ void vcpu_kick(struct vcpu *v)
 	if (!v->has_thread)
 		return;
 	store_release(&v->run->immediate_exit, 1);
-	pthread_kill(v->thread, KICK_SIGNAL);
+	pthread_kill(v->thread, VCPU_KICK_SIGNAL);
 }
 
 void vcpu_host_init(struct vcpu_host *h)
