@@ -128,8 +128,15 @@ static int apply(unsigned version, const char *group, const char *setting, struc
 
 int cgroup_check(const char *group, struct err *err)
 {
-	return strstr(group, "..") || *group == '/' ?
-		err_set(err, -EINVAL, "cgroup: '%s' is not a path below the hierarchy", group) : 0;
+	bool below = *group && *group != '/';
+
+	for (const char *part = group; *part && below; part += strspn(part, "/")) {
+		size_t len = strcspn(part, "/");
+
+		below = strncmp(part, "..", MAX(len, 2)) && strncmp(part, ".", MAX(len, 1));
+		part += len;
+	}
+	return below ? 0 : err_set(err, -EINVAL, "cgroup: '%s' is not a path below the hierarchy", group);
 }
 
 int cgroup_join(const char *group, struct err *err)

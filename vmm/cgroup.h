@@ -2,7 +2,7 @@
 #pragma once
 #include "vmm/config.h"
 
-/* Whether it is a path below the hierarchy, and stays there. */
+/* Whether it is a path of groups below the hierarchy. */
 int cgroup_check(const char *group, struct err *) must_check;
 /*
  * Make the group (a path below the mounted hierarchy; its parents as well), write each

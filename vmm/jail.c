@@ -26,7 +26,8 @@ static int enter_netns(const char *name, struct err *err)
 	int fd, rc = 0;
 
 	snprintf(path, sizeof(path), "%s%s", strchr(name, '/') ? "" : "/run/netns/", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* Non-blocking, or a FIFO given by mistake would hang here for ever. */
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0 || setns(fd, CLONE_NEWNET))
 		rc = err_set(err, -errno, "netns %s: %s", name, fd >= 0 && errno == EINVAL ?
 			     "this is no network namespace" : errno == ENOENT && !strchr(name, '/') ?
