@@ -66,14 +66,21 @@ static int make_device(int at, const char *name, unsigned major_nr, unsigned min
 		       const struct config *c)
 {
 	struct stat st;
+	int fd, rc = 0;
 
 	if (mknodat(at, name, S_IFCHR | 0600, makedev(major_nr, minor_nr)) && errno != EEXIST)
 		return -errno;
-	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW))
-		return -errno;
-	if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(major_nr, minor_nr) || st.st_nlink != 1)
-		return -EEXIST;
-	return fchownat(at, name, c->uid, group_of(c), AT_SYMLINK_NOFOLLOW) ? -errno : 0;
+	/* Whoever is still in there may put something else in its place at any time. */
+	fd = openat(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st))
+		rc = -errno;
+	else if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(major_nr, minor_nr) || st.st_nlink != 1)
+		rc = -EEXIST;
+	else if (fchownat(fd, "", c->uid, group_of(c), AT_EMPTY_PATH))
+		rc = -errno;
+	if (fd >= 0)
+		close(fd);
+	return rc;
 }
 
 /* Where the host has it.  Its number there is another whenever the host is started. */
