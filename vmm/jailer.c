@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -215,6 +216,26 @@ static int make_jail(const struct arguments *a, char path[PATH_MAX], struct err 
 	return lchown(path, a->uid, a->gid) ? err_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
 }
 
+/*
+ * Until the VM ends, whichever process that is by then: by a file beside the jail, where who is in there does not come.
+ * A descriptor of a directory would be a way out.
+ */
+static int lock_jail(const struct arguments *a, const char *jail, struct err *err)
+{
+	static int fd;
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%.*slock", (int)(strlen(jail) - strlen("root")), jail);
+	fd = open(path, O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	if (!flock(fd, LOCK_EX | LOCK_NB))
+		return 0;
+	return errno == EWOULDBLOCK ?
+		err_set(err, -EBUSY, "--id %s: a VM is in %s already", a->value[ID], jail) :
+		err_set(err, -errno, "%s: %s", path, strerror(errno));
+}
+
 /* Who lives on in the jail. */
 static int write_pid(const struct arguments *a, const char *jail, pid_t pid, struct err *err)
 {
@@ -238,12 +259,17 @@ static int write_pid(const struct arguments *a, const char *jail, pid_t pid, str
 /* The parent, of which there is nothing more to come, writes who lives on. */
 static int new_pid_namespace(const struct arguments *a, const char *jail, struct err *err)
 {
+	bool leads = getsid(0) == getpid();
 	pid_t pid;
 
 	if (unshare(CLONE_NEWPID) || (pid = fork()) < 0)
 		return err_set(err, -errno, "--new-pid-ns: %s", strerror(errno));
-	if (!pid)
+	if (!pid) {
+		/* The end of a terminal's first process is a SIGHUP to all others of its session. */
+		if (leads)
+			setsid();
 		return 0;
+	}
 	if (write_pid(a, jail, pid, err)) {
 		log_err("--new-pid-ns: %s", err->msg);
 		kill(pid, SIGKILL);
@@ -290,6 +316,8 @@ static int enter(const struct arguments *a, struct err *err)
 	int rc = make_jail(a, jail, err);
 
 	c.chroot = jail;
+	if (!rc)
+		rc = lock_jail(a, jail, err);
 	if (!rc)
 		rc = set_limits(a, err);
 	if (!rc)
