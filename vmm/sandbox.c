@@ -1,6 +1,7 @@
 /* sandbox.c: gives up what a VM that runs does not need. */
 #include "vmm/sandbox.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
 #include <linux/audit.h>
@@ -203,6 +204,13 @@ static bool is_mallocs(const siginfo_t *info, const greg_t *regs)
 	return false;
 }
 
+/* libc's fstat(), of which the filter does not see that the path is none. */
+static bool is_fstat(const siginfo_t *info, const greg_t *regs)
+{
+	return info->si_syscall == SYS_newfstatat && regs[REG_R10] == AT_EMPTY_PATH &&
+		reads((const char *)regs[REG_RSI], "");
+}
+
 /* In the thread that made it, in the middle of anything. */
 static void forbidden(int sig, siginfo_t *info, void *context)
 {
@@ -214,6 +222,10 @@ static void forbidden(int sig, siginfo_t *info, void *context)
 	(void)sig;
 	if (ours && is_mallocs(info, regs)) {
 		regs[REG_RAX] = -EACCES;
+		return;
+	}
+	if (ours && is_fstat(info, regs)) {
+		regs[REG_RAX] = syscall(SYS_fstat, regs[REG_RDI], regs[REG_RDX]) ? -errno : 0;
 		return;
 	}
 	terminal_restore();
@@ -276,8 +288,8 @@ int sandbox_enter(const struct config *c, bool has_api, const pid_t child[CONFIG
 		  void (*failed)(void *arg), void *arg, struct err *err)
 {
 	struct sigaction sa = { .sa_sigaction = forbidden, .sa_flags = SA_SIGINFO };
-	unsigned needs = needs_of(c, has_api);
 	bool log = c->sandbox == SANDBOX_LOG;
+	unsigned needs = needs_of(c, has_api) | (log ? NEEDS_LOG : 0);
 	struct stat threads;
 	int rc;
 

@@ -12,6 +12,7 @@ enum sandbox_needs {
 	NEEDS_HOST_NET = 1 << 3,		/* a network of this host that vmm may remove */
 	NEEDS_VHOST = 1 << 4,
 	NEEDS_VSOCK = 1 << 5,
+	NEEDS_LOG = 1 << 6,			/* to be told of nothing that sandbox.c does in a call's place */
 };
 
 struct sandbox_rule {

@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -285,6 +286,25 @@ static void files(void **state)
 			       .expected = -ENOENT, .has_api = true });
 }
 
+/* libc's fstat() has a path, an empty one; with its flag any other is one, too. */
+static void what_files_are(void **state)
+{
+	static const char path[] = "/etc/passwd", none[] = "";
+	static struct stat st;
+
+	(void)state;
+	for (int kind = THREAD_VCPU; kind < THREAD_KINDS; kind++) {
+		try(&(struct attempt){ .kind = kind, .nr = SYS_newfstatat, .says = "newfstatat",
+				       .arg = { AT_FDCWD, (long)path, (long)&st, AT_EMPTY_PATH } });
+		try(&(struct attempt){ .kind = kind, .nr = SYS_statx, .says = "statx",
+				       .arg = { AT_FDCWD, (long)path, 0, 0, (long)&st } });
+		try(&(struct attempt){ .kind = kind, .nr = SYS_newfstatat,
+				       .arg = { STDERR_FILENO, (long)none, (long)&st, AT_EMPTY_PATH } });
+		try(&(struct attempt){ .kind = kind, .nr = SYS_newfstatat, .expected = -EBADF,
+				       .arg = { -1, (long)none, (long)&st, AT_EMPTY_PATH } });
+	}
+}
+
 /* What is to be a name leads nowhere, or out of what there is. */
 static void no_names(void **state)
 {
@@ -459,7 +479,7 @@ int main(void)
 		cmocka_unit_test(privileges),
 		cmocka_unit_test(calls_that_come_later), cmocka_unit_test(other_numbers),
 		cmocka_unit_test(the_end_itself), cmocka_unit_test(memory_as_code),
-		cmocka_unit_test(files), cmocka_unit_test(no_names), cmocka_unit_test(connections),
+		cmocka_unit_test(files), cmocka_unit_test(what_files_are), cmocka_unit_test(no_names), cmocka_unit_test(connections),
 		cmocka_unit_test(devices), cmocka_unit_test(what_libc_needs), cmocka_unit_test(log_mode),
 		cmocka_unit_test(privileges_left), cmocka_unit_test(files_of_control),
 	};
