@@ -64,6 +64,7 @@ static const u32 signals[] = { VCPU_KICK_SIGNAL, SIGTERM, SIGINT, SIGHUP };
 static const u32 crashes[] = { SIGABRT, SIGBUS };
 static const u32 libc_signals[] = { 32, 33, 34 };	/* below SIGRTMIN, of one libc or another */
 static const u32 ourselves[] = { 0 };
+static const u32 no_address[] = { 0 };
 
 u32 sandbox_own_pid, sandbox_child[CONFIG_MAX_NETS];
 
@@ -126,10 +127,10 @@ const struct sandbox_rule sandbox_rules[] = {
 	ANY(close, ALL, "descriptors"),
 	ONE_OF(fcntl, 1, file_control, C | I | P, 0, "locks of images; flags"),
 	ANY(dup, C, "a console's client"),
-	ANY(sendto, ALL, "a console that is a socket; networks"),
+	ONE_OF(sendto, 5, no_address, ALL, 0, "send(): a console that is a socket; networks"),
 	ANY(recvfrom, C | I, "the API, the debugger, networks"),
-	ANY(sendmsg, C | I, "the API, networks"),
-	ANY(recvmsg, C | I, "the API, networks"),
+	ANY(sendmsg, C, "the API"),
+	ANY(recvmsg, C, "the API"),
 	ANY(shutdown, C | I, "the API, networks"),
 	ANY(getsockopt, C | I, "the API, networks"),
 	ANY(setsockopt, C | I, "the debugger's connection, networks"),
@@ -231,6 +232,8 @@ const struct sandbox_rule sandbox_rules[] = {
 	ANY_FOR(access, I, NEEDS_USER_NET, "if_nametoindex(), too"),
 	ANY_FOR(faccessat, I, NEEDS_USER_NET, "the same"),
 	ANY_FOR(faccessat2, I, NEEDS_USER_NET, "the same"),
+	ANY_FOR(sendto, I, NEEDS_USER_NET, "the guest's datagrams"),
+	ANY_FOR(recvmsg, I, NEEDS_USER_NET, "what answers them"),
 	ANY_FOR(connect, I, NEEDS_USER_NET | NEEDS_VSOCK, "the guest's connections"),
 	ANY_FOR(bind, I, NEEDS_USER_NET, "the guest's connections"),
 	ANY_FOR(listen, I, NEEDS_USER_NET, "libslirp"),

@@ -372,6 +372,28 @@ static void connections(void **state)
 	try(&(struct attempt){ .kind = THREAD_VCPU, .nr = SYS_connect, .vsock = true, .says = "connect" });
 }
 
+/* A socket that somebody else has connected, --net fd=N's, leads there and nowhere else; no descriptor leaves by it. */
+static void where_to(void **state)
+{
+	struct attempt to = { .nr = SYS_sendto, .arg = { -1, 0, 0, 0, 0, 16 }, .says = "sendto" };
+
+	(void)state;
+	all_kinds(to);
+	for (int kind = THREAD_VCPU; kind < THREAD_KINDS; kind++) {
+		try(&(struct attempt){ .kind = kind, .nr = SYS_sendmsg, .arg = { -1 }, .says = "sendmsg" });
+		try(&(struct attempt){ .kind = kind, .nr = SYS_recvmsg, .arg = { -1 }, .says = "recvmsg" });
+	}
+	all_kinds((struct attempt){ .nr = SYS_sendto, .arg = { -1 }, .expected = -EBADF });
+	/* libslirp's are nobody's yet. */
+	to.user_net = true;
+	to.kind = THREAD_VCPU;
+	try(&to);
+	to.kind = THREAD_IO;
+	to.says = NULL;
+	to.expected = -EBADF;
+	try(&to);
+}
+
 /* -EBADF: it came as far as the kernel's own look at the arguments. */
 static void devices(void **state)
 {
@@ -480,6 +502,7 @@ int main(void)
 		cmocka_unit_test(calls_that_come_later), cmocka_unit_test(other_numbers),
 		cmocka_unit_test(the_end_itself), cmocka_unit_test(memory_as_code),
 		cmocka_unit_test(files), cmocka_unit_test(what_files_are), cmocka_unit_test(no_names), cmocka_unit_test(connections),
+		cmocka_unit_test(where_to),
 		cmocka_unit_test(devices), cmocka_unit_test(what_libc_needs), cmocka_unit_test(log_mode),
 		cmocka_unit_test(privileges_left), cmocka_unit_test(files_of_control),
 	};
