@@ -291,7 +291,7 @@ static int run_one(struct words *w, int ready)
 
 	config_init(&c);
 	if (!snapshot_open_directory(&s, w->dir, &err) && !configure(s, w, &c, &err) &&
-	    !logfile_start(&c, &err) && !jail_enter(&c, &err) &&
+	    !jail_enter(&c, &err) && !logfile_start(&c, &err) &&
 	    !restore_disks(&c, w->disk_dir, &err)) {
 		if (c.name)
 			prctl(PR_SET_NAME, c.name);
