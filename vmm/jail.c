@@ -168,6 +168,23 @@ static int become(const struct config *c, struct err *err)
 	return 0;
 }
 
+void jail_close_files(const struct config *c)
+{
+	unsigned from = STDERR_FILENO + 1, to;
+
+	if (!c->chroot)
+		return;
+	do {
+		to = UINT_MAX;
+		for (unsigned i = 0; i < c->nr_nets; i++)
+			if (c->net[i].mode == NET_FD && (unsigned)c->net[i].fd >= from)
+				to = MIN(to, (unsigned)c->net[i].fd);
+		if (to > from)
+			close_range(from, to - 1, 0);
+		from = to + 1;
+	} while (to != UINT_MAX);
+}
+
 int jail_refused(int code, struct err *err)
 {
 	return code == -EPERM || code == -EACCES ?

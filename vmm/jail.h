@@ -3,6 +3,11 @@
 #include "vmm/config.h"
 
 /*
+ * With --chroot: close what whoever started us left open, but for the standard files and the cards of --net fd=N.  By a
+ * directory's descriptor there would be a way out.
+ */
+void jail_close_files(const struct config *);
+/*
  * What --netns, --chroot, --uid, --gid and the options of cgroup.h say.  Below
  * the directory /dev/kvm, /dev/net/tun, /dev/urandom, /dev/userfaultfd where the host has it,
  * and, for vhost=, /dev/vhost-net are made, which the user may open, and /run, which is the
