@@ -9,6 +9,7 @@
 
 /* Of access to files by version, and what can be allowed of a file that is no directory. */
 static const u32 known[] = { 0, 0x1fff, 0x3fff, 0x7fff, 0x7fff, 0xffff };
+enum { SCOPE_ABSTRACT_SOCKETS = 1 << 0 };
 enum { OF_FILES = LANDLOCK_EXECUTE | LANDLOCK_WRITE | 1 << 2 | LANDLOCK_DEVICE_IOCTL };
 
 static u32 known_here(void)
@@ -32,8 +33,10 @@ int landlock_abi(void)
 
 int landlock_new(u32 handled)
 {
-	struct landlock_ruleset_attr attr = { .handled_access_fs = handled & known_here() };
-	int fd = syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+	/* As version 6 has it; Debian 12's headers are of an older one, which has the first. */
+	const u64 attr[] = { handled & known_here(), 0, SCOPE_ABSTRACT_SOCKETS };
+	size_t len = landlock_abi() >= 6 ? sizeof(attr) : sizeof(attr[0]);
+	int fd = syscall(SYS_landlock_create_ruleset, attr, len, 0);
 
 	return fd < 0 ? -errno : fd;
 }

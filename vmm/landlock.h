@@ -13,7 +13,10 @@ enum landlock_access {
 	LANDLOCK_ALL = 0xffff,
 };
 
-/* A set of rules, by which nothing of handled is allowed: a descriptor, or -errno. */
+/*
+ * A set of rules, by which nothing of handled is allowed, nor, from version 6 on, the abstract sockets of who does not
+ * keep to it: a descriptor, or -errno.
+ */
 int landlock_new(u32 handled) must_check;
 /* But this is, for the file, or all below the directory; one that is not there needs none. */
 void landlock_allow(int rules, const char *path, u32 access);

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "tests/lib/test.h"
@@ -372,6 +373,25 @@ static void connections(void **state)
 	try(&(struct attempt){ .kind = THREAD_VCPU, .nr = SYS_connect, .vsock = true, .says = "connect" });
 }
 
+/* Such as have a name, but no file, which no user or directory would keep a VM from. */
+static void abstract_sockets(void **state)
+{
+	static struct sockaddr_un to = { .sun_family = AF_UNIX };
+	int len, listener = socket(AF_UNIX, SOCK_STREAM, 0), client = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	(void)state;
+	assert_true(listener >= 0 && client >= 0);
+	len = (int)offsetof(struct sockaddr_un, sun_path) + 1 +
+	      snprintf(to.sun_path + 1, sizeof(to.sun_path) - 1, "vmm-sandbox-test-%d", (int)getpid());
+	assert_return_code(bind(listener, (struct sockaddr *)&to, len), errno);
+	assert_return_code(listen(listener, 8), errno);
+	if (landlock_abi() >= 6)
+		try(&(struct attempt){ .kind = THREAD_IO, .nr = SYS_connect, .arg = { client, (long)&to, len },
+				       .vsock = true, .expected = -EPERM });
+	close(client);
+	close(listener);
+}
+
 /* A socket that somebody else has connected, --net fd=N's, leads there and nowhere else; no descriptor leaves by it. */
 static void where_to(void **state)
 {
@@ -502,7 +522,7 @@ int main(void)
 		cmocka_unit_test(calls_that_come_later), cmocka_unit_test(other_numbers),
 		cmocka_unit_test(the_end_itself), cmocka_unit_test(memory_as_code),
 		cmocka_unit_test(files), cmocka_unit_test(what_files_are), cmocka_unit_test(no_names), cmocka_unit_test(connections),
-		cmocka_unit_test(where_to),
+		cmocka_unit_test(abstract_sockets), cmocka_unit_test(where_to),
 		cmocka_unit_test(devices), cmocka_unit_test(what_libc_needs), cmocka_unit_test(log_mode),
 		cmocka_unit_test(privileges_left), cmocka_unit_test(files_of_control),
 	};
