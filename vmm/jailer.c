@@ -186,6 +186,9 @@ static int set_limits(const struct arguments *a, struct err *err)
 			return err_set(err, -EINVAL, "--resource-limit: '%s' is neither no-file=N nor fsize=N",
 				       a->limit[i]);
 	}
+	if (setrlimit(RLIMIT_NOFILE, &files) && errno == EPERM)
+		return err_set(err, -EINVAL, "--resource-limit no-file=%llu: more than this host allows (fs.nr_open), or "
+			       "than who is not root may have", (unsigned long long)files.rlim_cur);
 	if (setrlimit(RLIMIT_NOFILE, &files) || (size.rlim_cur != RLIM_INFINITY && setrlimit(RLIMIT_FSIZE, &size)))
 		return err_set(err, -errno, "--resource-limit: %s", strerror(errno));
 	return 0;
