@@ -53,6 +53,9 @@ static int take(struct virtq *q, struct chain *c, int *n, const struct vring_des
 
 	if (!in && c->in.nr)
 		return -EPROTO;
+	/* No used entry could say how much of it was written (2.7.5.2): who keeps 32 bits may. */
+	if (c->out.len + c->in.len + d->len > UINT32_MAX)
+		return -EPROTO;
 	got = mem_iov(q->mem, GPA(d->addr), d->len, &c->iov[*n], CHAIN_MAX - *n);
 	if (got < 0)
 		return -EPROTO;

@@ -128,7 +128,7 @@ static int set_up(void **state, unsigned nr_pairs, bool dump)
 	struct vnet *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
-	fake_init(&f->fake, 8 * MIB, -1);
+	fake_init(&f->fake, 16 * MIB, -1);
 	if (dump) {
 		strcpy(f->path, "/tmp/vmm-net-test-XXXXXX");
 		close(mkstemp(f->path));

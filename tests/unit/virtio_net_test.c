@@ -823,6 +823,26 @@ static void test_limit_receive(void **state)
 	vnet_check_bytes(f, DATA + 0x4000, 0, 1012);
 }
 
+/* Descriptors may lie over each other: 256 of 16 MiB are 4 GiB, and the length of no used buffer. */
+static void test_receive_no_length(void **state)
+{
+	enum { TABLE = 0x80000, PIECES = 256, LEN = 16 * MIB };
+	struct vnet *f = *state;
+	struct ring *r = &f->d.ring[RX];
+
+	for (unsigned merge = 0; merge <= 1; merge++) {
+		driver_start(&f->d, 1ULL << VIRTIO_RING_F_INDIRECT_DESC | (merge ? MRG : 0), 2, 8);
+		for (unsigned i = 0; i < PIECES; i++)
+			ring_desc_at(f->fake.p.mem, TABLE, i, 0, LEN,
+				     VRING_DESC_F_WRITE | (i + 1 < PIECES ? VRING_DESC_F_NEXT : 0), i + 1);
+		ring_desc(r, 0, TABLE, PIECES * 16, VRING_DESC_F_INDIRECT, 0);
+		ring_offer(r, 0);
+		vnet_arrive(f, 112);
+		assert_int_equal(ring_used_idx(r), 0);
+		assert_true(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
+	}
+}
+
 /* A frame that the wire did not take has been paid for. */
 static void test_limit_and_full_wire(void **state)
 {
@@ -850,7 +870,7 @@ int main(void)
 		T(test_config), T(test_receive_one_buffer), T(test_receive_merged),
 		T(test_receive_split_header), T(test_receive_split_header_merged),
 		T(test_receive_waits_for_buffers), T(test_receive_too_small_is_lost),
-		T(test_receive_malformed), T(test_transmit), T(test_transmit_split_header),
+		T(test_receive_malformed), T(test_receive_no_length), T(test_transmit), T(test_transmit_split_header),
 		T(test_transmit_split_and_short), T(test_transmit_full_wire),
 		T(test_transmit_malformed), T(test_disable_receive), T(test_disable_transmit),
 		T(test_receive_in_place), T(test_receive_longest), T(test_receive_in_many_pieces),

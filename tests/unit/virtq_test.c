@@ -483,6 +483,34 @@ static void test_too_many_pieces(void **state)
 	refused_head(f, 0);
 }
 
+/* Descriptors may lie over each other, so that memory does not bound their sum. */
+static void test_longer_than_a_length(void **state)
+{
+	enum { LEN = 16 * MIB, PIECES = 256 };
+	struct fixture *f = *state;
+
+	mem_free(f->mem);
+	assert_int_equal(mem_new(&f->mem, LEN, false, NULL), 0);
+	f->q.mem = f->mem;
+	for (unsigned more = 0; more <= 1; more++) {
+		ring_init(&f->r, f->mem, BASE, QSIZE);
+		virtq_reset(&f->q);
+		program(f);
+		assert_int_equal(virtq_start(&f->q, NULL), 0);
+		for (u16 i = 0; i < PIECES; i++)
+			ring_desc_at(f->mem, TABLE, i, 0, i || more ? LEN : LEN - 1,
+				     (i ? IN : 0) | (i + 1 < PIECES ? NEXT : 0), i + 1);
+		ring_desc(&f->r, 0, TABLE, 16 * PIECES, INDIRECT, 0);
+		if (more) {
+			refused_head(f, 0);
+			continue;
+		}
+		ring_offer(&f->r, 0);
+		assert_int_equal(virtq_pop(&f->q, &f->c), 1);
+		assert_int_equal(f->c.out.len + f->c.in.len, UINT32_MAX);
+	}
+}
+
 static void test_avail_index_too_far(void **state)
 {
 	struct fixture *f = *state;
@@ -819,7 +847,7 @@ int main(void)
 		T(test_indirect_next_outside_table), T(test_indirect_table_outside_memory),
 		T(test_indirect_table_leaves_memory), T(test_buffers_outside_memory),
 		T(test_buffer_up_to_the_end_of_memory), T(test_writable_before_readable),
-		T(test_too_many_pieces), T(test_avail_index_too_far),
+		T(test_too_many_pieces), T(test_longer_than_a_length), T(test_avail_index_too_far),
 		T(test_avail_index_backwards), T(test_avail_full_is_fine),
 		T(test_descriptor_changes), T(test_table_entry_changes), T(test_table_grows),
 		T(test_head_changes),
