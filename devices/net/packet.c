@@ -8,6 +8,8 @@
 #include <unistd.h>
 #include "devices/net/frame.h"
 
+enum { SHORT_MAX = 8 };		/* that go by until others on the loop have their turn */
+
 struct packet {
 	struct net net;
 	int fd;
@@ -38,13 +40,15 @@ static int packet_send(struct net *n, const struct iovec *iov, int nr)
 static ssize_t packet_recv(struct net *n, const struct iovec *iov, int nr)
 {
 	struct packet *p = of(n);
-	ssize_t len;
+	ssize_t len = 0;
 
 	/* What is too short for a frame goes by. */
-	do
+	for (int i = 0; i < SHORT_MAX && len < FRAME_MIN; i++) {
 		len = read(p->fd, p->in, sizeof(p->in));
-	while (len < 0 ? errno == EINTR : len < FRAME_MIN);
-	return len < 0 ? -errno : frame_give(iov, nr, 0, p->in, len);
+		if (len < 0 && errno != EINTR)
+			return -errno;
+	}
+	return len < FRAME_MIN ? -EAGAIN : frame_give(iov, nr, 0, p->in, len);
 }
 
 static void ready(struct watch *w, u32 events)

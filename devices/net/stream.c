@@ -148,9 +148,12 @@ static ssize_t stream_recv(struct net *n, const struct iovec *iov, int nr)
 	ssize_t done;
 	size_t len;
 
-	while (!(len = whole(s)))
-		if (s->gone || !fill(s))
-			return -EAGAIN;
+	len = whole(s);
+	/* Once: of what is too short for a frame there may be more all the time. */
+	if (!len && !s->gone && fill(s))
+		len = whole(s);
+	if (!len)
+		return -EAGAIN;
 	done = frame_give(iov, nr, s->flags, s->in + s->from + LENGTH, len);
 	s->from += LENGTH + len;
 	return done;

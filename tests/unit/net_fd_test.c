@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include "devices/net/link.h"
+#include "devices/net/stream.h"
 #include "tests/lib/test.h"
 #include "tests/lib/wire.h"
 
@@ -393,6 +394,38 @@ static void test_datagram(void **state)
 	wire_fini(&wire);
 }
 
+/* What never becomes a frame comes as fast as it is read: the others on the loop have their turn all the same. */
+static void test_only_short(void **state)
+{
+	static const int types[] = { SOCK_STREAM, SOCK_DGRAM };
+	static const u8 nothing[65536];		/* of frames without a byte, that many */
+	u8 frame[4 + 60] = { 0, 0, 0, 60 };
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(types); i++) {
+		bool is_stream = types[i] == SOCK_STREAM;
+		struct iovec iov = { data, sizeof(data) };
+		int fd[2], left = 0;
+
+		assert_int_equal(socketpair(AF_UNIX, types[i], 0, fd), 0);
+		stream_widen(fd[1]);
+		give(fd[0]);
+		wire_listen(&wire, false);
+		while (send(fd[1], nothing, is_stream ? sizeof(nothing) : 1, MSG_DONTWAIT) > 0)
+			;
+		assert_int_equal(wire.net->ops->recv(wire.net, &iov, 1), -EAGAIN);
+		assert_int_equal(ioctl(fd[0], FIONREAD, &left), 0);
+		assert_true(left > 0);
+		wire_listen(&wire, true);
+		assert_int_equal(wire_turn(&wire, 100), 0);
+		memset(frame + 4, 0x5a, 60);
+		far_write(fd[1], is_stream ? frame : frame + 4, is_stream ? 64 : 60);
+		heard(frame + 4, 60);
+		wire_fini(&wire);
+		close(fd[1]);
+	}
+}
+
 /* --- taps, in a network namespace of this program's own ---------------------------------------- */
 
 static int open_tun(int flags)
@@ -542,7 +575,7 @@ int main(void)
 		cmocka_unit_test(test_stream_hostile), cmocka_unit_test(test_stream_closed),
 		cmocka_unit_test(test_stream_full_of_small), cmocka_unit_test(test_stream_gone),
 		cmocka_unit_test(test_stream_closed_unheard), cmocka_unit_test(test_malformed),
-		cmocka_unit_test(test_stream_stop_and_start), cmocka_unit_test(test_datagram),
+		cmocka_unit_test(test_stream_stop_and_start), cmocka_unit_test(test_datagram), cmocka_unit_test(test_only_short),
 		cmocka_unit_test(test_tap), cmocka_unit_test(test_raw_tap),
 		cmocka_unit_test(test_tap_deleted), cmocka_unit_test(test_not_a_tap), cmocka_unit_test(test_refused),
 	};
