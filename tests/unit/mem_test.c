@@ -218,6 +218,35 @@ static void test_ring(void **state)
 	assert_non_null(mem_ring(large, GPA(4 * GIB), 256, 16));
 }
 
+/* Beside a list that has a byte for each page; ranges that begin and end anywhere, and in words of 64 pages. */
+static void test_dirty(void **state)
+{
+	enum { PAGES = SMALL / MEM_PAGE };
+	static bool model[PAGES];
+	u32 seed = 1;
+
+	(void)state;
+	mem_dirty(small, GPA(0), 1);		/* nobody asked */
+	assert_int_equal(mem_track_dirty(small, NULL), 0);
+	for (int round = 0; round < 2000; round++) {
+		u64 from, len;
+
+		seed = seed * 1664525 + 1013904223;
+		from = seed >> 8 & (SMALL - 1);
+		seed = seed * 1664525 + 1013904223;
+		len = MIN(seed >> 8 & 0xfffffULL >> (seed >> 28), SMALL - from);
+		if (round % 20 == 0) {
+			mem_forget_dirty(small);
+			memset(model, 0, sizeof(model));
+		}
+		mem_dirty(small, GPA(from), len);
+		for (u64 page = from / MEM_PAGE; len && page <= (from + len - 1) / MEM_PAGE; page++)
+			model[page] = true;
+		for (u64 page = 0; page < PAGES; page++)
+			assert_int_equal(mem_dirty_pages(small, 0)[page / 64] >> page % 64 & 1, model[page]);
+	}
+}
+
 /* --- memory that somebody else fills -------------------------------------------------------- */
 
 struct handler {
@@ -378,7 +407,7 @@ int main(void)
 		cmocka_unit_test(test_all_or_nothing),
 		cmocka_unit_test(test_the_hole_is_not_memory),
 		cmocka_unit_test(test_regions_do_not_alias), cmocka_unit_test(test_iov),
-		cmocka_unit_test(test_ring), cmocka_unit_test(test_pager),
+		cmocka_unit_test(test_ring), cmocka_unit_test(test_dirty), cmocka_unit_test(test_pager),
 		cmocka_unit_test(test_save_paged), cmocka_unit_test(test_prefetch),
 	};
 

@@ -333,12 +333,17 @@ void mem_forget_dirty(struct mem *m)
 	memset(m->dirty, 0, mem_dirty_len(m));
 }
 
-static void mark(struct mem *m, u64 page)
+/* A word at a time: a guest has gigabytes marked with each request. */
+static void mark(struct mem *m, u64 first, u64 last)
 {
-	u64 *word = &m->dirty[page / 64], bit = 1ULL << page % 64;
+	for (u64 at = first; at <= last; at = at / 64 * 64 + 64) {
+		u64 *word = &m->dirty[at / 64], bits = ~0ULL << at % 64;
 
-	if (!(load_once(word) & bit))
-		__atomic_or_fetch(word, bit, __ATOMIC_RELAXED);
+		if (at / 64 == last / 64)
+			bits &= ~0ULL >> (63 - last % 64);
+		if (~load_once(word) & bits)
+			__atomic_or_fetch(word, bits, __ATOMIC_RELAXED);
+	}
 }
 
 void mem_dirty(struct mem *m, gpa_t gpa, u64 len)
@@ -351,8 +356,8 @@ void mem_dirty(struct mem *m, gpa_t gpa, u64 len)
 		const struct mem_region *r = &m->region[i];
 		u64 from = MAX(gpa.addr, r->base), to = MIN(gpa.addr + len, r->base + r->size);
 
-		for (u64 at = ALIGN_DOWN(from, PAGE); from < to && at < to; at += PAGE)
-			mark(m, first + (at - r->base) / PAGE);
+		if (from < to)
+			mark(m, first + (from - r->base) / PAGE, first + (to - 1 - r->base) / PAGE);
 	}
 }
 
