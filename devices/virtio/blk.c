@@ -27,7 +27,7 @@ struct request {
 	struct blk_queue *queue;
 	struct chain chain;
 	u8 *status;
-	u32 bytes;			/* of data */
+	u32 bytes;			/* of data, also of zeroes */
 	u32 written;			/* into the chain, on success, status included */
 	int op;				/* enum blk_op, what the driver asked for; -1: nothing such */
 	u64 len, taken_ns;		/* of the disk; when it was taken off the queue */
@@ -275,6 +275,8 @@ static void discard_or_zero(struct request *r, enum blk_op op)
 	}
 	r->blk.offset = le64toh(seg.sector) * BLK_SECTOR;
 	r->blk.len = (u64)sectors * BLK_SECTOR;
+	if (op == BLK_ZERO)
+		r->bytes = r->blk.len;	/* a host that has nothing better writes them */
 	/* A disk that is to keep its space was not offered for discarding. */
 	r->blk.unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP &&
 		       r->queue->dev->config.write_zeroes_may_unmap;

@@ -27,7 +27,7 @@ static u8 pattern(u64 i)
 	return i * 31 + i / 512 * 7 + 1;
 }
 
-static int setup(void **state, int engine, bool read_only)
+static int setup(void **state, int engine, bool read_only, u64 size)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct blk_options o = { .read_only = read_only };
@@ -42,6 +42,7 @@ static int setup(void **state, int engine, bool read_only)
 	for (unsigned i = 0; i < sizeof(image); i++)
 		image[i] = pattern(i);
 	assert_int_equal(write(f->fd, image, sizeof(image)), sizeof(image));
+	assert_int_equal(ftruncate(f->fd, size), 0);
 	fake_init(&f->fake, 8 * MIB, engine);
 	assert_int_equal(blk_open(&f->blk, f->path, &o, NULL), 0);
 	assert_int_equal(virtio_blk_new(&f->fake.p, "disk0", f->blk, &vo, &v, NULL), 0);
@@ -52,9 +53,10 @@ static int setup(void **state, int engine, bool read_only)
 	return 0;
 }
 
-static int setup_threads(void **state)	{ return setup(state, AIO_THREADS, false); }
-static int setup_auto(void **state)	{ return setup(state, AIO_AUTO, false); }
-static int setup_ro(void **state)	{ return setup(state, AIO_AUTO, true); }
+static int setup_threads(void **state)	{ return setup(state, AIO_THREADS, false, SECTORS * 512); }
+static int setup_auto(void **state)	{ return setup(state, AIO_AUTO, false, SECTORS * 512); }
+static int setup_ro(void **state)	{ return setup(state, AIO_AUTO, true, SECTORS * 512); }
+static int setup_large(void **state)	{ return setup(state, AIO_THREADS, false, 2 * GIB); }
 
 static int teardown(void **state)
 {
@@ -456,6 +458,54 @@ static void test_full_queue(void **state)
 	full_queue(*state, true);
 }
 
+/* So many in flight, and no more; then the rest.  A reset, or a pause, waits for no more than those. */
+static void bounded(struct fixture *f, unsigned op, u16 in_flight)
+{
+	struct virtio *v = container_of(f->dev, struct virtio, dev);
+	u16 taken, done;
+
+	recorder_hold(op);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+	for (int i = 0; i < 3; i++)
+		fake_turn(&f->fake);
+	taken = v->vq[0].next_avail;
+	done = ring_used_idx(&f->d.ring[0]);
+	recorder_hold(0);
+	assert_int_equal(done, 0);
+	assert_int_equal(taken, in_flight);
+	assert_true(fake_turn_until(&f->fake, answered, f));
+}
+
+static void test_bytes_in_flight(void **state)
+{
+	enum { PIECE = 256 * KIB, PIECES = 128, TABLE = 0x180000 };	/* 32 MiB */
+	struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_IN };
+	struct virtio_blk_discard_write_zeroes seg = { 0, 256 * MIB / 512, 0 };
+	struct fixture *f = *state;
+	struct mem *m = f->fake.p.mem;
+
+	driver_start(&f->d, 1ULL << VIRTIO_RING_F_INDIRECT_DESC, 1, 16);
+	assert_int_equal(mem_write_obj(m, GPA(HDR), &hdr), 0);
+	ring_desc_at(m, TABLE, 0, HDR, sizeof(hdr), VRING_DESC_F_NEXT, 1);
+	for (u16 i = 1; i <= PIECES; i++)
+		ring_desc_at(m, TABLE, i, DATA, PIECE, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, i + 1);
+	ring_desc_at(m, TABLE, PIECES + 1, STATUS, 1, VRING_DESC_F_WRITE, 0);
+	for (u16 i = 0; i < 6; i++) {
+		ring_desc(&f->d.ring[0], i, TABLE, 16 * (PIECES + 2), VRING_DESC_F_INDIRECT, 0);
+		ring_offer(&f->d.ring[0], i);
+	}
+	f->done = 6;
+	bounded(f, FILE_READ, 3);
+
+	/* What the host cannot do at once it writes, all of it. */
+	driver_start(&f->d, 0, 1, 16);
+	assert_int_equal(mem_write_obj(m, GPA(DATA), &seg), 0);
+	f->done = 0;
+	for (u16 i = 0; i < 4; i++)
+		offer(f, VIRTIO_BLK_T_WRITE_ZEROES, 0, sizeof(seg), false);
+	bounded(f, FILE_ZERO | FILE_WRITE, 1);
+}
+
 #define BOTH(name) cmocka_unit_test_setup_teardown(name, setup_threads, teardown), \
 		   cmocka_unit_test_setup_teardown(name, setup_auto, teardown)
 
@@ -467,6 +517,7 @@ int main(void)
 		BOTH(test_malformed), BOTH(test_reset_with_requests),
 		BOTH(test_disable_with_requests), BOTH(test_request_changes),
 		cmocka_unit_test_setup_teardown(test_full_queue, setup_threads, teardown),
+		cmocka_unit_test_setup_teardown(test_bytes_in_flight, setup_large, teardown),
 		cmocka_unit_test_setup_teardown(test_read_only, setup_ro, teardown),
 	};
 
