@@ -6,8 +6,10 @@
 #include "devices/virtio/net_own.h"
 #include "vmm/core/state.h"
 
-/* Longer than any command. */
-enum { COMMAND_MAX = 64 * 1024 };
+enum {
+	COMMAND_MAX = 64 * 1024,	/* longer than any */
+	CONTROL_BUDGET = 8,		/* for some the host's kernel takes a millisecond */
+};
 
 /* --- filters -------------------------------------------------------------------------------- */
 
@@ -368,6 +370,7 @@ void net_control(struct virtio_net *n, struct virtq *q)
 	struct chain c;
 	int rc;
 
+	q->budget = MIN(q->budget, CONTROL_BUDGET);
 	while ((rc = virtq_pop(q, &c)) > 0) {
 		struct virtio_net_ctrl_hdr hdr;
 		u8 answer = VIRTIO_NET_ERR;

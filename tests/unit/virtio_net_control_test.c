@@ -258,6 +258,24 @@ static void test_control_abuse(void **state)
 	assert_mode(f, VIRTIO_NET_CTRL_RX_PROMISC, 0);
 }
 
+/* Some commands take the host's kernel long: others on the loop have their turn between them. */
+static void test_many_commands(void **state)
+{
+	struct vnet *f = *state;
+	const u8 data[] = { VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, 1 };
+	const struct piece p[] = { { COMMAND, sizeof(data), false }, { ANSWER, 1, true } };
+
+	start_with_control(f, 0);
+	assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(COMMAND), &data), 0);
+	for (int i = 0; i < 32; i++)
+		ring_add(&f->d.ring[2], p, 2);
+	driver_set(&f->d, VIRTIO_MMIO_QUEUE_NOTIFY, 2);
+	fake_turn(&f->fake);
+	assert_in_range(ring_used_idx(&f->d.ring[2]), 1, 8);
+	fake_settle(&f->fake);
+	assert_int_equal(ring_used_idx(&f->d.ring[2]), 32);
+}
+
 static u8 set_offloads(struct vnet *f, u64 on)
 {
 	return command(f, VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, &on, 8);
@@ -952,7 +970,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_filter_modes), T(test_filter_table), T(test_filter_own_address),
-		T(test_filter_vlan), T(test_control_abuse), T(test_offloads),
+		T(test_filter_vlan), T(test_control_abuse), T(test_many_commands), T(test_offloads),
 		T(test_offload_combinations), T(test_announce), T(test_link),
 		cmocka_unit_test(test_link_from_the_start), T(test_link_lost),
 		MQ(test_pairs), MQ(test_pairs_not_taken), MQ(test_rss), MQ(test_rss_alone),
