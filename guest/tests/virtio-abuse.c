@@ -19,6 +19,7 @@ enum { LEN = 64, NOWHERE_LEN = 0x1000 };
 static struct virtio v;
 static struct virtq q;
 static struct virtq_desc table[8] __attribute__((aligned(16)));
+static struct virtq_desc many[256] __attribute__((aligned(16)));
 static u8 bytes[SECTOR + 8] __attribute__((aligned(512)));
 static bool blk, net;
 static u16 queue;
@@ -270,6 +271,21 @@ static bool table_next_beyond(void)
 	return true;
 }
 
+/* All over each other, so that RAM does not bound their sum: 4 GiB. */
+static bool table_of_gigabytes(void)
+{
+	const u32 len = 16 << 20;
+	u16 i;
+
+	for (i = 0; i < ARRAY_SIZE(many); i++)
+		many[i] = (struct virtq_desc) {
+			ram_end() - len, len, DESC_WRITE | DESC_NEXT, (u16)(i + 1),
+		};
+	many[ARRAY_SIZE(many) - 1].flags = DESC_WRITE;
+	indirect(mem_addr(many), sizeof(many));
+	return true;
+}
+
 static bool table_in_table(void)
 {
 	entry(0, mem_addr(table), sizeof(*table), DESC_INDIRECT, 0);
@@ -357,6 +373,7 @@ static const struct abuse {
 	{ "an indirect table of 4 GiB", table_huge, true },
 	{ "a loop in an indirect table", table_loops, true },
 	{ "a next behind an indirect table", table_next_beyond, true },
+	{ "descriptors of 4 GiB, all in one place", table_of_gigabytes, true },
 	{ "an indirect table in one", table_in_table, true },
 	{ "an indirect descriptor with a next", table_and_next, false },
 	{ "read after write", read_after_write, false },
