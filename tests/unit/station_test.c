@@ -3,6 +3,7 @@
 #include <linux/virtio_net.h>
 #include "devices/net/frame.h"
 #include "devices/net/station.h"
+#include "tests/lib/fetch.h"
 #include "tests/lib/test.h"
 #include "tests/lib/wire.h"
 #include "vmm/api/metadata.h"
@@ -331,6 +332,30 @@ static void test_no_buffers(void **state)
 	hear(SYN | ACK, NULL);
 }
 
+/* Another processor of the guest's changes it after each read, in turn: what is no longer for us by then is nobody's. */
+static void test_frame_changes(void **state)
+{
+	static u8 page[4096] __attribute__((aligned(4096)));
+	struct wire_ip h = { .from = "10.0.0.2", .to = "169.254.169.254", .protocol = IPPROTO_TCP };
+	u8 tcp[20] = { 0x9c, 0x40, 0, 80, [12] = 0x50, [13] = SYN }, *frame = page + NET_HDR_LEN;
+	unsigned after = 0, reads, refused = 0;
+	u16 start;
+
+	(void)state;
+	do {
+		struct iovec iov = { page, NET_HDR_LEN };
+		int rc;
+
+		iov.iov_len += wire_ip(frame, &h, tcp, sizeof(tcp), 16, &start);
+		fetch_begin(frame + 12, "\x88\xb5", 2, ++after);
+		rc = queue[0]->ops->send(queue[0], &iov, 1);
+		reads = fetch_end();
+		assert_true(!rc || rc == -EPROTO);
+		refused += !!rc;
+	} while (after < reads);
+	assert_true(refused > 0);
+}
+
 /* What is too long for any frame, or has an end before its head. */
 static void test_wrong_length(void **state)
 {
@@ -355,7 +380,7 @@ int main(void)
 #define T(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_passed_on), T(test_plain_far_end), T(test_other_frames), T(test_received),
-		T(test_asked), T(test_pairs), T(test_no_buffers), T(test_wrong_length),
+		T(test_asked), T(test_pairs), T(test_no_buffers), T(test_wrong_length), T(test_frame_changes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

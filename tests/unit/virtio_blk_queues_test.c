@@ -253,11 +253,101 @@ static void test_start_while_quiet(void **state)
 	vblk_kick(vblk, 0);
 }
 
+/* --- many processors ------------------------------------------------------------------------- */
+
+enum { STORM_CPUS = 4 };
+
+static void set_up_queue(struct driver *d, unsigned q)
+{
+	const struct ring *r = &d->ring[q];
+
+	driver_set(d, VIRTIO_MMIO_QUEUE_SEL, q);
+	driver_set(d, VIRTIO_MMIO_QUEUE_NUM, r->size);
+	driver_set(d, VIRTIO_MMIO_QUEUE_DESC_LOW, r->desc);
+	driver_set(d, VIRTIO_MMIO_QUEUE_AVAIL_LOW, r->avail);
+	driver_set(d, VIRTIO_MMIO_QUEUE_USED_LOW, r->used);
+	driver_set(d, VIRTIO_MMIO_QUEUE_READY, 1);
+}
+
+/* A driver's beginning, of which others may do a part, or undo it. */
+static void begin(struct driver *d)
+{
+	static const u8 status[] = { 0, 1, 3, 11, 15 };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(status); i++) {
+		if (status[i] == 11) {
+			driver_set(d, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
+			driver_set(d, VIRTIO_MMIO_DRIVER_FEATURES, 1);
+		}
+		for (unsigned q = 0; q < vblk->nr_queues && status[i] == 15; q++)
+			set_up_queue(d, q);
+		driver_set(d, VIRTIO_MMIO_STATUS, status[i]);
+	}
+}
+
+static void *storm(void *arg)
+{
+	struct driver *d = &vblk->d;
+	u64 own = seed + (uintptr_t)arg;
+
+	for (u64 i = 0; i < 2 * requests; i++) {
+		u64 n = draw(&own);
+
+		switch (n & 7) {
+		case 0:
+			driver_set(d, VIRTIO_MMIO_STATUS, n >> 8 & 1 ? 0 : n >> 16);
+			break;
+		case 1 ... 4:
+			begin(d);
+			break;
+		case 5:
+			driver_set(d, VIRTIO_MMIO_QUEUE_SEL, n >> 8 & 7);
+			driver_set(d, VIRTIO_MMIO_QUEUE_READY, 0);
+			break;
+		case 6:
+			driver_set(d, n >> 8 & 0xfc, n >> 16 & 15);
+			break;
+		default:
+			driver_set(d, VIRTIO_MMIO_QUEUE_NOTIFY, n >> 8 & 7);
+		}
+	}
+	return NULL;
+}
+
+/* Whatever processors write at one time to the registers of a disk that is at work, and is paused meanwhile. */
+static void test_storm(void **state)
+{
+	pthread_t cpu[STORM_CPUS];
+
+	(void)state;
+	for (unsigned q = 0; q < vblk->nr_queues; q++)
+		for (unsigned n = 0; n < VBLK_SLOTS; n++)
+			vblk_offer(vblk, q, n, IN, n * 8, 4096);
+	for (uintptr_t i = 0; i < STORM_CPUS; i++)
+		assert_int_equal(pthread_create(&cpu[i], NULL, storm, (void *)i), 0);
+	for (int i = 0; i < 50; i++) {
+		device_quiesce(vblk->dev);
+		sched_yield();
+		device_resume(vblk->dev);
+	}
+	for (unsigned i = 0; i < STORM_CPUS; i++)
+		assert_int_equal(pthread_join(cpu[i], NULL), 0);
+	vblk_start(vblk);
+	for (unsigned n = 0; n < VBLK_SLOTS; n++)
+		vblk_offer(vblk, n % vblk->nr_queues, n, IN, n * 8, 4096);
+	for (unsigned q = 0; q < vblk->nr_queues; q++)
+		vblk_kick(vblk, q);
+	vblk_wait(vblk);
+	for (unsigned n = 0; n < VBLK_SLOTS; n++)
+		assert_int_equal(vblk->slot[n % vblk->nr_queues][n].status, OK);
+}
+
 int main(void)
 {
 	static const struct { const char *name; CMUnitTestFunction fn; bool threads; } kinds[] = {
 		{ "traffic", test_traffic, false }, { "quiesce waits", test_quiesce_waits, true },
 		{ "disable", test_disable, false }, { "start while quiet", test_start_while_quiet, false },
+		{ "storm", test_storm, false },
 	};
 	static char name[ARRAY_SIZE(kinds) * ARRAY_SIZE(shapes)][64];
 	struct CMUnitTest test[ARRAY_SIZE(kinds) * ARRAY_SIZE(shapes)];

@@ -497,6 +497,20 @@ static void test_bytes_in_flight(void **state)
 	f->done = 6;
 	bounded(f, FILE_READ, 3);
 
+	/* More than any driver is told that it may ask for is refused. */
+	f->done = 0;
+	driver_start(&f->d, 1ULL << VIRTIO_RING_F_INDIRECT_DESC, 1, 16);
+	for (u16 i = PIECES + 1; i <= 255; i++)
+		ring_desc_at(m, TABLE, i, DATA, PIECE, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, i + 1);
+	ring_desc_at(m, TABLE, 256, STATUS, 1, VRING_DESC_F_WRITE, 0);
+	ring_desc(&f->d.ring[0], 0, TABLE, 16 * 257, VRING_DESC_F_INDIRECT, 0);
+	ring_offer(&f->d.ring[0], 0);
+	f->done++;
+	assert_int_equal(wait_for_answer(f), IOERR);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_WRITE_ZEROES, 0, GIB / 512, 0, 16), OK);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_WRITE_ZEROES, 0, GIB / 512 + 1, 0, 16), IOERR);
+	assert_int_equal(range_request(f, VIRTIO_BLK_T_DISCARD, 0, GIB / 512 + 1, 0, 16), IOERR);
+
 	/* What the host cannot do at once it writes, all of it. */
 	driver_start(&f->d, 0, 1, 16);
 	assert_int_equal(mem_write_obj(m, GPA(DATA), &seg), 0);

@@ -220,7 +220,7 @@ static void test_control_abuse(void **state)
 	struct piece no_answer = { COMMAND, 3, false }, only_answer = { ANSWER, 1, true };
 	struct piece backwards[] = { { ANSWER, 1, true }, { COMMAND, 3, false } };
 	struct piece outside[] = { { 64 * MIB, 3, false }, { ANSWER, 1, true } };
-	static u8 zeroes[65536], data[8];
+	static u8 zeroes[65540], data[8];
 	u64 one = 1;
 
 	start_with_control(f, 0);
@@ -231,6 +231,15 @@ static void test_control_abuse(void **state)
 			assert_int_equal(command(f, class, cmd, zeroes, class < 8 ? 999 : 40), 1);
 		}
 	assert_int_equal(command(f, VIRTIO_NET_CTRL_MAC, 0, zeroes, sizeof(zeroes)), VIRTIO_NET_ERR);
+	/* A table of addresses may have more than there is room for, but not any number of them. */
+	zeroes[0] = 10000 & 0xff;
+	zeroes[1] = 10000 >> 8;
+	assert_int_equal(command(f, VIRTIO_NET_CTRL_MAC, 0, zeroes, 8 + 10000 * 6), VIRTIO_NET_OK);
+	zeroes[0] = 10921 & 0xff;
+	zeroes[1] = 10921 >> 8;
+	assert_int_equal(command(f, VIRTIO_NET_CTRL_MAC, 0, zeroes, 8 + 10921 * 6), VIRTIO_NET_OK);
+	zeroes[0]++;
+	assert_int_equal(command(f, VIRTIO_NET_CTRL_MAC, 0, zeroes, 8 + 10922 * 6), VIRTIO_NET_ERR);
 	for (u8 cmd = 0; cmd < 8; cmd++)
 		assert_int_equal(command(f, VIRTIO_NET_CTRL_RX, cmd, data, 2), VIRTIO_NET_ERR);
 	assert_int_equal(command(f, VIRTIO_NET_CTRL_MQ, 0, &one, 2), VIRTIO_NET_ERR);

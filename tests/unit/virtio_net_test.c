@@ -193,6 +193,16 @@ static void test_receive_malformed(void **state)
 	assert_true(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
 	vnet_arrive(f, 100);
 	assert_int_equal(ring_used_idx(&f->d.ring[RX]), 0);
+	/* The device as a whole does no more, not only its queue. */
+	ring_add(&f->d.ring[TX], &(struct piece){ DATA, 72, false }, 1);
+	driver_kick(&f->d, TX);
+	assert_int_equal(f->wire->nr_sent, 0);
+	/* A buffer that is not for writing. */
+	driver_start(&f->d, 0, 2, 8);
+	ring_add(&f->d.ring[RX], &(struct piece){ DATA, 2048, false }, 1);
+	vnet_arrive(f, 100);
+	assert_true(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
+	assert_int_equal(ring_used_idx(&f->d.ring[RX]), 0);
 }
 
 static void test_transmit(void **state)
@@ -284,6 +294,7 @@ static void test_transmit_malformed(void **state)
 {
 	struct vnet *f = *state;
 	struct piece small = { DATA, 11, false }, writable = { DATA, 72, true };
+	struct piece both[] = { { DATA, 72, false }, { DATA + 0x1000, 1, true } };
 
 	driver_start(&f->d, 0, 2, 8);
 	ring_add(&f->d.ring[TX], &small, 1);
@@ -292,6 +303,10 @@ static void test_transmit_malformed(void **state)
 	driver_start(&f->d, 0, 2, 8);
 	assert_false(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
 	ring_add(&f->d.ring[TX], &writable, 1);
+	driver_kick(&f->d, TX);
+	assert_true(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
+	driver_start(&f->d, 0, 2, 8);
+	ring_add(&f->d.ring[TX], both, 2);
 	driver_kick(&f->d, TX);
 	assert_true(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
 	assert_int_equal(f->wire->nr_sent, 0);
@@ -487,6 +502,31 @@ static void test_receive_in_many_pieces(void **state)
 	assert_int_equal(ring_used_idx(&f->d.ring[RX]), 16);
 	assert_int_equal(vnet_num_buffers(f, DATA + 0x3000 + 1 - 10), 16);	/* the fourth piece */
 	assert_int_equal(f->dev->guest_errors, 0);
+}
+
+/* A chain's worth of pieces is all that is taken ahead: a frame that needs more of them is lost. */
+static void test_receive_too_many_pieces(void **state)
+{
+	enum { TABLE = 0x80000, PIECES = 200 };
+	struct vnet *f = *state;
+	struct ring *r = &f->d.ring[RX];
+
+	driver_start(&f->d, MRG | 1ULL << VIRTIO_RING_F_INDIRECT_DESC, 2, 8);
+	for (u16 i = 0; i < PIECES; i++)
+		ring_desc_at(f->fake.p.mem, TABLE, i, DATA + i, 1,
+			     VRING_DESC_F_WRITE | (i + 1 < PIECES ? VRING_DESC_F_NEXT : 0), i + 1);
+	for (u16 i = 0; i < 4; i++) {
+		ring_desc(r, i, TABLE, 16 * PIECES, VRING_DESC_F_INDIRECT, 0);
+		ring_offer(r, i);
+	}
+	vnet_arrive(f, 3 * PIECES);
+	assert_int_equal(ring_used_idx(r), 0);
+	assert_int_equal(f->dev->guest_errors, 1);
+	vnet_arrive(f, PIECES);
+	assert_int_equal(ring_used_idx(r), 1);
+	assert_int_equal(vnet_num_buffers(f, DATA), 1);
+	vnet_check_bytes(f, DATA, 0, PIECES);
+	assert_false(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
 }
 
 /* A wire that never falls silent gets a turn and no more; nothing is read for nobody. */
@@ -874,7 +914,7 @@ int main(void)
 		T(test_transmit_split_and_short), T(test_transmit_full_wire),
 		T(test_transmit_malformed), T(test_disable_receive), T(test_disable_transmit),
 		T(test_receive_in_place), T(test_receive_longest), T(test_receive_in_many_pieces),
-		T(test_receive_is_bounded), T(test_receive_asks_little),
+		T(test_receive_too_many_pieces), T(test_receive_is_bounded), T(test_receive_asks_little),
 		T(test_receive_goes_on_after_quiesce), T(test_receive_any_sizes),
 		T(test_transmit_many), T(test_transmit_too_long),
 		T(test_transmit_interrupts_late),

@@ -663,6 +663,16 @@ static void test_msix(void **state)
 	pci_request(f);
 	assert_ptr_equal(fake_msi(&f->fake, 0xfee01000, 0x42), msi);
 	assert_int_equal(msi->raises, 4);
+	/* Across an entry's end, or a part of a register: nothing. */
+	for (unsigned size = 1; size <= 8; size *= 2)
+		for (unsigned at = 0x4000; at < 0x4040; at++)
+			if (size < 4 || at % size || at >= 0x4020)
+				bar_set(f, at, size, ~0ULL);
+	for (unsigned at = 0x4000; at < 0x4010; at += 4)
+		assert_int_equal(bar_get(f, at, 4), at == 0x400c);
+	assert_int_equal(bar_get(f, 0x4010, 8), 0xfee01000);
+	assert_int_equal(bar_get(f, 0x4018, 8), 0x42);
+	assert_int_equal(bar_get(f, 0x4020, 8), 0);
 	assert_int_equal(fake_nr_msi(&f->fake), 1);
 }
 

@@ -951,6 +951,50 @@ static void test_unknown(void **state)
 	assert_int_equal(nr_connections(f), 0);
 }
 
+/* It is as long as it says, and longer than any may be. */
+static void test_longest_packet(void **state)
+{
+	struct fixture *f = *state;
+	struct virtio_vsock_hdr h = header(f, 1000, 5, RW, 0, 0);
+	struct piece p[] = { { OUT, PACKET, false }, { BUFFERS, 0, false } };
+
+	for (u32 more = 0; more <= 1; more++) {
+		int fd = connect_out(f, 1000);
+
+		h.len = p[1].len = VSOCK_ROOM + 64 * more;
+		assert_int_equal(mem_write_obj(f->fake.p.mem, GPA(OUT), &h), 0);
+		ring_add(&f->d.ring[TX], p, 2);
+		driver_kick(&f->d, TX);
+		assert_int_equal(nr_connections(f), !more);
+		if (more)
+			assert_next(f, RST, 1000, 5);
+		else
+			say(f, 1000, 5, RST, 0);
+		close(fd);
+		while (next(f))
+			;
+	}
+}
+
+/* It cannot have been asked yet: it has no buffer to hear of it. */
+static void test_answer_before_the_question(void **state)
+{
+	struct fixture *f = *state;
+	int fd;
+
+	start(f);
+	fd = knock(f, "CONNECT 52\n");
+	assert_int_equal(nr_connections(f), 1);
+	say(f, 52, PORT, RESPONSE, 0);
+	assert_int_equal(nr_connections(f), 0);
+	assert_true(at_end(fd));
+	close(fd);
+	offer(f, 4);
+	driver_kick(&f->d, RX);
+	assert_next(f, RST, 52, PORT);
+	assert_quiet(f);
+}
+
 static void test_lengths(void **state)
 {
 	struct fixture *f = *state;
@@ -1593,8 +1637,9 @@ int main(void)
 		T(test_guest_has_no_buffers), T(test_lengths_of_buffers), T(test_half_close_by_program),
 		T(test_half_close_by_guest), T(test_guest_does_not_read), T(test_port_used_again),
 		T(test_close_with_data_ahead), T(test_guest_leaves_data_ahead), T(test_program_dies),
-		T(test_not_for_us), T(test_unknown), T(test_lengths), T(test_too_many),
-		T(test_silent_programs), T(test_silent_for_a_minute), T(test_no_answer), T(test_flood),
+		T(test_not_for_us), T(test_unknown), T(test_lengths), T(test_longest_packet), T(test_too_many),
+		T(test_answer_before_the_question), T(test_silent_programs), T(test_silent_for_a_minute),
+		T(test_no_answer), T(test_flood),
 		T(test_device_reset), T(test_queue_disabled),
 		T(test_pause), T(test_resume_fails), T(test_copy), T(test_copy_before_the_driver_is_ready),
 		T(test_ports_of_a_copy), T(test_sockets_of_others), T(test_long_path), T(test_host),
