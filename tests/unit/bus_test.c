@@ -1,4 +1,5 @@
 /* bus_test.c: who answers at an address, and what happens where nobody does. */
+#include <sched.h>
 #include "tests/lib/test.h"
 #include "vmm/core/bus.h"
 
@@ -8,6 +9,7 @@ struct answerer {
 	u64 offset, value;
 	unsigned size;
 	int nr_reads, nr_writes;
+	int nr_inside, nr_met;		/* atomic: handlers that run now; that met another */
 };
 
 static u64 on_read(struct device *dev, u64 offset, unsigned size)
@@ -224,6 +226,64 @@ static void test_many(void **state)
 	assert_int_equal(bus.nr, 0);
 }
 
+/* --- many processors ------------------------------------------------------------------------- */
+
+enum { CPUS = 4, ACCESSES = 500 };
+
+/* Long enough for others to come in between. */
+static void stay(struct device *dev)
+{
+	struct answerer *a = container_of(dev, struct answerer, dev);
+
+	if (__atomic_fetch_add(&a->nr_inside, 1, __ATOMIC_SEQ_CST))
+		__atomic_fetch_add(&a->nr_met, 1, __ATOMIC_SEQ_CST);
+	for (int i = 0; i < 10; i++)
+		sched_yield();
+	__atomic_fetch_sub(&a->nr_inside, 1, __ATOMIC_SEQ_CST);
+}
+
+static u64 slow_read(struct device *dev, u64 offset, unsigned size)
+{
+	(void)offset, (void)size;
+	stay(dev);
+	return 0;
+}
+
+static void slow_write(struct device *dev, u64 offset, unsigned size, u64 value)
+{
+	(void)offset, (void)size, (void)value;
+	stay(dev);
+}
+
+static const struct io_ops slow = { .read = slow_read, .write = slow_write };
+
+static void *access_it(void *arg)
+{
+	for (unsigned i = 0; i < ACCESSES; i++)
+		if (arg)
+			bus_write(&bus, 0x1000, 4, i);
+		else
+			bus_read(&bus, 0x1000, 4);
+	return NULL;
+}
+
+/* A device is asked by one processor at a time, whatever all of them do. */
+static void test_storm(void **state)
+{
+	pthread_t cpu[CPUS];
+	struct answerer a;
+
+	(void)state;
+	make(&a, &slow, 16, "slow");
+	assert_int_equal(bus_map(&bus, &a.range, 0x1000, NULL), 0);
+	for (uintptr_t i = 0; i < CPUS; i++)
+		assert_int_equal(pthread_create(&cpu[i], NULL, access_it, (void *)(i % 2)), 0);
+	for (unsigned i = 0; i < CPUS; i++)
+		assert_int_equal(pthread_join(cpu[i], NULL), 0);
+	assert_int_equal(a.nr_met, 0);
+	bus_unmap(&bus, &a.range);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -231,7 +291,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_unmapped), T(test_range_without_handlers), T(test_offset_size_and_value),
 		T(test_straddling), T(test_overlap), T(test_overlap_inside), T(test_wrap),
-		T(test_remap_and_unmap), T(test_many),
+		T(test_remap_and_unmap), T(test_many), T(test_storm),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
