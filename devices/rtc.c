@@ -16,6 +16,7 @@ enum {
 	D_VALID = 0x80,
 	HOUR_PM = 0x80,
 };
+#define OFFSET_MOST	(1LL << 40)	/* more than all that the registers can say, in seconds */
 
 struct rtc {
 	struct device dev;
@@ -140,6 +141,10 @@ static void rtc_state(struct device *dev, struct state *st)
 	if (r->index >= CMOS_LEN)
 		state_fail(st, "index %u", r->index);
 	r->index %= CMOS_LEN;
+	if (r->offset > OFFSET_MOST || r->offset < -OFFSET_MOST) {
+		state_fail(st, "offset %lld", (long long)r->offset);
+		r->offset = 0;
+	}
 }
 
 static void rtc_destroy(struct device *dev)

@@ -108,14 +108,13 @@ static void test_rtc_half_days(void **state)
 	assert_int_equal(bus_read(&fake.pio, 0x70, 1), 0x32);
 }
 
-/* As it was saved, but for a register that there is none of. */
-static void load_rtc(u8 index, bool is_good)
+/* As it was saved, but for what cannot have been. */
+static void load_rtc(u8 index, u64 offset, const char *wrong)
 {
 	u8 cmos[128] = { [0x0b] = 0x02, [0x40] = 0x5a };
 	struct state *saved, *s;
 	const void *blob;
 	struct err err;
-	u64 offset = 0;
 	size_t len;
 
 	assert_int_equal(state_new_save(&saved, &err), 0);
@@ -129,9 +128,9 @@ static void load_rtc(u8 index, bool is_good)
 	state_enter(s, "rtc", 0);
 	dev->ops->state(dev, s);
 	state_leave(s);
-	assert_int_equal(!state_finish_load(s, &err), is_good);
-	if (!is_good)
-		assert_says(err.msg, "index 200");
+	assert_int_equal(!state_finish_load(s, &err), !wrong);
+	if (wrong)
+		assert_says(err.msg, wrong);
 	state_free(s);
 	state_free(saved);
 }
@@ -140,12 +139,21 @@ static void test_rtc_state(void **state)
 {
 	(void)state;
 	assert_int_equal(rtc_new(&fake.p, &dev, NULL), 0);
-	load_rtc(0x40, true);
+	load_rtc(0x40, 0, NULL);
 	assert_int_equal(bus_read(&fake.pio, 0x70, 1), 0x40);
 	assert_int_equal(bus_read(&fake.pio, 0x71, 1), 0x5a);
-	load_rtc(200, false);
+	load_rtc(200, 0, "index 200");
 	assert_int_equal(bus_read(&fake.pio, 0x70, 1), 200 - 128);
 	bus_read(&fake.pio, 0x71, 1);		/* within what there is */
+	/* The furthest that a guest can be off: all digits of the year are fifteens. */
+	load_rtc(0, 16565 * 366ULL * 86400, NULL);
+	bus_read(&fake.pio, 0x71, 1);
+	load_rtc(0, -(16565 * 366ULL * 86400), NULL);
+	bus_read(&fake.pio, 0x71, 1);
+	load_rtc(0, INT64_MAX, "offset");
+	bus_read(&fake.pio, 0x71, 1);
+	load_rtc(0, INT64_MIN, "offset");
+	bus_read(&fake.pio, 0x71, 1);
 }
 
 static void test_exit_reset_panic(void **state)
