@@ -523,7 +523,8 @@ static void blk_state(struct virtio *v, struct state *s)
 		state_enter(s, "failed", i);
 		state_some_bytes(s, "heads", head, &len, sizeof(head));
 		state_leave(s);
-		if (state_loading(s))
+		/* Whose queue is broken has no requests any more. */
+		if (state_loading(s) && v->started)
 			load_failed(q, s, head, len / 2);
 	}
 }

@@ -10,6 +10,7 @@
 #include "tests/lib/test.h"
 #include "tests/lib/vblk.h"
 #include "vmm/core/limit.h"
+#include "vmm/core/state.h"
 
 enum {
 	IN = VIRTIO_BLK_T_IN, OUT = VIRTIO_BLK_T_OUT, FLUSH = VIRTIO_BLK_T_FLUSH,
@@ -735,6 +736,48 @@ static void test_stop_reset(void **state)
 	assert_int_equal(recorder_count(FILE_WRITE), writes);
 }
 
+/* The guest breaks its queue besides: a saved VM is as good as the one that was saved. */
+static void test_stop_broken(void **state)
+{
+	struct fault fault = { .ops = FILE_WRITE, .error = ENOSPC, .lasting = true };
+	struct vblk_setup s = plain();
+	struct state *saved, *load;
+	const void *blob;
+	struct vblk *f;
+	struct err err;
+	size_t len;
+
+	(void)state;
+	s.o.stop_on_error = true;
+	f = begin(&s);
+	recorder_fail(&fault);
+	vblk_offer(f, 0, 0, OUT, 8, 4096);
+	vblk_kick(f, 0);
+	vblk_until(f, failed);
+	ring_offer(&f->d.ring[0], 999);
+	vblk_kick(f, 0);
+	vblk_settle(f);
+	assert_true(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
+	device_quiesce(f->dev);
+	assert_int_equal(state_new_save(&saved, &err), 0);
+	device_state(f->dev, saved);
+	assert_int_equal(state_finish_save(saved, &blob, &len, &err), 0);
+	recorder_fail(NULL);
+	vblk_reopen(f);
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
+	device_quiesce(f->dev);
+	assert_int_equal(state_new_load(&load, blob, len, &err), 0);
+	device_state(f->dev, load);
+	if (state_finish_load(load, &err))
+		fail_msg("%s", err.msg);
+	state_free(load);
+	state_free(saved);
+	device_resume(f->dev);
+	assert_true(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
+	vblk_start(f);
+	assert_int_equal(vblk_do(f, OUT, 8, 4096), OK);
+}
+
 /* What the guest did wrong, or what no retry can mend, is reported. */
 static void test_stop_not_for_all(void **state)
 {
@@ -968,7 +1011,8 @@ int main(void)
 		TEST(test_sync_fails),
 		cmocka_unit_test_teardown(test_limits, real_clock),
 		cmocka_unit_test_teardown(test_limit_bytes, real_clock),
-		TEST(test_stop), TEST(test_sync_lost), TEST(test_stop_many), TEST(test_stop_reset), TEST(test_stop_not_for_all),
+		TEST(test_stop), TEST(test_sync_lost), TEST(test_stop_many), TEST(test_stop_reset),
+		TEST(test_stop_broken), TEST(test_stop_not_for_all),
 		TEST(test_resize), TEST(test_resize_raw), TEST(test_resize_fails),
 	};
 
