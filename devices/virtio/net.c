@@ -120,8 +120,10 @@ static void start_vhost(struct pair *p)
 		.broken = vhost_broken, .arg = p,
 	};
 	int rc = vhost_start(p->vhost, &s);
+	u64 missed;
 
-	if (rc)
+	/* A driver may begin as often as it likes. */
+	if (rc && log_allows(&p->noise, now_ns(), &missed))
 		log_warn("%s: vhost-net refuses: %s; vmm itself moves the frames", v->dev.name,
 			 strerror(-rc));
 	p->kick[0].lent = p->kick[1].lent = p->by_vhost = !rc;

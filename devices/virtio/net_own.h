@@ -64,6 +64,7 @@ struct pair {
 	struct net *net;
 	struct vhost *vhost;		/* NULL: this program moves all frames */
 	bool by_vhost;			/* from start to drain: the host's kernel does */
+	struct log_limit noise;		/* that it does not */
 	struct virtq *rx, *tx;
 	struct kick *kick;		/* of rx; tx has the same thread */
 	struct net_counters *counters;
