@@ -310,13 +310,18 @@ static void test_pieces(void **state)
 		g.seq -= 6;
 		assert_int_equal(hear(ACK).ack, g.seq);
 	}
+	/* Of long ago, all of it. */
+	g.seq -= 9;
+	send_tcp(&g, ACK, text, 1);
+	g.seq += 8;
+	assert_int_equal(hear(ACK).ack, g.seq);
 	/* With what came before it. */
 	g.seq -= 3;
 	send_tcp(&g, ACK, text + sizeof(text) - 5, 4);
 	assert_int_equal(asked, 1);
 	assert_string_equal(question, text);
 	hear(ACK | PSH | FIN);
-	assert_int_equal(responder_counters(r)->rx_unusual, 2 * (sizeof(text) - 2) + 1);
+	assert_int_equal(responder_counters(r)->rx_unusual, 2 * (sizeof(text) - 2) + 2);
 }
 
 static void test_too_long(void **state)

@@ -663,6 +663,15 @@ static void test_msix(void **state)
 	pci_request(f);
 	assert_ptr_equal(fake_msi(&f->fake, 0xfee01000, 0x42), msi);
 	assert_int_equal(msi->raises, 4);
+	/* Switched off, what was pending is forgotten. */
+	bar_set(f, 0x401c, 4, 1);
+	pci_request(f);
+	assert_int_equal(bar_get(f, 0x5000, 4), 2);
+	cfg_set(f, cap + 2, 2, 0);
+	assert_int_equal(bar_get(f, 0x5000, 4), 0);
+	cfg_set(f, cap + 2, 2, 0x8000);
+	bar_set(f, 0x401c, 4, 0);
+	assert_int_equal(msi->raises, 4);
 	/* Across an entry's end, or a part of a register: nothing. */
 	for (unsigned size = 1; size <= 8; size *= 2)
 		for (unsigned at = 0x4000; at < 0x4040; at++)
@@ -911,9 +920,38 @@ static void test_cfg_window(void **state)
 	cfg_set(f, at + 8, 4, 0xfffffffc);
 	cfg_set(f, at + 12, 4, 4);
 	cfg_get(f, at + 16, 4);
-	cfg_set(f, at + 12, 4, 3);
-	cfg_set(f, at + 16, 4, 0);
+	for (u32 len = 0; len <= 4096; len = len < 16 ? len + 1 : len * 2)
+		if (len != 1 && len != 2 && len != 4) {
+			cfg_set(f, at + 8, 4, len < 16 ? len * VIRTIO_PCI_COMMON_STATUS : 0);
+			cfg_set(f, at + 12, 4, len);
+			cfg_get(f, at + 16, 4);
+			cfg_set(f, at + 16, 4, 0);
+		}
 	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), ACK);
+}
+
+/* Registers are read and written whole, or not at all. */
+static void test_pci_odd_sizes(void **state)
+{
+	static const u8 width[] = {
+		[VIRTIO_PCI_COMMON_MSIX] = 2, [VIRTIO_PCI_COMMON_STATUS] = 1, [VIRTIO_PCI_COMMON_Q_SELECT] = 2,
+	};
+	struct fixture *f = *state;
+	u32 errors = 0;
+
+	pci_start(f);
+	bar_set(f, VIRTIO_PCI_COMMON_MSIX, 2, 1);
+	for (unsigned at = 0; at < sizeof(width); at++)
+		for (unsigned size = 1; size <= 8; size *= 2)
+			if (width[at] && width[at] != size) {
+				bar_set(f, at, size, 0);
+				assert_int_equal(bar_get(f, at, size), 0);
+				errors += 2;
+			}
+	assert_int_equal(f->dev->guest_errors, errors);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), RUNNING);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_MSIX, 2), 1);
+	pci_request(f);
 }
 
 static void test_bar_moves(void **state)
@@ -999,7 +1037,7 @@ int main(void)
 		P(test_pci_identity_and_caps), P(test_pci_queue_registers), P(test_msix), P(test_msix_host_fails),
 		P(test_isr_without_msix), P(test_no_pin), P(test_isr_is_reset),
 		P(test_isr_beside_msix), P(test_pci_queue_not_enabled), P(test_pci_queue_enable),
-		P(test_pci_reset), P(test_cfg_window), P(test_bar_moves),
+		P(test_pci_reset), P(test_cfg_window), P(test_pci_odd_sizes), P(test_bar_moves),
 		P(test_ports_move),
 		P(test_pci_poke_everything),
 	};
