@@ -40,6 +40,22 @@ static int take(int fd)
 	return ftruncate(fd, 0) || dprintf(fd, "%d\n", getpid()) < 0 ? -errno : 0;
 }
 
+/* Whether another file has its name by now.  If the host does not say, it is taken for ours. */
+static bool is_anothers(const char *path, int fd)
+{
+	struct stat ours, named;
+
+	return !fstat(fd, &ours) && !stat(path, &named) && (ours.st_dev != named.st_dev || ours.st_ino != named.st_ino);
+}
+
+/* Its owner ended after we opened it, and has removed it. */
+static bool is_gone(const char *path, int fd)
+{
+	struct stat st;
+
+	return (!fstat(fd, &st) && !st.st_nlink) || is_anothers(path, fd);
+}
+
 int pidfile_open(const char *path, int *out, struct err *err)
 {
 	int rc, fd = open(path, FLAGS | O_EXCL, 0644);
@@ -52,6 +68,10 @@ int pidfile_open(const char *path, int *out, struct err *err)
 	rc = check_contents(fd);
 	if (!rc)
 		rc = take(fd);
+	if (!rc && is_gone(path, fd)) {
+		close(fd);
+		return pidfile_open(path, out, err);
+	}
 	if (rc) {
 		if (made && rc != -EBUSY)
 			unlink(path);
@@ -69,7 +89,8 @@ void pidfile_close(const char *path, int fd)
 {
 	if (fd < 0)
 		return;
-	unlink(path);
+	if (!is_anothers(path, fd))
+		unlink(path);
 	close(fd);
 }
 

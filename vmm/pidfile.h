@@ -6,7 +6,7 @@
 /* The lock is *fd's, until it is closed.  -EBUSY: another process has it; -EEXIST: there
  * is a file of that name that is something else. */
 int  pidfile_open(const char *path, int *fd, struct err *) must_check;
-/* Removes it; fd -1 is allowed. */
+/* Removes it, unless another file has its name by then; fd -1 is allowed. */
 void pidfile_close(const char *path, int fd);
 /* Who holds it now, 0: nobody; negative: an error, and nothing is known. */
 pid_t pidfile_owner(const char *path);
