@@ -24,6 +24,8 @@
 #include "vmm/snapshot.h"
 #include "vmm/usage.h"
 
+enum { LAST_LINE_MS = 2000 };
+
 struct vm {
 	struct api_vm api_vm;
 	struct config *config;
@@ -566,11 +568,13 @@ int vm_run(struct config *c, const struct vm_options *o, struct err *err)
 	int rc, status;
 
 	control_block_signals();
+	log_set_patience(0);		/* who does not read it does not hold the guest up */
 	rc = take_processors(c, err);
 	if (!rc)
 		rc = open_all(&v, o, err);
 	status = rc ? exit_status_of(rc) : live(&v, o->ready, err);
 	snapshot_close(v.r.from);
 	close_all(&v);
+	log_set_patience(LAST_LINE_MS);
 	return status;
 }

@@ -504,13 +504,46 @@ static void test_full_pipe(void **state)
 	rmdir(dir);
 }
 
+/* A pipe that nobody reads holds nobody up. */
+static void test_patience(void **state)
+{
+	static char rest[1 << 20];
+	int fd[2];
+	u64 lost = log_lost();
+	ssize_t n;
+
+	(void)state;
+	assert_int_equal(pipe2(fd, O_CLOEXEC), 0);
+	assert_int_equal(fcntl(fd[1], F_SETFL, O_NONBLOCK), 0);
+	while (write(fd[1], rest, sizeof(rest)) > 0)
+		;
+	assert_int_equal(fcntl(fd[1], F_SETFL, 0), 0);
+	assert_int_equal(dup2(fd[1], STDERR_FILENO), STDERR_FILENO);
+	log_set_patience(0);
+	log_warn("lost");
+	assert_int_equal(log_lost(), lost + 1);
+	log_set_patience(10);
+	log_warn("lost, too");
+	assert_int_equal(log_lost(), lost + 2);
+	assert_true(read(fd[0], rest, sizeof(rest)) > 0);
+	log_set_patience(0);
+	log_warn("read");
+	log_set_patience(-1);
+	n = read(fd[0], rest, sizeof(rest) - 1);
+	assert_true(n > 0);
+	rest[n] = 0;
+	assert_string_equal(rest, "vmm: read\nvmm: log: 2 lines before this could not be written\n");
+	close(fd[0]);
+	close(fd[1]);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 #define F(name) cmocka_unit_test_setup_teardown(name, setup, file_teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_default), T(test_levels), T(test_each_has_its_level),
+		T(test_default), T(test_patience), T(test_levels), T(test_each_has_its_level),
 		T(test_debug_says_when_and_who), T(test_raw_terminal), T(test_long_lines_are_cut),
 		T(test_names), T(test_threads_do_not_mix), T(test_guest_errors_are_limited),
 		T(test_limit), F(test_file), T(test_no_such_file), F(test_json),

@@ -2,6 +2,7 @@
 #include "vmm/core/log.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@ enum { MESSAGE_MAX = 600, LINE_MAX_LEN = 2 * MESSAGE_MAX + 200 };
 static enum log_level max_level = LOG_INFO;
 static enum log_format format;
 static int out = STDERR_FILENO;
+static int patience_ms = -1;
 static bool raw_terminal, show_level;
 static u64 lost, untold;		/* lines; those that nobody was told of yet */
 static bool torn;			/* the last line has no end */
@@ -43,6 +45,11 @@ void log_set_file(int fd)
 	if (out != STDERR_FILENO)
 		close(out);
 	out = fd;
+}
+
+void log_set_patience(int ms)
+{
+	store_once(&patience_ms, ms);
 }
 
 void log_show_level(bool show)
@@ -162,6 +169,23 @@ static int put_json(char *line, int room, enum log_level level, const char *thre
 	return n;
 }
 
+/* Between the look and the write nobody else of ours takes the room that there is. */
+static ssize_t write_line(const char *line, size_t len)
+{
+	static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+	struct pollfd p = { .fd = out, .events = POLLOUT };
+	int ms = load_once(&patience_ms);
+	ssize_t rc = -1;
+
+	if (ms < 0)
+		return write(out, line, len);
+	pthread_mutex_lock(&one_at_a_time);
+	if (poll(&p, 1, ms) > 0)
+		rc = write(out, line, len);
+	pthread_mutex_unlock(&one_at_a_time);
+	return rc;
+}
+
 static bool put(enum log_level level, const char *message)
 {
 	char line[LINE_MAX_LEN], thread[16] = "";
@@ -176,7 +200,7 @@ static bool put(enum log_level level, const char *message)
 	if (load_once(&raw_terminal) && out == STDERR_FILENO)
 		line[n++] = '\r';
 	line[n++] = '\n';
-	rc = write(out, line, n);
+	rc = write_line(line, n);
 	if (rc == n) {
 		store_once(&torn, false);
 		return true;

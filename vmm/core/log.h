@@ -11,7 +11,7 @@ enum log_format { LOG_TEXT, LOG_JSON };
  * "vmm: text"; in a file the time (UTC) stands in front; at level debug the thread's name
  * and the level stand before the text, and on stderr the time since the host's start.  A
  * line of JSON is an object of time, level, thread and message.  What cannot be written
- * is lost: nobody waits.  Never on a data path: counters are for that.
+ * is lost.  Never on a data path: counters are for that.
  */
 void log_write(enum log_level, const char *fmt, ...) printf_like(2, 3);
 #define log_err(...)	log_write(LOG_ERR, __VA_ARGS__)
@@ -28,6 +28,9 @@ void log_set_format(enum log_format);
 int  log_open_sink(const char *path, int *fd, struct err *) must_check;
 /* fd is the log's from now on. */
 void log_set_file(int fd);
+/* How long a line waits for who reads standard error by a pipe, and does not; -1, as at first:
+ * for ever.  Any thread. */
+void log_set_patience(int ms);
 void log_show_level(bool);	/* in every line of text, as at the level debug */
 /* The names are "err", "warn", "info", "debug"; "text", "json".  False: there is no such. */
 bool log_level_by_name(const char *name, enum log_level *);
