@@ -13,7 +13,7 @@
 enum {
 	F_CSUM = 0, F_HOST_TSO4 = 11, NEEDS_CSUM = 1, GSO_TCPV4 = 1,
 	HEADER = 12, ETHERNET = 14, IP = 20, TCP = 20, ARP = 28, IP_TCP = 6, TCP_CSUM = 16,
-	FIN = 1, SYN = 2, PSH = 8, ACK = 16, PORT = 80, WINDOW = 30000,
+	FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16, PORT = 80, WINDOW = 30000,
 	BUFFERS = 8, ROOM = 2048, TEXT = 4096, PAD = 3000,
 };
 
@@ -184,7 +184,7 @@ static bool ask(const char *request)
 		return false;
 	do {
 		flags = receive_tcp();
-		if (!flags || !send_tcp((flags & FIN) ? ACK | FIN : ACK, "", 0))
+		if (!flags || (flags & RST) || !send_tcp((flags & FIN) ? ACK | FIN : ACK, "", 0))
 			return false;
 	} while (!(flags & FIN));
 	return receive_tcp() == ACK;

@@ -360,21 +360,24 @@ static const json_t *item_of(const json_t *list, struct text name)
 	return json_array_get(list, index);
 }
 
-static const json_t *find(const json_t *v, struct text path)
+/* NULL in *v: there is nothing of that path. */
+static int find(const json_t **v, struct text path)
 {
 	struct text name;
 	char *key;
 
-	while (v && next_name(&path, &name)) {
-		if (json_is_array(v)) {
-			v = item_of(v, name);
+	while (*v && next_name(&path, &name)) {
+		if (json_is_array(*v)) {
+			*v = item_of(*v, name);
 			continue;
 		}
 		key = unescape(name);
-		v = key ? json_object_get(v, key) : NULL;
+		if (!key)
+			return -ENOMEM;
+		*v = json_object_get(*v, key);
 		free(key);
 	}
-	return v;
+	return 0;
 }
 
 /* With a slash behind what has more below it. */
@@ -397,9 +400,11 @@ static char *list_keys(const json_t *o)
 
 static struct told tell_value(const struct metadata *m, const struct asked *a)
 {
-	const json_t *v = find(m->root ?: json_null(), a->path);
 	struct told t = { .status = 200, .json = a->json && !m->config.imds_compat };
+	const json_t *v = m->root ?: json_null();
 
+	if (find(&v, a->path))
+		return t;
 	if (!v)
 		return tell(404, "Resource not found: %.*s.", (int)a->path.len, a->path.at);
 	if (!t.json && !json_is_object(v) && !json_is_string(v))
