@@ -22,6 +22,18 @@ static int open_connection(const char *path, u64 end_ns, int *fd, struct err *er
 	return rc;
 }
 
+/* The socket of a VM may have been removed, and another's be there now. */
+static int check_owner(int fd, const char *path, pid_t owner, struct err *err)
+{
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof(peer);
+
+	if (!owner || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) || !peer.pid || peer.pid == owner)
+		return 0;
+	return err_set(err, -ESRCH, "%s: process %d listens there, and not the VM's, %d", path, (int)peer.pid,
+		       (int)owner);
+}
+
 /* -EAGAIN: not until then. */
 static int wait_for(int fd, short events, u64 end_ns)
 {
@@ -113,8 +125,8 @@ static int read_answer(const char *socket, const char *text, json_t **answer, st
 	return rc;
 }
 
-int client_call(const char *socket, const char *method, const char *path, const char *body,
-		unsigned patience_s, json_t **answer, struct err *err)
+int client_call(const char *socket, pid_t owner, const char *method, const char *path,
+		const char *body, unsigned patience_s, json_t **answer, struct err *err)
 {
 	u64 end_ns = now_ns() + patience_s * 1000000000ULL;
 	char *request = NULL, *text = NULL;
@@ -123,6 +135,11 @@ int client_call(const char *socket, const char *method, const char *path, const 
 	*answer = NULL;
 	if (rc)
 		return rc;
+	rc = check_owner(fd, socket, owner, err);
+	if (rc) {
+		close(fd);
+		return rc;
+	}
 	len = asprintf(&request, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 		       "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", method, path,
 		       body ? strlen(body) : 0, body ?: "");

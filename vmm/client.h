@@ -1,15 +1,17 @@
 /* client.h: a request to the API of a VM. */
 #pragma once
 #include <jansson.h>
+#include <sys/types.h>
 #include "vmm/core/err.h"
 
 enum { CLIENT_PATIENCE_S = 60 };	/* a snapshot may take its time */
 
 /*
+ * owner: the process that has to listen there; 0: any.
  * body: JSON, NULL: none.  *answer: JSON that is the caller's, NULL: there was none; a
  * string: it was plain text.  -EAGAIN: not all of it has come within patience_s.
  * -EREMOTEIO: the VM refused, -EIO: its host failed it, and it says why in err; others: it
  * was not reached, or is no such API.
  */
-int client_call(const char *socket, const char *method, const char *path, const char *body,
-		unsigned patience_s, json_t **answer, struct err *) must_check;
+int client_call(const char *socket, pid_t owner, const char *method, const char *path,
+		const char *body, unsigned patience_s, json_t **answer, struct err *) must_check;

@@ -147,7 +147,7 @@ int command_console(int argc, char **argv)
 	}
 	rc = registry_find(&r, argv[0], &err);
 	if (!rc)
-		rc = client_call(r.socket, "GET", "/vmm/v1/vm", NULL, PATIENCE_S, &info, &err);
+		rc = client_call(r.socket, r.pid, "GET", "/vmm/v1/vm", NULL, PATIENCE_S, &info, &err);
 	if (rc) {
 		log_err("%s", err.msg);
 		return rc == -ENOENT ? EXIT_USAGE : EXIT_RUNTIME;

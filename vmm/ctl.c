@@ -97,7 +97,7 @@ static json_t *ask(const struct registered *r)
 {
 	json_t *info;
 
-	if (!client_call(r->socket, "GET", "/vmm/v1/vm", NULL, LOOK_PATIENCE_S, &info, NULL) && info)
+	if (!client_call(r->socket, r->pid, "GET", "/vmm/v1/vm", NULL, LOOK_PATIENCE_S, &info, NULL) && info)
 		return info;
 	return json_pack("{s:s, s:i, s:s}", "name", r->name, "pid", (int)r->pid, "state", "unknown");
 }
@@ -151,12 +151,12 @@ int command_ps(int argc, char **argv)
 
 /* --- vmm stop, pause, resume ------------------------------------------------------------------ */
 
-static int request(const char *socket, const char *method, const char *path, const char *body)
+static int request(const char *socket, pid_t owner, const char *method, const char *path, const char *body)
 {
 	json_t *answer;
 	struct err err;
 
-	if (client_call(socket, method, path, body, CLIENT_PATIENCE_S, &answer, &err))
+	if (client_call(socket, owner, method, path, body, CLIENT_PATIENCE_S, &answer, &err))
 		return failed(&err);
 	json_decref(answer);
 	return EXIT_OK;
@@ -203,7 +203,7 @@ int command_pause(int argc, char **argv)
 	int status = one_name("pause", argc, argv, "stop the VM's processors and devices, for a while",
 			      NULL, &r);
 
-	return status ? MAX(status, 0) : request(r.socket, "POST", "/vmm/v1/vm/pause", NULL);
+	return status ? MAX(status, 0) : request(r.socket, r.pid, "POST", "/vmm/v1/vm/pause", NULL);
 }
 
 int command_resume(int argc, char **argv)
@@ -211,7 +211,7 @@ int command_resume(int argc, char **argv)
 	struct registered r;
 	int status = one_name("resume", argc, argv, "let a paused VM go on", NULL, &r);
 
-	return status ? MAX(status, 0) : request(r.socket, "POST", "/vmm/v1/vm/resume", NULL);
+	return status ? MAX(status, 0) : request(r.socket, r.pid, "POST", "/vmm/v1/vm/resume", NULL);
 }
 
 /* Until its process is gone, and so its locks and all it had open.  Where the kernel has
@@ -244,7 +244,7 @@ int command_stop(int argc, char **argv)
 		return MAX(status, 0);
 	process = syscall(SYS_pidfd_open, r.pid, 0);
 	if (force)
-		status = request(r.socket, "POST", "/vmm/v1/vm/stop", NULL);
+		status = request(r.socket, r.pid, "POST", "/vmm/v1/vm/stop", NULL);
 	else if (kill(r.pid, SIGTERM) && errno != ESRCH)
 		status = misused("stop", "process %d: %s", (int)r.pid, strerror(errno));
 	if (!status)
@@ -258,6 +258,7 @@ int command_stop(int argc, char **argv)
 
 struct ctl {
 	const char *socket, *verb;
+	pid_t pid;			/* 0: whoever listens there */
 	const char *word[2];
 	bool json;
 };
@@ -267,7 +268,7 @@ static int call(const struct ctl *c, const char *method, const char *path, const
 {
 	struct err err;
 
-	return client_call(c->socket, method, path, body, CLIENT_PATIENCE_S, answer, &err) ?
+	return client_call(c->socket, c->pid, method, path, body, CLIENT_PATIENCE_S, answer, &err) ?
 		failed(&err) : EXIT_OK;
 }
 
@@ -334,7 +335,7 @@ static int too_long(const struct ctl *c)
 static int tell(const struct ctl *c, const char *method, const char *path, json_t *body)
 {
 	char *text = body ? json_dumps(body, 0) : NULL;
-	int status = text ? request(c->socket, method, path, text) :
+	int status = text ? request(c->socket, c->pid, method, path, text) :
 		misused("ctl", "%s: a name that is not UTF-8 cannot be told to the VM", c->verb);
 
 	free(text);
@@ -521,6 +522,7 @@ int command_ctl(int argc, char **argv)
 		if (status)
 			return status;
 		c.socket = r.socket;
+		c.pid = r.pid;
 	}
 	return run_verb(v, &c);
 }

@@ -35,7 +35,7 @@ static json_t *ask(const struct registered *r)
 {
 	json_t *stats;
 
-	if (!client_call(r->socket, "GET", "/vmm/v1/stats", NULL, LOOK_PATIENCE_S, &stats, NULL) &&
+	if (!client_call(r->socket, r->pid, "GET", "/vmm/v1/stats", NULL, LOOK_PATIENCE_S, &stats, NULL) &&
 	    stats)
 		return stats;
 	return json_pack("{s:s, s:i, s:s}", "name", r->name, "pid", (int)r->pid, "state", "unknown");
