@@ -111,8 +111,7 @@ static void round_of(struct hostile *h)
 	nr = expect(h);
 	hostile_before(h, false);
 	hostile_kick(h, control);
-	fake_turn(&h->fake);
-	fake_turn(&h->fake);
+	fake_settle(&h->fake);
 	hostile_after(h);
 	fuzz_check(!(hostile_get(h, VIRTIO_MMIO_CONFIG) & 1), "the address of a group");
 	/* Frames go to the first pairs, as many as the driver said. */
