@@ -574,6 +574,7 @@ void chardev_close(struct chardev *c)
 	if (!c)
 		return;
 	chardev_leave(c);
+	loop_unpost(c->loop, &c->rearm);
 	/* A reader that pauses gets the rest when it comes back; of a pty, unless it goes. */
 	while (c->out.len && !(c->is_pty && c->attached <= 0)) {
 		struct pollfd p[] = { { .fd = c->out_fd, .events = POLLOUT },

@@ -670,6 +670,9 @@ void machine_free(struct machine *m)
 		aio_free(m->io[i].aio);
 		loop_free(m->io[i].loop);
 	}
+	/* A disk may have failed since the main loop ended. */
+	loop_unpost(m->resources->main_loop, &m->io_error);
+	loop_unpost(m->resources->main_loop, &m->end);
 	resources_machine_ended(m->resources);
 	for (unsigned i = 0; i < CONFIG_MAX_CPUS; i++)
 		vcpu_free(m->vcpu[i]);

@@ -2,7 +2,7 @@
  * reset.c: promise: a reset, by how=i8042|cf9|triple, ends vmm or boots the guest again from a
  * clean machine. by=ap: another processor asks for it. disk: counts boots in the first byte of the
  * first disk, as a digit, and ends with status 0 at the third. wait: a byte of the console's is
- * waited for before it.
+ * waited for before it. write: with disk, its second sector is being written meanwhile.
  *
  * Before each reset the machine is left as untidy as can be: processors running, x2APIC, a live
  * queue with requests in it, an unmasked line.
@@ -101,6 +101,18 @@ static u8 count_boot(void)
 	return digit;
 }
 
+static void write_unheard(void)
+{
+	static struct { u32 type, reserved; u64 sector; } head = { BLK_OUT, 0, 1 };
+	static u8 status;
+	struct virtq_buf b[] = {
+		{ &head, sizeof(head), false }, { sector, SECTOR, false }, { &status, 1, true },
+	};
+
+	virtq_add(&disk_queue, b, 3, NULL);
+	virtq_kick(&disk_queue);
+}
+
 int main(const struct start_info *info, const char *cmdline)
 {
 	bool by_ap = arg_is("by", "ap");
@@ -129,6 +141,8 @@ int main(const struct start_info *info, const char *cmdline)
 	}
 	say("resetting\n");
 	serial_drain();
+	if (arg_find("write"))
+		write_unheard();
 	virtio_notify(&rng, 0);
 	if (cpuid(1, 0).ecx >> 21 & 1 && !by_ap)
 		apic_enable_x2();

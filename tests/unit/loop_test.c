@@ -55,6 +55,49 @@ static void test_tasks_in_order_and_once(void **state)
 	assert_string_equal(order, "abc");
 }
 
+static struct task victim;
+static void run_and_unpost(struct task *t) { run_task(t); loop_unpost(loop, &victim); }
+
+/* Also of the turn that is under way. */
+static void test_unpost_in_a_task(void **state)
+{
+	struct named a = { .task.run = run_and_unpost, .name = 'a' };
+	struct named b = { .task.run = run_task, .name = 'b' };
+	struct task stop = { .run = stop_task };
+
+	(void)state;
+	victim.run = run_and_unpost;
+	loop_post(loop, &a.task);
+	loop_post(loop, &victim);
+	loop_post(loop, &b.task);
+	loop_post(loop, &stop);
+	loop_run(loop);
+	assert_string_equal(order, "ab");
+	assert_false(victim.queued);
+}
+
+static void test_unpost(void **state)
+{
+	struct named a = { .task.run = run_task, .name = 'a' }, b = a, c = a;
+	struct task stop = { .run = stop_task };
+
+	(void)state;
+	b.name = 'b';
+	c.name = 'c';
+	loop_unpost(loop, &a.task);
+	loop_post(loop, &a.task);
+	loop_post(loop, &b.task);
+	loop_post(loop, &c.task);
+	loop_unpost(loop, &c.task);
+	loop_unpost(loop, &a.task);
+	loop_post(loop, &c.task);
+	loop_post(loop, &a.task);
+	loop_unpost(loop, &b.task);
+	loop_post(loop, &stop);
+	loop_run(loop);
+	assert_string_equal(order, "ca");
+}
+
 static void test_timers_by_time(void **state)
 {
 	struct named a = { .timer.fire = fire, .name = 'a' }, b = a, c = a;
@@ -186,7 +229,7 @@ static void test_watch_changed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_tasks_in_order_and_once), T(test_timers_by_time),
+		T(test_tasks_in_order_and_once), T(test_unpost), T(test_unpost_in_a_task), T(test_timers_by_time),
 		T(test_call_runs_on_the_owner), T(test_posted_while_it_begins),
 		T(test_watch_stopped_in_a_callback), T(test_watch_changed),
 	};

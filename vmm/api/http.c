@@ -321,5 +321,6 @@ void http_close(struct http *h)
 		MHD_run(h->daemon);
 		MHD_stop_daemon(h->daemon);
 	}
+	loop_unpost(h->loop, &h->again);
 	free(h);
 }

@@ -23,6 +23,7 @@ struct loop {
 
 	pthread_mutex_t lock;		/* of tasks */
 	struct task *tasks, **last_task;
+	struct task *turn;		/* the owner's: of the turn under way */
 
 	struct timer *timers;		/* soonest first */
 	struct watch clock;		/* the timerfd... */
@@ -112,20 +113,18 @@ static bool run_tasks(struct loop *l)
 	if (!load_acquire(&l->tasks))	/* one posted now wakes the loop */
 		return false;
 	pthread_mutex_lock(&l->lock);
-	t = l->tasks;
+	l->turn = l->tasks;
 	l->tasks = NULL;
 	l->last_task = &l->tasks;
 	pthread_mutex_unlock(&l->lock);
-	while (t) {
-		struct task *next = t->next;
-
+	while ((t = l->turn)) {
+		l->turn = t->next;
 		/* From here on it may be posted again, or its owner may be gone. */
 		store_release(&t->queued, false);
 		/* Pairs with the lock in loop_post: who finds it queued still, has said
 		 * before whatever this run is to see. */
 		full_barrier();
 		t->run(t);
-		t = next;
 	}
 	return true;
 }
@@ -272,6 +271,27 @@ void loop_post(struct loop *l, struct task *t)
 	pthread_mutex_unlock(&l->lock);
 	if (first)
 		wake(l);
+}
+
+static bool take_out(struct task **p, struct task *t)
+{
+	while (*p && *p != t)
+		p = &(*p)->next;
+	if (!*p)
+		return false;
+	store_release(p, t->next);
+	return true;
+}
+
+void loop_unpost(struct loop *l, struct task *t)
+{
+	BUG_ON(!on_owner(l));
+	pthread_mutex_lock(&l->lock);
+	if (take_out(&l->turn, t) || take_out(&l->tasks, t))
+		t->queued = false;
+	for (l->last_task = &l->tasks; *l->last_task; )
+		l->last_task = &(*l->last_task)->next;
+	pthread_mutex_unlock(&l->lock);
 }
 
 struct call {

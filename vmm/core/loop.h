@@ -60,6 +60,7 @@ void watch_change(struct watch *, u32 events);
 void watch_stop(struct watch *);	/* idempotent; no callback after this returns */
 void timer_start(struct timer *, struct loop *, u64 delay_ns);	/* restarts */
 void timer_stop(struct timer *);	/* idempotent */
+void loop_unpost(struct loop *, struct task *);	/* one that nobody posts any more; idempotent */
 void loop_add_hook(struct loop *, struct loop_hook *);
 void loop_remove_hook(struct loop *, struct loop_hook *);
 
