@@ -194,14 +194,15 @@ int debugger_attach(struct debugger *d, struct err *err)
 	if (!d->gdb)
 		return 0;
 	if (!d->waited && gdb_waits(where)) {
-		machine_pause(d->r->machine);
 		d->stopped_it = true;
 		log_info("gdb: waiting for a debugger on %.*s", (int)(strrchr(where, ',') - where), where);
 	}
 	d->waited = true;
-	rc = gdb_serve(d->gdb, err);
-	if (rc || !gdb_attached(d->gdb))
-		return rc;
+	/* Also when one processor stopped as another rebooted the guest. */
+	if (d->stopped_it)
+		machine_pause(d->r->machine);
+	if (!gdb_attached(d->gdb))
+		return 0;
 	for (unsigned i = 0; i < ARRAY_SIZE(d->action); i++)
 		d->action[i] = GDB_RUN;
 	memcpy(d->point, gdb_rebooted(d->gdb), sizeof(d->point));
@@ -209,9 +210,14 @@ int debugger_attach(struct debugger *d, struct err *err)
 	return rc ? err_set(err, rc, "gdb: debug registers: %s", strerror(-rc)) : 0;
 }
 
+int debugger_serve(struct debugger *d, struct err *err)
+{
+	return d->gdb ? gdb_serve(d->gdb, err) : 0;
+}
+
 bool debugger_holds(const struct debugger *d)
 {
-	return d->gdb && d->stopped_it;
+	return d->gdb && (d->stopped_it || gdb_holds(d->gdb));
 }
 
 void debugger_ended(struct debugger *d, int status)

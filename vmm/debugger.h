@@ -18,6 +18,8 @@ int  debugger_open(struct debugger *, struct resources *, struct err *) must_che
 void debugger_close(struct debugger *);
 /* There is a new machine, which has not started: it does so paused if it is to wait. */
 int  debugger_attach(struct debugger *, struct err *) must_check;
+/* It has started: from here on a client finds one. */
+int  debugger_serve(struct debugger *, struct err *) must_check;
 /* Only the client makes it go on. */
 bool debugger_holds(const struct debugger *);
 void debugger_ended(struct debugger *, int status);

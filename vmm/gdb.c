@@ -277,6 +277,11 @@ bool gdb_attached(const struct gdb *g)
 	return g->client_fd >= 0;
 }
 
+bool gdb_holds(const struct gdb *g)
+{
+	return g->client_fd >= 0 && !g->session.running && !g->session.over;
+}
+
 bool gdb_stopped(struct gdb *g, unsigned cpu, const struct cpu_stop *stop)
 {
 	bool has_reply, ours;

@@ -37,11 +37,12 @@ int  gdb_new(struct gdb **, const char *where, struct loop *, const struct gdb_o
 int  gdb_serve(struct gdb *, struct err *) must_check;	/* idempotent */
 void gdb_free(struct gdb *);			/* NULL is allowed */
 bool gdb_attached(const struct gdb *);
+bool gdb_holds(const struct gdb *);		/* the client has it stopped, whoever stopped it */
 
 /* A processor met a breakpoint or made its step, and is held.  False: that was not the
  * client's, but the guest's own. */
 bool gdb_stopped(struct gdb *, unsigned cpu, const struct cpu_stop *);
-/* The guest was booted anew, and its memory has none of our breakpoints; it runs.  The points
- * it runs with. */
+/* The guest was booted anew, and its memory has none of our breakpoints.  The points it runs
+ * with. */
 const struct cpu_point *gdb_rebooted(struct gdb *);
 void gdb_ended(struct gdb *, int status);	/* there is nothing to debug any more */

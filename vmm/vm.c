@@ -77,6 +77,8 @@ static int boot(struct vm *v, struct err *err)
 		rc = shut_in(v, err);
 	if (!rc)
 		rc = machine_start(m, err);
+	if (!rc)
+		rc = debugger_serve(&v->debugger, err);
 	if (rc)
 		machine_free(m);
 	else if (!v->stay_paused && !debugger_holds(&v->debugger))
