@@ -469,6 +469,14 @@ static int open_file(struct chardev *c, const char *path, struct err *err)
 	return 0;
 }
 
+/* Of one whose input is not read, as there is no room for it, this is not heard. */
+static bool is_gone(int fd)
+{
+	struct pollfd p = { .fd = fd };
+
+	return poll(&p, 1, 0) > 0;
+}
+
 static void accept_client(struct watch *w, u32 events)
 {
 	struct chardev *c = container_of(w, struct chardev, aux_watch);
@@ -481,6 +489,8 @@ static void accept_client(struct watch *w, u32 events)
 	}
 	if (fd < 0)
 		return;
+	if (c->in_fd >= 0 && is_gone(c->in_fd))
+		client_gone(c);		/* what the guest has not read of it is lost */
 	if (c->in_fd >= 0) {
 		static const char busy[] = "vmm: this serial line has a client already\r\n";
 

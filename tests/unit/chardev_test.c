@@ -656,6 +656,27 @@ static void test_client_goes(void **state)
 	fake_settle(&fake);
 }
 
+/* A client that went with input left that the guest does not read, keeps nobody out. */
+static void test_unread_client_goes(void **state)
+{
+	char much[3 * 4096];
+	int fd;
+
+	(void)state;
+	open_line(spec);
+	fd = connect_client();
+	memset(much, 'x', sizeof(much));
+	assert_int_equal(write(fd, much, sizeof(much)), sizeof(much));
+	fake_settle(&fake);
+	close(fd);
+	fake_settle(&fake);
+	fd = connect_client();
+	write_text("for whom it may concern");
+	assert_has(fd, "for whom it may concern");
+	close(fd);
+	fake_settle(&fake);
+}
+
 /* The limit is reached: said once, instead of a loop that never sleeps. */
 static void test_no_more_files(void **state)
 {
@@ -686,7 +707,8 @@ int main(void)
 		T(test_refused), T(test_pipes), T(test_input_waits), T(test_output_waits),
 		T(test_hurry_and_swallow), T(test_closing_waits), cmocka_unit_test(test_escape),
 		T(test_terminal), T(test_not_our_terminal), T(test_pty), T(test_pty_without_a_reader),
-		T(test_pty_closes), T(test_one_client), T(test_client_goes), T(test_no_more_files),
+		T(test_pty_closes), T(test_one_client), T(test_client_goes), T(test_unread_client_goes),
+		T(test_no_more_files),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
