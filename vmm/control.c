@@ -9,6 +9,7 @@
 #include "devices/chardev.h"
 #include "vmm/commands.h"
 #include "vmm/core/log.h"
+#include "vmm/core/pager.h"
 
 #define SECOND		1000000000ULL
 #define AGAIN_NS	(5 * SECOND)
@@ -57,6 +58,15 @@ static void bereft(int sig, siginfo_t *info, void *context)
 	_exit(EXIT_RUNTIME);
 }
 
+static void pages_lost(void)
+{
+	terminal_restore();
+	if (doomed)
+		unlink(doomed);
+	log_err("memory: the page fault handler is gone, and the VM needs pages that it has: stopped");
+	_exit(EXIT_RUNTIME);
+}
+
 static void die_neatly(int sig)
 {
 	struct sigaction sa = { .sa_handler = crashed, .sa_flags = SA_RESETHAND | SA_NODEFER };
@@ -81,6 +91,7 @@ void control_block_signals(void)
 	sigaction(SIGBUS, &(struct sigaction){ .sa_sigaction = bereft, .sa_flags = SA_SIGINFO }, NULL);
 	for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
 		die_neatly(sig);
+	pager_set_lost(pages_lost);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTIN, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);

@@ -6,6 +6,7 @@
 #include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/sockios.h>
+#include <linux/userfaultfd.h>
 #include <linux/vhost.h>
 #include <sched.h>
 #include <signal.h>
@@ -34,6 +35,7 @@ static const u32 vhost[] = { VHOST_SET_OWNER, VHOST_SET_FEATURES, VHOST_SET_MEM_
 			     VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,
 			     VHOST_GET_VRING_BASE, VHOST_NET_SET_BACKEND };
 static const u32 vhost_call[] = { VHOST_SET_VRING_CALL };
+static const u32 wake[] = { UFFDIO_WAKE };
 static const u32 terminal[] = { TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGPGRP,
 				TCGETS2, TCSETS2, TCSETSW2, TCSETSF2 };	/* newer versions of libc */
 static const u32 terminal_back[] = { TCSETS, TCSETS2 };
@@ -88,6 +90,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ONE_OF(ioctl, 1, tap, C | I, 0, "what a driver takes of checksums and large frames; its queues; filters; the cable"),
 	ONE_OF(ioctl, 1, vhost, C | I, NEEDS_VHOST, "vhost-net takes a card's queues over, and gives them back"),
 	ONE_OF(ioctl, 1, vhost_call, V, NEEDS_VHOST, "a guest masks the interrupts of such a card"),
+	ONE_OF(ioctl, 1, wake, C, 0, "who waits for a page of a handler that is gone"),
 	ONE_OF(ioctl, 1, terminal, C, 0, "the terminal: raw, back, whether we are in front"),
 	ONE_OF(ioctl, 1, terminal_back, V | I | P, 0, "a thread that crashes leaves it usable"),
 	ONE_OF(ioctl, 1, block_device, C | I | P, 0, "disks that are block devices"),

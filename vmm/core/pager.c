@@ -3,15 +3,98 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 #include "vmm/core/socket.h"
 
-enum { MAX_RANGES = 4, RANGE_TEXT = 160 };
+enum { MAX_RANGES = 4, RANGE_TEXT = 160, PATIENCE = 5 /* s */ };
+
+/* --- a handler that is gone ------------------------------------------------------------------- */
+
+/* By a signal, as the thread that started it may itself wait for a page. */
+static struct {
+	struct pager *pager;		/* NULL: none */
+	struct uffdio_range range[MAX_RANGES];
+	unsigned nr;
+	unsigned seconds;		/* that pages are waited for, and there is no handler */
+	greg_t at[2];			/* where the last signal found its thread */
+	bool has_timer;
+	timer_t timer;
+} watched;
+static void (*when_lost)(void);
+
+void pager_set_lost(void (*lost)(void))
+{
+	when_lost = lost;
+}
+
+/* While it is here the thread itself does not wait.  Where it was found before, and not in a call of the
+ * kernel's, there it does. */
+static bool waits(const ucontext_t *c)
+{
+	static const u8 syscall_code[] = { 0x0f, 0x05 };
+	const greg_t *r = c->uc_mcontext.gregs, at[] = { r[REG_RIP], r[REG_RSP] };
+	bool moved = memcmp(at, watched.at, sizeof(at));
+
+	memcpy(watched.at, at, sizeof(at));
+	return !moved && memcmp((const u8 *)at[0] - 2, syscall_code, sizeof(syscall_code));
+}
+
+/* A handler may be done, and go; only who waits for a page then waits in vain.  Those whose fault it
+ * had read before it went fault again. */
+static void look(int sig, siginfo_t *info, void *context)
+{
+	struct pollfd p[] = { { .fd = -1 }, { .fd = -1, .events = POLLIN } };
+	int was = errno;
+	bool stuck;
+
+	(void)sig;
+	if (!watched.pager || info->si_code != SI_TIMER)
+		return;
+	stuck = waits(context);
+	p[0].fd = watched.pager->socket;
+	p[1].fd = watched.pager->uffd;
+	if (poll(p, ARRAY_SIZE(p), 0) > 0 && p[0].revents & POLLHUP) {
+		watched.seconds = stuck || p[1].revents & POLLIN ? watched.seconds + 1 : 0;
+		for (unsigned i = 0; i < watched.nr; i++)
+			(void)!ioctl(p[1].fd, UFFDIO_WAKE, &watched.range[i]);
+		if (watched.seconds == PATIENCE)
+			when_lost();
+	}
+	errno = was;
+}
+
+static int watch(struct pager *p, const struct pager_range *range, unsigned nr)
+{
+	struct sigaction sa = { .sa_sigaction = look, .sa_flags = SA_SIGINFO | SA_RESTART };
+	struct sigevent to_us = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM };
+	struct itimerspec each_second = { { .tv_sec = 1 }, { .tv_sec = 1 } };
+
+	if (!when_lost)
+		return 0;
+	watched.nr = nr;
+	watched.seconds = 0;
+	for (unsigned i = 0; i < nr; i++)
+		watched.range[i] = (struct uffdio_range){ (uintptr_t)range[i].host, range[i].size };
+	watched.pager = p;
+	if (watched.has_timer)
+		return 0;
+	to_us._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+	if (sigaction(SIGALRM, &sa, NULL) || timer_create(CLOCK_MONOTONIC, &to_us, &watched.timer))
+		return -errno;
+	watched.has_timer = true;
+	return timer_settime(watched.timer, 0, &each_second, NULL) ? -errno : 0;
+}
+
+/* --- its beginning ---------------------------------------------------------------------------- */
 
 /* Not for our own faults alone: KVM's and the kernel's copies are what there is most of. */
 static int open_uffd(struct err *err)
@@ -94,6 +177,11 @@ int pager_start(struct pager *p, const char *path, const struct pager_range *ran
 		if (rc)
 			err_set(err, rc, "page fault handler %s: %s", path, strerror(-rc));
 	}
+	if (!rc) {
+		rc = watch(p, range, nr);
+		if (rc)
+			err_set(err, rc, "page fault handler: timer: %s", strerror(-rc));
+	}
 	if (rc)
 		pager_stop(p);
 	return rc;
@@ -101,6 +189,8 @@ int pager_start(struct pager *p, const char *path, const struct pager_range *ran
 
 void pager_stop(struct pager *p)
 {
+	if (watched.pager == p)
+		watched.pager = NULL;
 	if (p->uffd >= 0)
 		close(p->uffd);
 	if (p->socket >= 0)

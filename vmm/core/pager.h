@@ -17,8 +17,13 @@ struct pager_range {
  * unix socket: it gets what Firecracker sends its page fault handlers, one message with
  * a list of ranges as JSON and the userfaultfd.  From then on whoever touches a page
  * waits until that process has filled it, if need be for ever: vmm cannot know a page
- * that is not there.  The socket stays open, so that it knows when this process ends.
+ * that is not there.  The socket stays open, so that it knows when this process ends,
+ * and it, when that one does.  On the control thread.
  */
 int  pager_start(struct pager *, const char *socket, const struct pager_range *, unsigned nr,
 		 struct err *) must_check;
 void pager_stop(struct pager *);	/* after the ranges were unmapped */
+
+/* What to do, in a signal handler, when pages are waited for of a handler that closed its
+ * socket some seconds ago.  NULL: nothing. */
+void pager_set_lost(void (*lost)(void));
