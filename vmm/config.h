@@ -159,6 +159,13 @@ int  config_set_vsock(struct config *, u32 cid, const char *path, struct err *) 
 int  config_use_tap(struct net_config *, const char *tap, struct err *) must_check;
 /* A new string in the place of the old one; NULL: none. */
 int config_set_text(char **field, const char *value, struct err *) must_check;
+/* Several, or none of them. */
+enum { CONFIG_TEXTS = 4 };
+struct config_text {
+	char **field;
+	const char *value;
+};
+int config_set_texts(const struct config_text *, unsigned nr, struct err *);
 /* What a metadata service can have: 169.254.1.0 to 169.254.254.255. */
 bool config_mmds_address_valid(struct in_addr);
 /* "02:00:00:12:34:56", of a station. */

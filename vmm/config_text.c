@@ -19,6 +19,27 @@ int config_set_text(char **field, const char *value, struct err *err)
 	return 0;
 }
 
+int config_set_texts(const struct config_text *text, unsigned nr, struct err *err)
+{
+	char *old[CONFIG_TEXTS];
+
+	BUG_ON(nr > CONFIG_TEXTS);
+	for (unsigned i = 0; i < nr; i++) {
+		old[i] = *text[i].field;
+		*text[i].field = NULL;
+		if (!config_set_text(text[i].field, text[i].value, err))
+			continue;
+		do {
+			free(*text[i].field);
+			*text[i].field = old[i];
+		} while (i--);
+		return -ENOMEM;
+	}
+	for (unsigned i = 0; i < nr; i++)
+		free(old[i]);
+	return 0;
+}
+
 int config_parse_number(const char *text, unsigned long min, unsigned long max,
 			unsigned long *value)
 {

@@ -357,9 +357,7 @@ static int disk_replace(struct api_vm *a, unsigned i, const char *path, struct e
 		return machine_resize_disk(v->r.machine, i, 0, err);
 	if (rc)
 		return rc;
-	rc = config_set_text(&d->path, path, err);
-	if (!rc)
-		rc = config_set_text(&d->format, other.format, err);
+	rc = config_set_texts((struct config_text[]){ { &d->path, path }, { &d->format, other.format } }, 2, err);
 	if (rc)
 		blk_close(blk);
 	else

@@ -104,7 +104,7 @@ static int check_body(struct call *call, const char *text, size_t len, json_t **
 		return 0;
 	if (memchr(text, 0, len))	/* the library would skip some */
 		return err_set(&call->err, -EINVAL, "the body is no valid JSON: there is a zero byte in it");
-	*root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+	*root = json_parse(text, len, &why);
 	if (json_starved())
 		return err_set(&call->err, -ENOMEM, "out of memory");
 	if (!*root)

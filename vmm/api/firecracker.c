@@ -176,14 +176,12 @@ int api_put_boot_source(struct api *a, struct call *call)
 		rc = a->vm->ops->check_file(a->vm, "initrd", b.initrd_path, &call->err);
 	if (rc)
 		return err_prefix(&call->err, "Boot source error: ");
-	rc = config_set_text(&c->kernel, b.kernel_image_path, &call->err);
-	if (!rc)	/* where vmm would look for one beside the kernel */
-		rc = config_set_text(&c->initrd, b.initrd_path ?: "none", &call->err);
-	if (!rc)
-		rc = config_set_text(&c->cmdline, b.boot_args, &call->err);
-	if (!rc && b.boot_args)
-		rc = config_set_text(&c->append, NULL, &call->err);
-	return rc;
+	return config_set_texts((struct config_text[]){
+		{ &c->kernel, b.kernel_image_path },
+		{ &c->initrd, b.initrd_path ?: "none" },	/* or vmm would look for one beside the kernel */
+		{ &c->cmdline, b.boot_args },
+		{ &c->append, b.boot_args ? NULL : c->append },
+	}, 4, &call->err);
 }
 
 static json_t *boot_source_json(const struct config *c)

@@ -4,24 +4,73 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "vmm/config.h"
+#include "vmm/core/log.h"
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-static _Thread_local bool starved;
+/*
+ * The parser does not look whether a token's text found room to grow, and where it did not, it writes
+ * past the token's copy.  So what it asks for in the sizes of that text is there, once; what comes of
+ * it is thrown away.
+ */
+enum { SPARE = 256 * KIB, TEXT_MIN = 32 };
+
+static _Thread_local bool starved, parses;
+static _Alignas(16) u8 spare[SPARE];	/* one thread parses */
+static size_t spare_used;
+
+static void *take_spare(size_t n)
+{
+	void *p = spare + spare_used;
+
+	if (!parses || n < TEXT_MIN || n & (n - 1))
+		return NULL;
+	if (n > SPARE - spare_used) {
+		log_err("out of memory");
+		_exit(EXIT_FAILURE);
+	}
+	spare_used += n;
+	return p;
+}
 
 static void *take(size_t n)
 {
 	void *p = malloc(n);
 
-	starved |= !p;
-	return p;
+	if (p)
+		return p;
+	starved = true;
+	return take_spare(n);
+}
+
+static void give(void *p)
+{
+	if ((uintptr_t)p - (uintptr_t)spare >= SPARE)
+		free(p);
+}
+
+static json_t *parsed(json_t *root)
+{
+	parses = false;
+	if (!starved)
+		return root;
+	json_decref(root);
+	return NULL;
+}
+
+json_t *json_parse(const char *text, size_t len, json_error_t *why)
+{
+	parses = true;
+	return parsed(json_loadb(text, len, JSON_REJECT_DUPLICATES, why));
 }
 
 void json_begin(void)
 {
-	json_set_alloc_funcs(take, free);
+	json_set_alloc_funcs(take, give);
 	starved = false;
+	spare_used = 0;
 }
 
 bool json_starved(void)
@@ -78,7 +127,8 @@ json_t *json_read_file(const char *path, struct err *err)
 	}
 	json_begin();
 	errno = 0;
-	root = json_loadf(f, JSON_REJECT_DUPLICATES, &why);
+	parses = true;
+	root = parsed(json_loadf(f, JSON_REJECT_DUPLICATES, &why));
 	failed = ferror(f) ? errno ?: EIO : 0;
 	fclose(f);
 	if (root && !failed && !starved)

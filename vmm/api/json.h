@@ -60,6 +60,8 @@ json_t *json_write(const struct schema *, const void *from);
  */
 void json_begin(void);
 bool json_starved(void);
+/* On the control thread.  NULL: it is no JSON, or memory was short. */
+json_t *json_parse(const char *text, size_t len, json_error_t *why);
 /* Jansson's flag for numbers as people write them, 0.1 and not 0.10000000000000001, where they
  * are read as the same. */
 size_t json_precision(const json_t *);

@@ -63,7 +63,7 @@ static int replace(struct metadata *m, const json_t *with, struct err *err)
 		rc = err_set(err, -EINVAL, "metadata: objects and lists are at most %d levels deep", METADATA_DEPTH);
 	else if (text && strlen(text) > m->limit)
 		rc = err_set(err, -EFBIG, "The MMDS patch request doesn't fit.");
-	else if (!text || !(root = json_loads(text, 0, NULL)))
+	else if (!text || !(root = json_parse(text, strlen(text), NULL)))
 		rc = err_set(err, -ENOMEM, "out of memory");
 	free(text);
 	if (rc)
