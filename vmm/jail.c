@@ -72,14 +72,15 @@ static int make_device(int at, const char *name, unsigned major_nr, unsigned min
 		return -errno;
 	/* Whoever is still in there may put something else in its place at any time. */
 	fd = openat(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st))
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st))
 		rc = -errno;
-	else if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(major_nr, minor_nr) || st.st_nlink != 1)
+	if (!rc && (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(major_nr, minor_nr) || st.st_nlink != 1))
 		rc = -EEXIST;
-	else if (fchownat(fd, "", c->uid, group_of(c), AT_EMPTY_PATH))
+	if (!rc && fchownat(fd, "", c->uid, group_of(c), AT_EMPTY_PATH))
 		rc = -errno;
-	if (fd >= 0)
-		close(fd);
+	close(fd);
 	return rc;
 }
 
