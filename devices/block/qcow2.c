@@ -415,7 +415,7 @@ static void add_extension(u8 **at, u32 type, const void *data, u32 len)
 
 /* --- another backing file --------------------------------------------------------------------------- */
 
-/* The extensions of old, but the backing format, and then the new one; their end. */
+/* The extensions of old, but the backing format, and then the new one; their end.  NULL: there is no room. */
 static u8 *copy_extensions(const struct qcow2 *q, const u8 *old, u8 *new, const char *format)
 {
 	u64 end = cluster_len(q) - sizeof(struct extension), at = q->header_len;
@@ -423,21 +423,28 @@ static u8 *copy_extensions(const struct qcow2 *q, const u8 *old, u8 *new, const 
 	bool done = !format;
 
 	while (at <= end) {
+		const u8 *data = old + at + sizeof(struct extension);
 		struct extension x;
+		u32 len;
 
 		memcpy(&x, old + at, sizeof(x));
 		x.type = be32toh(x.type);
-		x.len = be32toh(x.len);
+		len = x.len = be32toh(x.len);
 		at += sizeof(x);
 		if (x.type == EXT_END || x.len > cluster_len(q) - at)
 			break;
-		if (x.type != EXT_BACKING_FORMAT) {
-			add_extension(&to, x.type, old + at, x.len);
-		} else if (!done) {
-			add_extension(&to, x.type, format, strlen(format));
+		at += ALIGN_UP(x.len, 8u);
+		if (x.type == EXT_BACKING_FORMAT) {
+			if (done)
+				continue;
+			data = (const u8 *)format;
+			len = strlen(format);
 			done = true;
 		}
-		at += ALIGN_UP(x.len, 8u);
+		/* A longer format moves all that follows it on. */
+		if (sizeof(x) + ALIGN_UP(len, 8u) > (u64)(new + cluster_len(q) - to))
+			return NULL;
+		add_extension(&to, x.type, data, len);
 	}
 	if (!done && to + 2 * sizeof(struct extension) + 8 <= new + cluster_len(q))
 		add_extension(&to, EXT_BACKING_FORMAT, format, strlen(format));
@@ -454,9 +461,13 @@ static int new_header(struct qcow2 *q, const u8 *old, u8 *new, const char *path,
 	const struct qcow2_header *was = (const void *)old;
 	u64 at, len = path ? strlen(path) : 0;
 	u64 old_at = be64toh(was->backing_offset), old_len = be32toh(was->backing_len);
+	const u8 *end;
 
 	memcpy(new, old, q->header_len);
-	at = copy_extensions(q, old, new, format) - new;
+	end = copy_extensions(q, old, new, format);
+	if (!end)
+		return -EINVAL;
+	at = end - new;
 	if (old_at && at < old_at + old_len && old_at < at + len && cluster_len(q) > 512)
 		at = ALIGN_UP(old_at + old_len, 8);
 	if (len > NAME_MAX_LEN || at > cluster_len(q) || len > cluster_len(q) - at)
