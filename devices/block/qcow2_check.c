@@ -93,9 +93,10 @@ static bool see_entry(struct checker *k, u64 v, bool active)
 	if (v & QCOW2_PACKED) {
 		struct packed p = packed_place(q, v);
 
-		/* Its last sector may be cut off by the end of the file. */
-		good = see(k, p.offset, MIN(p.len, (k->file_clusters << q->cluster_bits) - p.offset),
-			   "compressed data");
+		u64 end = k->file_clusters << q->cluster_bits;
+
+		/* Its last sector may be cut off by the end of the file, but not all of it. */
+		good = see(k, p.offset, p.offset < end ? MIN(p.len, end - p.offset) : p.len, "compressed data");
 		k->c->packed += active;
 	} else if (v & QCOW2_OFFSET) {
 		good = see_table(k, v & QCOW2_OFFSET, cluster_len(q), "data");
@@ -307,6 +308,7 @@ static void check_copied_entry(struct checker *k, u64 *v, bool *changed, const c
 static void check_copied(struct checker *k, bool repair)
 {
 	struct qcow2 *q = k->q;
+	u64 left = k->file_clusters;
 
 	for (u32 n = 0; n < q->l1_len && !k->rc; n++) {
 		u64 entry = q->l1[n], table = entry & QCOW2_OFFSET;
@@ -314,6 +316,9 @@ static void check_copied(struct checker *k, bool repair)
 
 		if (!table || table & (cluster_len(q) - 1) || table >> q->cluster_bits >= k->file_clusters)
 			continue;
+		/* As in see_l1, which has told. */
+		if (!left--)
+			return;
 		check_copied_entry(k, &entry, &changed, "an L2 table");
 		if (changed && repair)
 			l1_set(q, n, entry);
@@ -385,7 +390,6 @@ static void forget_lost(struct checker *k)
 
 static void run(struct checker *k, bool repair)
 {
-	memset(k->seen, 0, k->nr * sizeof(*k->seen));
 	k->c->allocated = k->c->packed = 0;
 	see_all(k);
 	/* What waits to be given back is unreferred to already, and counted so now. */
@@ -413,6 +417,7 @@ static int begin(struct checker *k, struct err *err)
 	k->file_clusters = k->nr = (size + cluster_len(q) - 1) >> q->cluster_bits;
 	if (k->nr > k->most)
 		return err_set(err, -EFBIG, "a file of %" PRIu64 " bytes is too large to check", size);
+	/* What nothing refers to is not touched, and takes no memory: a hostile file may be a large hole. */
 	k->seen = calloc(k->nr + 1, sizeof(*k->seen));
 	return k->seen ? 0 : err_set(err, -ENOMEM, "out of memory");
 }

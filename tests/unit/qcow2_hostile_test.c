@@ -1,8 +1,13 @@
 /* qcow2_hostile_test.c: qcow2 files that somebody made to do harm: too large for the fuzzers, or at one exact place. */
 #include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
 #include "devices/block/qcow2.h"
 #include "tests/lib/disk.h"
 #include "tests/lib/test.h"
+
+enum { LONG_S = 20 };			/* under ASan, on a busy host; else it is hours */
 
 static char dir[DISK_DIR_LEN], path[200];
 static int fd;
@@ -42,6 +47,31 @@ static void put(u64 at, const void *bytes, size_t len)
 	assert_int_equal(pwrite(fd, bytes, len, at), len);
 }
 
+static void put_u64(u64 at, u64 value)
+{
+	put(at, &(u64){ htobe64(value) }, 8);
+}
+
+/* nr entries from at on, all the same. */
+static void put_table(u64 at, u64 nr, u64 value)
+{
+	u64 *table = malloc(nr * 8);
+
+	assert_non_null(table);
+	for (u64 n = 0; n < nr; n++)
+		table[n] = htobe64(value);
+	put(at, table, nr * 8);
+	free(table);
+}
+
+static u64 size_of_file(void)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	return st.st_size;
+}
+
 static struct image *must_open(const struct image_options *o)
 {
 	struct image *i;
@@ -50,6 +80,19 @@ static struct image *must_open(const struct image_options *o)
 	if (image_open(&i, path, o, &err))
 		fail_msg("%s", err.msg);
 	return i;
+}
+
+static u64 count_corruptions(bool repair)
+{
+	struct image_options o = { .format = "qcow2", .read_only = !repair, .no_backing = true, .repairing = true };
+	struct image *i = must_open(&o);
+	struct image_check c = { 0 };
+	struct err err;
+
+	if (image_check(i, repair, &c, &err))
+		fail_msg("%s", err.msg);
+	image_close(i);
+	return c.corruptions;
 }
 
 /* A name of the backing file's format takes more room than the one that stood there. */
@@ -76,10 +119,71 @@ static void extensions_to_the_end(void **state)
 	image_close(i);
 }
 
+/* A million times the same L2 table: a check looks at it as often as the file is large. */
+static void one_table_for_all(void **state)
+{
+	enum { NR = 1 << 20, CLUSTER = 65536 };
+	struct qcow2_header h = create((struct image_create){ .size = MIB });
+	u64 l1 = ALIGN_UP(size_of_file(), (u64)CLUSTER), l2 = l1 + NR * 8;
+	time_t start = time(NULL);
+
+	(void)state;
+	put_table(l1, NR, l2 | QCOW2_COPIED);
+	put_table(l2, CLUSTER / 8, 0);
+	h.l1_offset = htobe64(l1);
+	h.l1_len = htobe32(NR);
+	put(0, &h, sizeof(h));
+	assert_true(count_corruptions(false));
+	assert_true(count_corruptions(true));
+	assert_true(time(NULL) - start < LONG_S);
+}
+
+static long peak_kib(void)
+{
+	struct rusage u;
+
+	assert_int_equal(getrusage(RUSAGE_SELF, &u), 0);
+	return u.ru_maxrss;
+}
+
+/* What a check needs of memory is for clusters that are referred to, not for a hole. */
+static void large_hole(void **state)
+{
+	struct qcow2_header h = create((struct image_create){ .size = MIB, .cluster = 512 });
+	struct image_options o = { .format = "qcow2" };
+	long before = peak_kib();
+	struct image *i;
+
+	(void)state;
+	h.incompatible = htobe64(QCOW2_DIRTY);
+	put(0, &h, sizeof(h));
+	assert_int_equal(ftruncate(fd, 32 * GIB), 0);
+	i = must_open(&o);
+	image_close(i);
+	assert_true(peak_kib() - before < 64 * 1024);
+}
+
+/* Compressed data that begins where the file ends is beyond it: a new cluster may come to lie there. */
+static void packed_at_the_end(void **state)
+{
+	enum { CLUSTER = 65536, L2 = 4 };
+	struct qcow2_header h = create((struct image_create){ .size = MIB, .preallocation = PREALLOC_METADATA });
+	u64 l2, end = size_of_file();
+
+	(void)state;
+	assert_int_equal(count_corruptions(false), 0);
+	assert_int_equal(pread(fd, &l2, 8, be64toh(h.l1_offset)), 8);
+	put_u64((be64toh(l2) & QCOW2_OFFSET) + L2 * 8ULL, QCOW2_PACKED | end);
+	assert_int_equal(count_corruptions(false), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(extensions_to_the_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_table_for_all, setup, teardown),
+		cmocka_unit_test_setup_teardown(large_hole, setup, teardown),
+		cmocka_unit_test_setup_teardown(packed_at_the_end, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
