@@ -308,13 +308,19 @@ int qcow2_made_consistent(struct image *i, struct err *err)
 {
 	struct qcow2 *q = i->own;
 	struct image_check c = { .keep_lost = true };
-	int rc = 0;
+	bool differ;
+	int rc;
 
 	if (i->read_only)
 		return 0;
 	if (q->incompatible & QCOW2_CORRUPT)
 		return err_set(err, -EUCLEAN, "it is marked as damaged; 'vmm disk check --repair' may "
 			       "mend it, ',readonly' reads what can be read");
+	rc = qcow2_blocks_differ(q, &differ);
+	if (rc)
+		return err_set(err, rc, "%s", strerror(-rc));
+	if (!differ)
+		return err_set(err, -EUCLEAN, "its refcount table leads to the same block twice; see 'vmm disk check'");
 	/* What others keep beside the data (bitmaps) does not follow our writes. */
 	if (q->autoclear) {
 		q->autoclear = 0;

@@ -132,6 +132,8 @@ int  refcount_add(struct qcow2 *, u64 cluster, int delta, u64 *now) must_check;
 int  qcow2_write_reftable(struct qcow2 *) must_check;
 int  refcount_set(struct qcow2 *, u64 cluster, u64 value) must_check;
 u64  refcount_max(const struct qcow2 *);
+/* Else a small file can claim to have no cluster free in all of its table's reach. */
+int  qcow2_blocks_differ(const struct qcow2 *, bool *yes) must_check;
 /* At most nr clusters in one piece, at least one (exact: nr), with a count of 1 now. */
 int  clusters_alloc(struct qcow2 *, u64 nr, bool exact, u64 *first, u64 *got) must_check;
 /* Give up one reference, once the table without it is on the disk. */

@@ -92,7 +92,6 @@ static bool see_entry(struct checker *k, u64 v, bool active)
 
 	if (v & QCOW2_PACKED) {
 		struct packed p = packed_place(q, v);
-
 		u64 end = k->file_clusters << q->cluster_bits;
 
 		/* Its last sector may be cut off by the end of the file, but not all of it. */
@@ -273,8 +272,18 @@ static void see_all(struct checker *k)
 	see_bitmaps(k);
 	see_table(k, q->reftable_offset, q->reftable_len * 8ULL, "the refcount table");
 	for (u32 n = 0; n < q->reftable_len; n++) {
-		if (!q->reftable[n] || see_table(k, q->reftable[n], cluster_len(q), "a refcount block"))
+		u64 block = q->reftable[n];
+
+		if (!block)
 			continue;
+		if (see_table(k, block, cluster_len(q), "a refcount block")) {
+			/* Its count may be mended, but not what it is. */
+			if (k->seen[block >> q->cluster_bits] > 1) {
+				tell(k, "corrupt: a refcount block at %#" PRIx64 " is something else, too", block);
+				k->c->corruptions++;
+			}
+			continue;
+		}
 		/* One that counts what is there is written there. */
 		if ((u64)n << q->block_bits >= k->file_clusters && is_lost(k)) {
 			cache_forget(q, q->reftable[n], cluster_len(q));

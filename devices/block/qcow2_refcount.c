@@ -205,6 +205,31 @@ static int grow_table(struct qcow2 *q, u64 index)
 	return rc;
 }
 
+static int compare(const void *a, const void *b)
+{
+	u64 x = *(const u64 *)a, y = *(const u64 *)b;
+
+	return (x > y) - (x < y);
+}
+
+int qcow2_blocks_differ(const struct qcow2 *q, bool *yes)
+{
+	u64 *sorted = calloc(MAX(q->reftable_len, 1u), sizeof(*sorted));
+	u32 nr = 0;
+
+	*yes = true;
+	if (!sorted)
+		return -ENOMEM;
+	for (u32 i = 0; i < q->reftable_len; i++)
+		if (q->reftable[i])
+			sorted[nr++] = q->reftable[i];
+	qsort(sorted, nr, sizeof(*sorted), compare);
+	for (u32 i = 1; i < nr && *yes; i++)
+		*yes = sorted[i] != sorted[i - 1];
+	free(sorted);
+	return 0;
+}
+
 /* Counted as free, but it is not: a table that leads to others is there. */
 static bool is_table(const struct qcow2 *q, u64 cluster)
 {
@@ -257,9 +282,11 @@ static int claim_fresh(struct qcow2 *q, u64 nr, u64 *first)
 	/* A device ends where nothing can be; what is free in it is known by the counts alone. */
 	if (!file_is_device(q->image->fd))
 		index = MAX(index, (q->virgin + per_block - 1) >> q->block_bits);
+	start = index << q->block_bits;
+	if ((start + blocks + nr) >> (56 - q->cluster_bits))
+		return -EFBIG;
 	if (index + blocks > q->reftable_len)
 		rc = grow_table(q, index + blocks);
-	start = index << q->block_bits;
 	for (u64 i = 0; i < blocks && !rc; i++)
 		rc = write_block(q, start + i, MIN(per_block, nr + blocks - i * per_block));
 	if (!rc)

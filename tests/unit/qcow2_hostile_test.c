@@ -163,6 +163,57 @@ static void large_hole(void **state)
 	assert_true(peak_kib() - before < 64 * 1024);
 }
 
+/* A refcount table that counts up to the last offset there is: what comes next is not the header. */
+static void counts_to_the_end(void **state)
+{
+	enum { CLUSTER = 2 << 20, ENTRIES = REFTABLE_BYTES_MAX / 8, LAST = ENTRIES / 2 - 1 };
+	struct qcow2_header h = create((struct image_create){ .size = MIB, .cluster = CLUSTER, .refcount_bits = 1 });
+	u64 table = ALIGN_UP(size_of_file(), (u64)CLUSTER), first;
+	struct image_options o = { .format = "qcow2" };
+	struct image *i;
+	struct err err;
+
+	(void)state;
+	assert_int_equal(pread(fd, &first, 8, be64toh(h.reftable_offset)), 8);
+	assert_int_equal(ftruncate(fd, table + ENTRIES * 8), 0);
+	put(table, &first, 8);
+	put_u64(table + LAST * 8ULL, table + ENTRIES * 8ULL);
+	h.reftable_offset = htobe64(table);
+	h.reftable_clusters = htobe32(ENTRIES * 8 / CLUSTER);
+	put(0, &h, sizeof(h));
+	i = must_open(&o);
+	assert_int_equal(image_resize(i, 1ULL << 58, &err), -EFBIG);
+	image_close(i);
+	i = must_open(&o);
+	assert_int_equal(i->size, MIB);
+	image_close(i);
+}
+
+/* All counts are in one block, which says that nothing is free: the search would end in days. */
+static void one_block_for_all(void **state)
+{
+	enum { NR = 1 << 20, CLUSTER = 65536 };
+	struct qcow2_header h = create((struct image_create){ .size = MIB, .refcount_bits = 32 });
+	u64 table = ALIGN_UP(size_of_file(), (u64)CLUSTER), block = table + NR * 8;
+	struct image_options o = { .format = "qcow2" };
+	struct image *i = NULL;
+	struct err err;
+
+	(void)state;
+	put_table(table, NR, block);
+	put_table(block, CLUSTER / 8, 0x0000000100000001);
+	h.reftable_offset = htobe64(table);
+	h.reftable_clusters = htobe32(NR * 8 / CLUSTER);
+	put(0, &h, sizeof(h));
+	assert_int_equal(image_open(&i, path, &o, &err), -EUCLEAN);
+	assert_says(err.msg, "vmm disk check");
+	assert_true(count_corruptions(false));
+	/* It would have to be made anew. */
+	assert_true(count_corruptions(true));
+	o.read_only = true;
+	image_close(must_open(&o));
+}
+
 /* Compressed data that begins where the file ends is beyond it: a new cluster may come to lie there. */
 static void packed_at_the_end(void **state)
 {
@@ -183,6 +234,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(extensions_to_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_table_for_all, setup, teardown),
 		cmocka_unit_test_setup_teardown(large_hole, setup, teardown),
+		cmocka_unit_test_setup_teardown(counts_to_the_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_block_for_all, setup, teardown),
 		cmocka_unit_test_setup_teardown(packed_at_the_end, setup, teardown),
 	};
 
