@@ -242,7 +242,8 @@ static int read_header(struct image *i, const u8 *head, struct err *err)
 	/* Where the file ends, before size becomes the disk's. */
 	q->virgin = (i->size + cluster_len(q) - 1) >> q->cluster_bits;
 	q->size = size;
-	i->size = ALIGN_UP(size, BLK_SECTOR);
+	/* As QEMU has it: what is no whole sector is not the disk's. */
+	i->size = ALIGN_DOWN(size, BLK_SECTOR);
 	i->cluster = cluster_len(q);
 	return 0;
 }
