@@ -22,6 +22,7 @@ struct checker {
 	u64 more_offset;
 	bool mend;			/* drop what refers to beyond the file's end */
 	bool beyond;			/* the place last seen is there */
+	bool blind;			/* a table makes no sense: what it leads to was not seen */
 	unsigned told;
 	int rc;				/* -errno: could not look */
 };
@@ -150,6 +151,7 @@ static void see_l1(struct checker *k, const u64 *l1, u32 len, u64 l1_offset, boo
 		if (table && !left--) {
 			tell(k, "corrupt: an L1 table has more L2 tables than the file has clusters");
 			k->c->corruptions++;
+			k->blind = true;
 			return;
 		}
 		if (!table)
@@ -163,29 +165,35 @@ static void see_l1(struct checker *k, const u64 *l1, u32 len, u64 l1_offset, boo
 
 /* --- internal snapshots: their L1 tables refer to clusters too ------------------------------- */
 
-static void see_snapshots(struct checker *k)
+/* False: not all of them. */
+static bool see_snapshots(struct checker *k)
 {
 	struct qcow2 *q = k->q;
-	u64 at = q->snapshots_offset, end = k->file_clusters << q->cluster_bits;
+	u64 at = q->snapshots_offset, end = k->file_clusters << q->cluster_bits, left = k->file_clusters;
 
 	if (q->nr_snapshots > SNAPSHOTS_MAX || (q->nr_snapshots && at >= end)) {
 		tell(k, "corrupt: %u snapshots, their table at %#" PRIx64, q->nr_snapshots, at);
 		k->c->corruptions++;
-		return;
+		return false;
 	}
 	for (u32 n = 0; n < q->nr_snapshots && !k->rc; n++) {
 		struct snapshot_header h;
-		u64 *l1 = NULL, len;
+		u64 *l1 = NULL, len, clusters;
 
 		k->rc = file_read(q->image->fd, at, &h, sizeof(h));
 		if (k->rc)
-			return;
+			return false;
 		len = be32toh(h.l1_len);
-		if (len > L1_BYTES_MAX / 8 || (len && !see_table(k, be64toh(h.l1_offset), len * 8,
-								   "a snapshot's L1 table"))) {
-			k->c->corruptions += len > L1_BYTES_MAX / 8;
-			return;
+		clusters = (len * 8 + cluster_len(q) - 1) >> q->cluster_bits;
+		/* Each has its own, or a small file has a check read the same one many times. */
+		if (len > L1_BYTES_MAX / 8 || clusters > left) {
+			tell(k, "corrupt: a snapshot's L1 table has %" PRIu64 " entries", len);
+			k->c->corruptions++;
+			return false;
 		}
+		left -= clusters;
+		if (len && !see_table(k, be64toh(h.l1_offset), len * 8, "a snapshot's L1 table"))
+			return false;
 		k->rc = qcow2_read_table(q, be64toh(h.l1_offset), len, &l1);
 		if (!k->rc)
 			see_l1(k, l1, len, be64toh(h.l1_offset), false);
@@ -195,11 +203,11 @@ static void see_snapshots(struct checker *k)
 		if (at > end || at - q->snapshots_offset > 64 * MIB) {
 			tell(k, "corrupt: the table of snapshots is too long");
 			k->c->corruptions++;
-			return;
+			return false;
 		}
 	}
-	if (q->nr_snapshots && !k->rc)
-		see_table(k, q->snapshots_offset, at - q->snapshots_offset, "the table of snapshots");
+	return !q->nr_snapshots || k->rc ||
+	       see_table(k, q->snapshots_offset, at - q->snapshots_offset, "the table of snapshots");
 }
 
 /* --- bitmaps: others keep them beside the data, and are to find them again ------------------- */
@@ -268,7 +276,8 @@ static void see_all(struct checker *k)
 	see_l1(k, q->l1, q->l1_len, q->l1_offset, true);
 	if (k->more_len && see_table(k, k->more_offset, k->more_len * 8ULL, "the L1 table"))
 		see_l1(k, k->more_l1, k->more_len, k->more_offset, false);
-	see_snapshots(k);
+	if (!see_snapshots(k))
+		k->blind = true;
 	see_bitmaps(k);
 	see_table(k, q->reftable_offset, q->reftable_len * 8ULL, "the refcount table");
 	for (u32 n = 0; n < q->reftable_len; n++) {
@@ -400,7 +409,11 @@ static void forget_lost(struct checker *k)
 static void run(struct checker *k, bool repair)
 {
 	k->c->allocated = k->c->packed = 0;
+	k->blind = false;
 	see_all(k);
+	/* Or what could not be seen would be taken for free. */
+	if (k->blind)
+		repair = false;
 	/* What waits to be given back is unreferred to already, and counted so now. */
 	if (repair)
 		k->q->freed[0].nr = k->q->freed[1].nr = 0;
@@ -460,6 +473,8 @@ int qcow2_recount(struct qcow2 *q, const u64 *l1, u32 len, u64 l1_offset, struct
 		return rc;
 	run(&k, true);
 	free(k.seen);
+	if (!k.rc && k.blind)
+		return err_set(err, -EUCLEAN, "its snapshots cannot all be read; see 'vmm disk check'");
 	if (!k.rc)
 		k.rc = image_flush(q->image);
 	q->hint = 0;

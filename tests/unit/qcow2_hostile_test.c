@@ -214,6 +214,25 @@ static void one_block_for_all(void **state)
 	image_close(must_open(&o));
 }
 
+/* Nor can all snapshots have the same L1 table, as large as there are any. */
+static void one_table_for_all_snapshots(void **state)
+{
+	enum { NR = 20000, CLUSTER = 65536 };
+	struct qcow2_header h = create((struct image_create){ .size = MIB });
+	u64 l1 = ALIGN_UP(size_of_file(), (u64)CLUSTER), table = l1 + L1_BYTES_MAX;
+	struct snapshot_header entry = { .l1_offset = htobe64(l1), .l1_len = htobe32(L1_BYTES_MAX / 8) };
+	time_t start = time(NULL);
+
+	(void)state;
+	for (u64 n = 0; n < NR; n++)
+		put(table + n * sizeof(entry), &entry, sizeof(entry));
+	h.nr_snapshots = htobe32(NR);
+	h.snapshots_offset = htobe64(table);
+	put(0, &h, sizeof(h));
+	assert_true(count_corruptions(false));
+	assert_true(time(NULL) - start < LONG_S);
+}
+
 /* Compressed data that begins where the file ends is beyond it: a new cluster may come to lie there. */
 static void packed_at_the_end(void **state)
 {
@@ -236,6 +255,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(large_hole, setup, teardown),
 		cmocka_unit_test_setup_teardown(counts_to_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_block_for_all, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_table_for_all_snapshots, setup, teardown),
 		cmocka_unit_test_setup_teardown(packed_at_the_end, setup, teardown),
 	};
 
