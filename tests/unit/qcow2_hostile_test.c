@@ -95,6 +95,59 @@ static u64 count_corruptions(bool repair)
 	return c.corruptions;
 }
 
+#define FIELD(name_, value_, says_) \
+	{ offsetof(struct qcow2_header, name_), sizeof(((struct qcow2_header *)0)->name_), value_, says_ }
+
+/* Each number of the header at its worst. */
+static void refused_headers(void **state)
+{
+	enum { CLUSTER = 4096, EXTENSION = sizeof(struct qcow2_header), MISPLACED = 1000 };
+	static const struct { size_t at, len; u64 value; const char *says; } cases[] = {
+		FIELD(version, 1, "version 1"), FIELD(version, 4, "version 4"),
+		FIELD(cluster_bits, 8, "2^8 bytes"), FIELD(cluster_bits, 22, "2^22 bytes"),
+		FIELD(cluster_bits, UINT32_MAX, "clusters cannot"),
+		FIELD(crypt_method, 1, "encrypted"), FIELD(refcount_order, 7, "2^7 bits"),
+		FIELD(refcount_order, UINT32_MAX, "counts cannot"),
+		FIELD(header_len, QCOW2_V3_HEADER - 8, "header cannot"), FIELD(header_len, CLUSTER + 8, "header cannot"),
+		FIELD(header_len, UINT32_MAX, "header cannot"),
+		FIELD(incompatible, QCOW2_DATA_FILE, "data_file"), FIELD(incompatible, QCOW2_EXTENDED_L2, "extended_l2"),
+		FIELD(incompatible, 1ULL << 63, "bit 63"), FIELD(incompatible, QCOW2_COMPRESSION, "compression type 0"),
+		FIELD(compression, QCOW2_ZSTD, "compression type 1"),
+		FIELD(l1_len, 0, "size cannot"), FIELD(l1_len, L1_BYTES_MAX / 8 + 1, "L1 table"),
+		FIELD(l1_len, UINT32_MAX, "L1 table"), FIELD(l1_len, L1_BYTES_MAX / 8, "cut off"),
+		FIELD(l1_offset, 0, "L1 table"), FIELD(l1_offset, MISPLACED, "L1 table"),
+		FIELD(l1_offset, -(u64)CLUSTER, "cut off"),
+		FIELD(reftable_clusters, 0, "refcount table"), FIELD(reftable_clusters, UINT32_MAX, "refcount table"),
+		FIELD(reftable_clusters, REFTABLE_BYTES_MAX / CLUSTER, "cut off"),
+		FIELD(reftable_offset, 0, "refcount table"), FIELD(reftable_offset, MISPLACED, "refcount table"),
+		FIELD(reftable_offset, -(u64)CLUSTER, "cut off"),
+		FIELD(size, 1ULL << 62, "size cannot"), FIELD(size, UINT64_MAX, "size cannot"),
+		{ EXTENSION + 4, 4, CLUSTER - EXTENSION - 7, "header extension" },
+		{ EXTENSION + 4, 4, UINT32_MAX, "header extension" },
+	};
+	struct image_options o = { .format = "qcow2", .read_only = true };
+	struct qcow2_header good = create((struct image_create){ .size = MIB, .cluster = CLUSTER });
+	struct image *i;
+	struct err err;
+
+	(void)state;
+	for (size_t n = 0; n < ARRAY_SIZE(cases); n++) {
+		u64 value = htobe64(cases[n].value << (64 - 8 * cases[n].len));
+
+		put(0, &good, sizeof(good));
+		put(cases[n].at, &value, cases[n].len);
+		assert_true(image_open(&i, path, &o, &err) < 0);
+		assert_says(err.msg, cases[n].says);
+	}
+	put(0, &good, sizeof(good));
+	for (u64 at = CLUSTER - 3; at <= CLUSTER + 1; at++) {
+		put_u64(offsetof(struct qcow2_header, backing_offset), at);
+		put(offsetof(struct qcow2_header, backing_len), &(u32){ htobe32(4) }, 4);
+		assert_true(image_open(&i, path, &o, &err) < 0);
+		assert_says(err.msg, "backing file lies outside");
+	}
+}
+
 /* A name of the backing file's format takes more room than the one that stood there. */
 static void extensions_to_the_end(void **state)
 {
@@ -250,6 +303,7 @@ static void packed_at_the_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(refused_headers, setup, teardown),
 		cmocka_unit_test_setup_teardown(extensions_to_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_table_for_all, setup, teardown),
 		cmocka_unit_test_setup_teardown(large_hole, setup, teardown),
