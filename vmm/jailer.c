@@ -229,7 +229,7 @@ static int lock_jail(const struct arguments *a, const char *jail, struct err *er
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%.*slock", (int)(strlen(jail) - strlen("root")), jail);
-	fd = open(path, O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_set(err, -errno, "%s: %s", path, strerror(errno));
 	if (!flock(fd, LOCK_EX | LOCK_NB))
@@ -263,16 +263,22 @@ static int write_pid(const struct arguments *a, const char *jail, pid_t pid, str
 static int new_pid_namespace(const struct arguments *a, const char *jail, struct err *err)
 {
 	bool leads = getsid(0) == getpid();
+	int ready[2];
 	pid_t pid;
 
-	if (unshare(CLONE_NEWPID) || (pid = fork()) < 0)
+	if (pipe2(ready, O_CLOEXEC) || unshare(CLONE_NEWPID) || (pid = fork()) < 0)
 		return err_set(err, -errno, "--new-pid-ns: %s", strerror(errno));
 	if (!pid) {
 		/* The end of a terminal's first process is a SIGHUP to all others of its session. */
 		if (leads)
 			setsid();
+		close(ready[0]);
+		close(ready[1]);
 		return 0;
 	}
+	close(ready[1]);
+	while (read(ready[0], &(char){ 0 }, 1) < 0 && errno == EINTR)
+		continue;
 	if (write_pid(a, jail, pid, err)) {
 		log_err("--new-pid-ns: %s", err->msg);
 		kill(pid, SIGKILL);

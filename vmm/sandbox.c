@@ -218,14 +218,17 @@ static void forbidden(int sig, siginfo_t *info, void *context)
 	bool ours = info->si_arch == AUDIT_ARCH_X86_64;
 	const char *name = ours ? sandbox_call_name(info->si_syscall) : "of 32 bits";
 	char thread[16] = "?";
+	int was = errno;
 
 	(void)sig;
 	if (ours && is_mallocs(info, regs)) {
 		regs[REG_RAX] = -EACCES;
+		errno = was;
 		return;
 	}
 	if (ours && is_fstat(info, regs)) {
 		regs[REG_RAX] = syscall(SYS_fstat, regs[REG_RDI], regs[REG_RDX]) ? -errno : 0;
+		errno = was;
 		return;
 	}
 	terminal_restore();
