@@ -40,20 +40,12 @@ static int take(int fd)
 	return ftruncate(fd, 0) || dprintf(fd, "%d\n", getpid()) < 0 ? -errno : 0;
 }
 
-/* Whether another file has its name by now.  If the host does not say, it is taken for ours. */
-static bool is_anothers(const char *path, int fd)
-{
-	struct stat ours, named;
-
-	return !fstat(fd, &ours) && !stat(path, &named) && (ours.st_dev != named.st_dev || ours.st_ino != named.st_ino);
-}
-
 /* Its owner ended after we opened it, and has removed it. */
 static bool is_gone(const char *path, int fd)
 {
 	struct stat st;
 
-	return (!fstat(fd, &st) && !st.st_nlink) || is_anothers(path, fd);
+	return (!fstat(fd, &st) && !st.st_nlink) || was_replaced(fd, path);
 }
 
 int pidfile_open(const char *path, int *out, struct err *err)
@@ -89,7 +81,7 @@ void pidfile_close(const char *path, int fd)
 {
 	if (fd < 0)
 		return;
-	if (!is_anothers(path, fd))
+	if (!was_replaced(fd, path))
 		unlink(path);
 	close(fd);
 }

@@ -117,16 +117,6 @@ static int claim_device(struct image *i, struct err *err)
 	return lock_image(i, err);
 }
 
-/* Locked, but is it still the file of that name?  'vmm disk snapshot' and others
- * rename over it, and what they renamed away must not be written to. */
-static bool was_replaced(const struct image *i)
-{
-	struct stat is, named;
-
-	return !fstat(i->fd, &is) && !stat(i->path, &named) &&
-	       (is.st_dev != named.st_dev || is.st_ino != named.st_ino);
-}
-
 static int open_file(struct image *i, const struct image_options *o, struct err *err)
 {
 	/* A device that is written to is nobody else's, nor can it be mounted; to files that is nothing. */
@@ -163,7 +153,9 @@ static int open_file(struct image *i, const struct image_options *o, struct err 
 	rc = o->no_lock ? 0 : lock_image(i, err);
 	if (!rc && busy)
 		rc = claim_device(i, err);
-	if (rc || o->no_lock || !was_replaced(i))
+	/* Locked, but is it still the file of that name?  'vmm disk snapshot' and others rename over it, and what they
+	 * renamed away must not be written to. */
+	if (rc || o->no_lock || !was_replaced(i->fd, i->path))
 		return rc;
 	close(i->fd);
 	return open_file(i, o, err);

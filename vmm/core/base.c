@@ -1,12 +1,20 @@
-/* base.c: what has no better place: our own mistakes, text for a terminal. */
+/* base.c: what has no better place: our own mistakes, names of files, text for a terminal. */
 #include "vmm/core/base.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 void bug(const char *file, int line, const char *what)
 {
 	fprintf(stderr, "vmm: bug at %s:%d: %s\n", file, line, what);
 	abort();
+}
+
+bool was_replaced(int fd, const char *path)
+{
+	struct stat is, named;
+
+	return !fstat(fd, &is) && !stat(path, &named) && (is.st_dev != named.st_dev || is.st_ino != named.st_ino);
 }
 
 void mask_controls(char *text)

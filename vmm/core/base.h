@@ -45,5 +45,8 @@ typedef uint64_t u64;
 _Noreturn void bug(const char *file, int line, const char *what);
 #define BUG_ON(cond)	((cond) ? bug(__FILE__, __LINE__, #cond) : (void)0)
 
+/* Whether another file has the name by now, by which fd was opened.  If the host does not say: no. */
+bool was_replaced(int fd, const char *path);
+
 /* What a user or a guest wrote does not command the terminal: '?' for each such byte. */
 void mask_controls(char *text);
