@@ -114,6 +114,7 @@ static bool move_directly(struct blk_req *r, const struct image *i)
 /* False: it is image.c's. */
 static bool move_data(struct blk_req *r, const struct image *i, u64 at, u64 len)
 {
+	r->from = i;
 	r->io.op = r->op == BLK_READ ? AIO_READ : AIO_WRITE;
 	r->io.fd = i->fd;
 	r->io.offset = at;
@@ -252,6 +253,22 @@ int blk_flush_image(struct blk *b, struct image *i)
 	return rc;
 }
 
+/* Under change. */
+static int flush_and_reclaim(struct blk *b)
+{
+	int rc = blk_flush_image(b, b->image);
+
+	blk_lock(b);
+	/* All that began in the generation before are done: what was freed then is
+	 * nobody's, and a new generation begins. */
+	if (!rc && !load_acquire(&b->straight[b->generation ^ 1])) {
+		image_reclaim(b->image);
+		b->generation ^= 1;
+	}
+	blk_unlock(b);
+	return rc;
+}
+
 static int flush_slowly(struct blk *b)
 {
 	int rc;
@@ -262,15 +279,7 @@ static int flush_slowly(struct blk *b)
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&b->change);
-	rc = blk_flush_image(b, b->image);
-	blk_lock(b);
-	/* All that began in the generation before are done: what was freed then is
-	 * nobody's, and a new generation begins. */
-	if (!rc && !load_acquire(&b->straight[b->generation ^ 1])) {
-		image_reclaim(b->image);
-		b->generation ^= 1;
-	}
-	blk_unlock(b);
+	rc = flush_and_reclaim(b);
 	pthread_mutex_unlock(&b->change);
 	return rc;
 }
@@ -293,6 +302,7 @@ static int slow_step(struct aio_req *io)
 {
 	struct blk_req *r = container_of(io, struct blk_req, io);
 	struct blk *b = r->blk;
+	bool due;
 	int rc;
 
 	if (r->op == BLK_FLUSH)
@@ -301,7 +311,11 @@ static int slow_step(struct aio_req *io)
 		pthread_mutex_lock(&b->change);
 	blk_lock(b);
 	rc = move_or_zero(r);
+	due = r->op != BLK_READ && image_reclaim_due(b->image);
 	blk_unlock(b);
+	/* Should it fail, the driver's next flush will say so. */
+	if (due)
+		(void)!flush_and_reclaim(b);
 	if (r->op != BLK_READ)
 		pthread_mutex_unlock(&b->change);
 	return rc;
@@ -412,10 +426,10 @@ static void step_over(struct blk_req *r, int res)
  * sector that the odd bytes of a raw one begin (see raw.c). */
 static bool goes_on_as_zeroes(const struct blk_req *r)
 {
-	const struct blk *b = r->blk;
+	const struct image *i = r->from;
 
 	return r->op == BLK_READ &&
-	       (!b->raw || (b->info.read_only && r->offset > b->info.size - BLK_SECTOR));
+	       (i->ops != &raw_image || (load_once(&i->read_only) && r->offset > i->size - BLK_SECTOR));
 }
 
 static void io_done(struct aio_req *io, int res)

@@ -10,6 +10,9 @@ enum { BLK_NR_OPS = BLK_ZERO + 1 };
 
 enum { BLK_SECTOR = 512 };
 
+struct blk;
+struct image;
+
 /*
  * Embedded in the caller's request, who keeps it and the iovecs until done;
  * the iovecs are changed.  done runs on the loop of the aio, never inside
@@ -26,6 +29,7 @@ struct blk_req {
 	struct aio *aio;
 	struct aio_req io;
 	struct iovec own_iov;
+	const struct image *from;	/* whose file the step is about */
 	void *bounce;			/* aligned memory; NULL: none */
 	u64 piece;			/* bytes of the step under way */
 	struct iovec *cut;		/* shortened for it, by this much */
@@ -33,7 +37,6 @@ struct blk_req {
 	unsigned generation;
 };
 
-struct blk;
 struct blk_info {
 	u64 size;			/* bytes, a multiple of BLK_SECTOR */
 	u32 physical_block;		/* bytes: what the host writes without reading first */

@@ -255,7 +255,7 @@ static int settle_snapshot(struct blk *b, struct image *i)
 	if (rc)
 		return rc;
 	blk_lock(b);
-	i->read_only = true;
+	store_once(&i->read_only, true);
 	blk_unlock(b);
 	/* Others may base disks on it from now on. */
 	(void)fcntl(i->fd, F_OFD_SETLK, &lock);

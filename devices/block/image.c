@@ -73,7 +73,14 @@ static int data_io(struct image *i, u64 at, u8 *buf, size_t len, bool write)
 
 static int data_read(struct image *i, u64 at, void *buf, size_t len)
 {
-	return data_io(i, at, buf, len, false);
+	u64 end = 0;
+	int rc = data_io(i, at, buf, len, false);
+
+	if (rc || i->ops != &raw_image)
+		return rc;
+	/* Else it became shorter than the disk it was: what it had there are not zeroes. */
+	rc = file_size(i->fd, &end);
+	return rc ? rc : ALIGN_UP(end, BLK_SECTOR) < at + len ? -EIO : 0;
 }
 
 static int data_write(struct image *i, u64 at, const void *buf, size_t len)
@@ -374,6 +381,11 @@ void image_reclaim(struct image *i)
 {
 	if (i->ops->reclaim && !i->read_only)
 		i->ops->reclaim(i);
+}
+
+bool image_reclaim_due(const struct image *i)
+{
+	return i->ops->reclaim_due && i->ops->reclaim_due(i);
 }
 
 /* What is cut off must not come back when the disk grows again. */

@@ -56,6 +56,8 @@ struct image_ops {
 	/* What was freed before the previous call is reused from now on.  Call it
 	 * after flush, and when no I/O from before that call is under way. */
 	void (*reclaim)(struct image *);
+	/* More waits for that than should wait for a flush that a driver may never ask for. */
+	bool (*reclaim_due)(const struct image *);
 	/* Before the disk grows, tables for that size; then the size itself, last. */
 	int  (*reserve)(struct image *, u64 size, struct err *);
 	int  (*resize)(struct image *, u64 size, struct err *);
@@ -73,7 +75,7 @@ struct image {
 	int direct_fd;			/* for data, past the page cache; -1: not asked for */
 	u32 direct_align;		/* of offset, length and memory, a power of two */
 	u8 *direct_buf;			/* of image.c's, so aligned */
-	bool read_only;
+	bool read_only;			/* atomic: a snapshot is so when it is on the disk */
 	bool guessed;			/* its format, as the user named none */
 	bool lost;			/* atomic: a sync failed */
 	pthread_mutex_t sync_lock;	/* of what follows: see image_sync */
@@ -136,6 +138,7 @@ int image_flush(struct image *) must_check;
  */
 int image_flush_step(struct image *, unsigned *step) must_check;
 void image_reclaim(struct image *);
+bool image_reclaim_due(const struct image *);
 /*
  * What was written to the file is on the disk for good.  Any thread; those who ask
  * while a sync runs wait for its end, and the next one is for all of them.

@@ -759,6 +759,7 @@ const struct image_ops qcow2_image = {
 	.format = "qcow2", .open = qcow2_open, .map = qcow2_map, .alloc = qcow2_alloc,
 	.publish = qcow2_publish, .cancel = qcow2_cancel, .unpack = qcow2_unpack, .zero = qcow2_zero,
 	.write_packed = qcow2_write_packed,
-	.flush = qcow2_flush, .reclaim = qcow2_reclaim, .reserve = qcow2_reserve,
+	.flush = qcow2_flush, .reclaim = qcow2_reclaim, .reclaim_due = qcow2_reclaim_due,
+	.reserve = qcow2_reserve,
 	.resize = qcow2_resize, .close = qcow2_close,
 };

@@ -52,6 +52,9 @@ enum {
 #define QCOW2_COPIED	(1ULL << 63)	/* of a count of exactly one */
 #define QCOW2_PACKED	(1ULL << 62)
 #define QCOW2_ZERO	1ULL
+/* Of entries that have none of what follows them: bits without a meaning. */
+#define QCOW2_L1_RESERVED	0x7f000000000001ffULL
+#define QCOW2_L2_RESERVED	0x3f000000000001feULL
 
 enum { SLICE_MAX = 4096, CACHE_SLICES = 1024, CACHE_HASH = 256 };
 enum { L1_BYTES_MAX = 32 * MIB, REFTABLE_BYTES_MAX = 8 * MIB, SNAPSHOTS_MAX = 65536 };
@@ -67,7 +70,7 @@ struct slice {
 };
 
 struct freed { u64 cluster, nr; };
-struct freed_list { struct freed *entry; size_t nr, max; };
+struct freed_list { struct freed *entry; size_t nr, max; u64 clusters; };
 
 struct qcow2 {
 	struct image *image;
@@ -134,6 +137,8 @@ int  refcount_set(struct qcow2 *, u64 cluster, u64 value) must_check;
 u64  refcount_max(const struct qcow2 *);
 /* Else a small file can claim to have no cluster free in all of its table's reach. */
 int  qcow2_blocks_differ(const struct qcow2 *, bool *yes) must_check;
+/* The header, or a table that leads to others: never free, nor a guest's data. */
+bool qcow2_is_table(const struct qcow2 *, u64 cluster);
 /* At most nr clusters in one piece, at least one (exact: nr), with a count of 1 now. */
 int  clusters_alloc(struct qcow2 *, u64 nr, bool exact, u64 *first, u64 *got) must_check;
 /* Give up one reference, once the table without it is on the disk. */
@@ -141,6 +146,7 @@ void clusters_free_later(struct qcow2 *, u64 first, u64 nr);
 /* The same for clusters that nothing on the disk ever referred to. */
 void clusters_free_now(struct qcow2 *, u64 first, u64 nr);
 void qcow2_reclaim(struct image *);
+bool qcow2_reclaim_due(const struct image *);
 /* Of an image just opened: the file ends with its last cluster in use, but not before least. */
 void qcow2_trim(struct image *, u64 least);
 u64  refcount_read(const struct qcow2 *, const u8 *block, u64 index);

@@ -6,8 +6,6 @@
 #include "devices/block/pack.h"
 #include "devices/block/qcow2.h"
 
-enum { RESERVED_LOW = 0x1fe };	/* of a standard entry, bits 1 to 8 */
-
 void l1_set(struct qcow2 *q, u32 index, u64 entry)
 {
 	q->l1[index] = entry;
@@ -134,7 +132,7 @@ static int decode(struct qcow2 *q, u64 v, struct extent *e)
 		e->file_offset = v;
 		return 0;
 	}
-	if (v & RESERVED_LOW || (e->file_offset && !good_offset(q, e->file_offset)) ||
+	if (v & QCOW2_L2_RESERVED & (CLUSTER_MIN - 1) || (e->file_offset && !good_offset(q, e->file_offset)) ||
 	    (v & QCOW2_ZERO && q->version < 3))
 		return qcow2_damage(q, "no L2 entry can be", v);
 	if (v & QCOW2_ZERO) {

@@ -5,6 +5,9 @@
 #include "devices/block/file.h"
 #include "devices/block/qcow2.h"
 
+/* To be used again, but not before they have been flushed. */
+#define FREED_BYTES_MAX		(64 * MIB)
+
 u64 refcount_max(const struct qcow2 *q)
 {
 	return q->refcount_order == 6 ? UINT64_MAX : (1ULL << (1 << q->refcount_order)) - 1;
@@ -80,6 +83,14 @@ int refcount_get(struct qcow2 *q, u64 cluster, u64 *value)
 	return rc;
 }
 
+bool qcow2_is_table(const struct qcow2 *q, u64 cluster)
+{
+	u64 at = cluster << q->cluster_bits;
+
+	return !cluster || at - q->reftable_offset < q->reftable_len * 8ULL ||
+	       at - q->l1_offset < ALIGN_UP(q->l1_len * 8ULL, cluster_len(q));
+}
+
 int refcount_add(struct qcow2 *q, u64 cluster, int delta, u64 *now)
 {
 	struct place p;
@@ -94,6 +105,8 @@ int refcount_add(struct qcow2 *q, u64 cluster, int delta, u64 *now)
 						cluster << q->cluster_bits) : -EMLINK;
 	BUG_ON(!p.slice);
 	value += delta;
+	if (!value && qcow2_is_table(q, cluster))
+		return qcow2_damage(q, "given up as data is the table at", cluster << q->cluster_bits);
 	refcount_write(q, p.slice->data, p.index, value);
 	cache_dirty(q, p.slice, (p.index << q->refcount_order) / 8);
 	if (now)
@@ -230,15 +243,6 @@ int qcow2_blocks_differ(const struct qcow2 *q, bool *yes)
 	return 0;
 }
 
-/* Counted as free, but it is not: a table that leads to others is there. */
-static bool is_table(const struct qcow2 *q, u64 cluster)
-{
-	u64 at = cluster << q->cluster_bits;
-
-	return !cluster || at - q->reftable_offset < q->reftable_len * 8ULL ||
-	       at - q->l1_offset < ALIGN_UP(q->l1_len * 8ULL, cluster_len(q));
-}
-
 /* There is a block for the cluster's count from now on: the first cluster that
  * it would count, which nothing can use yet. */
 static int ensure_block(struct qcow2 *q, u64 cluster)
@@ -250,7 +254,7 @@ static int ensure_block(struct qcow2 *q, u64 cluster)
 		return grow_table(q, index);
 	if (q->reftable[index])
 		return 0;
-	if (is_table(q, first))
+	if (qcow2_is_table(q, first))
 		return qcow2_damage(q, "no count is kept of the table at",
 				    first << q->cluster_bits);
 	rc = write_block(q, first, 1);
@@ -321,7 +325,7 @@ static int find_run(struct qcow2 *q, u64 nr, u64 *first, u64 *got)
 		if (rc)
 			return rc;
 		if (!value) {
-			if (is_table(q, c))
+			if (qcow2_is_table(q, c))
 				return qcow2_damage(q, "counted as free is the table at",
 						    c << q->cluster_bits);
 			if (!run++)
@@ -390,6 +394,7 @@ void clusters_free_later(struct qcow2 *q, u64 first, u64 nr)
 
 		if (last->cluster + last->nr == first) {
 			last->nr += nr;
+			l->clusters += nr;
 			return;
 		}
 	}
@@ -403,6 +408,14 @@ void clusters_free_later(struct qcow2 *q, u64 first, u64 nr)
 		l->max = max;
 	}
 	l->entry[l->nr++] = (struct freed){ first, nr };
+	l->clusters += nr;
+}
+
+bool qcow2_reclaim_due(const struct image *i)
+{
+	const struct qcow2 *q = i->own;
+
+	return q->freed[0].clusters >= FREED_BYTES_MAX >> q->cluster_bits;
 }
 
 void qcow2_reclaim(struct image *i)
@@ -423,7 +436,7 @@ void qcow2_reclaim(struct image *i)
 			/* The host gets the space back; if not, no harm is done. */
 			(void)!file_zero(i->fd, c << q->cluster_bits, cluster_len(q), true);
 		}
-	done.nr = 0;
+	done.nr = done.clusters = 0;
 	q->freed[1] = q->freed[0];
 	q->freed[0] = done;
 }
@@ -437,7 +450,7 @@ void qcow2_trim(struct image *i, u64 least)
 		return;
 	end = (size + cluster_len(q) - 1) >> q->cluster_bits;
 	for (; end << q->cluster_bits > least; end--)
-		if (is_table(q, end - 1) || refcount_get(q, end - 1, &used) || used)
+		if (qcow2_is_table(q, end - 1) || refcount_get(q, end - 1, &used) || used)
 			break;
 	size = MIN(size, MAX(end << q->cluster_bits, least));
 	/* If not, no harm is done. */

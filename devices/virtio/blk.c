@@ -341,17 +341,20 @@ static bool limited(struct blk_queue *q, const struct chain *c)
 static void retry_failed(struct blk_queue *q)
 {
 	struct request *r = q->failed, *reread = q->reread, *next;
+	struct chain again;
 
 	q->failed = q->reread = NULL;
 	q->retry = false;
+	/* Walked once more: who saved the memory meanwhile is to know what is written to from then on. */
 	for (; r; r = next) {
 		next = r->next;
+		(void)!virtq_walk(q->vq, r->chain.head, &again);
 		if (send(r))
 			finish(r, VIRTIO_BLK_S_IOERR);
 	}
 	for (r = reread; r; r = next) {
 		next = r->next;
-		if (!handle(r))
+		if (virtq_walk(q->vq, r->chain.head, &r->chain) || !handle(r))
 			request_put(r);
 	}
 }

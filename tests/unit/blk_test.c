@@ -292,7 +292,7 @@ static void test_disguise(void **state)
 
 /* --- past the page cache --------------------------------------------------------------- */
 
-static void move(struct fixture *f, enum blk_op op, u64 offset, u8 *buf, u64 len)
+static int move_at_all(struct fixture *f, enum blk_op op, u64 offset, u8 *buf, u64 len)
 {
 	struct request *r = &f->r[0];
 	unsigned left = 1;
@@ -303,7 +303,12 @@ static void move(struct fixture *f, enum blk_op op, u64 offset, u8 *buf, u64 len
 	r->left = &left;
 	assert_int_equal(blk_submit(f->blk, f->aio, &r->blk), 0);
 	aio_drain(f->aio, &left);
-	assert_int_equal(r->res, 0);
+	return r->res;
+}
+
+static void move(struct fixture *f, enum blk_op op, u64 offset, u8 *buf, u64 len)
+{
+	assert_int_equal(move_at_all(f, op, offset, buf, len), 0);
 }
 
 /* A device whose blocks are larger than the guest's zeroes no part of one, nor gives it back. */
@@ -552,6 +557,56 @@ static void test_direct_refused(void **state)
 	assert_says(err.msg, "direct=on: its ");
 }
 
+/*
+ * Somebody cuts off the file below while it is in use: what it had is not zeroes, nor does the
+ * rest of a cluster become so for good.
+ */
+static void test_base_cut_off(void **state)
+{
+	struct fixture *f = *state;
+	u64 cluster = f->blk->image->cluster;
+	char path[80];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/base", f->dir);
+	assert_int_equal(truncate(path, DISK / 2), 0);
+	for (int n = 0; n < 2; n++) {
+		assert_int_equal(move_at_all(f, BLK_READ, DISK / 2, f->r[0].buf, 4096), -EIO);
+		assert_int_equal(move_at_all(f, BLK_READ, DISK / 2 - 512, f->r[0].buf, 1024), -EIO);
+		assert_int_equal(move_at_all(f, BLK_READ, DISK - 512, f->r[0].buf, 512), -EIO);
+		assert_int_equal(move_at_all(f, BLK_READ, DISK / 2 - 4096, f->r[0].buf, 4096), 0);
+		assert_memory_equal(f->r[0].buf, f->model + DISK / 2 - 4096, 4096);
+		assert_int_equal(move_at_all(f, BLK_WRITE, DISK - 2 * cluster + 512, f->r[0].buf, 512), -EIO);
+	}
+	assert_int_equal(move_at_all(f, BLK_WRITE, DISK - cluster, f->r[0].buf, cluster), 0);
+	memcpy(f->model + DISK - cluster, f->r[0].buf, cluster);
+	file = fopen(path, "r+");
+	assert_non_null(file);
+	assert_int_equal(fwrite(f->model, 1, DISK, file), DISK);
+	assert_int_equal(fclose(file), 0);
+	for (u64 at = 0; at < DISK; at += 64 * KIB) {
+		assert_int_equal(move_at_all(f, BLK_READ, at, f->r[0].buf, 64 * KIB), 0);
+		assert_memory_equal(f->r[0].buf, f->model + at, 64 * KIB);
+	}
+}
+
+/* A driver that never flushes: the file grows no further than the disk and what waits to be used again. */
+static void test_never_flushed(void **state)
+{
+	enum { TIMES = 5000, MOST = 140 * MIB };
+	struct fixture *f = *state;
+	u64 len = 64 * KIB;
+	struct stat st;
+
+	for (u64 n = 0; n < TIMES; n++) {
+		memset(f->r[0].buf, n + 1, len);
+		move(f, BLK_WRITE, MIB, f->r[0].buf, len);
+		move(f, n % 2 ? BLK_DISCARD : BLK_WRITE, MIB, f->r[0].buf, len);
+	}
+	assert_int_equal(stat(f->path, &st), 0);
+	assert_in_range(st.st_size, 1, MOST);
+}
+
 static void test_range(void **state)
 {
 	struct fixture *f = *state;
@@ -579,7 +634,8 @@ int main(void)
 		ONE(test_disguise, 0), ONE(test_direct, 8), ONE(test_direct_chain, 10), ONE(test_direct_refused, 6),
 		ONE(test_parts_of_blocks, 0),
 		ONE(test_flush_read_only, 0), ONE(test_flush_read_only, 4), ONE(test_flush_meanwhile, 2),
-		ONE(test_flush_meanwhile, 5), ONE(test_flushes_at_once, 0),
+		ONE(test_flush_meanwhile, 5), ONE(test_flushes_at_once, 0), ONE(test_base_cut_off, 4),
+		ONE(test_base_cut_off, 10), ONE(test_base_cut_off, 11), ONE(test_never_flushed, 2), ONE(test_never_flushed, 5),
 	};
 	struct CMUnitTest tests[2 * ARRAY_SIZE(shapes) + ARRAY_SIZE(others)];
 

@@ -300,6 +300,129 @@ static void packed_at_the_end(void **state)
 	assert_int_equal(count_corruptions(false), 1);
 }
 
+/* An entry that leads to a table, or to the header, as if they were data: what it is given up for stays. */
+static void data_is_a_table(void **state)
+{
+	enum { CLUSTER = 65536, AT = 4 };
+	struct qcow2_header h = create((struct image_create){ .size = MIB, .preallocation = PREALLOC_METADATA });
+	u64 l1 = be64toh(h.l1_offset), table = be64toh(h.reftable_offset), l2, now;
+	const u64 leads_to[] = { 512, l1 + 512, table + 512, QCOW2_PACKED, QCOW2_PACKED | l1, QCOW2_PACKED | table };
+	struct image_options o = { .format = "qcow2" };
+	static u8 cluster[CLUSTER];
+	struct image *i;
+
+	(void)state;
+	assert_int_equal(pread(fd, &l2, 8, l1), 8);
+	l2 = be64toh(l2) & QCOW2_OFFSET;
+	for (unsigned n = 0; n < 2 * ARRAY_SIZE(leads_to); n++) {
+		put(0, &h, sizeof(h));
+		put_u64(l2 + AT * 8, leads_to[n / 2]);
+		i = must_open(&o);
+		if (n % 2)
+			(void)!image_write(i, AT * CLUSTER, cluster, CLUSTER);
+		else
+			assert_int_equal(image_discard(i, AT * CLUSTER, CLUSTER), 0);
+		for (int again = 0; again < 3; again++)
+			if (!image_flush(i))
+				image_reclaim(i);
+		image_close(i);
+		assert_int_equal(pread(fd, &now, 8, 0), 8);
+		assert_memory_equal(&now, h.magic, 4);
+		assert_int_equal(pread(fd, &now, 8, l1), 8);
+		assert_int_equal(be64toh(now) & QCOW2_OFFSET, l2);
+		assert_int_equal(pread(fd, &now, 8, table), 8);
+		assert_int_not_equal(now, 0);
+	}
+}
+
+/* A check tells of what no reader or writer would take; that cannot be mended. */
+static void wrong_entries(void **state)
+{
+	enum { CLUSTER = 65536, AT = 4 };
+	struct qcow2_header h = create((struct image_create){ .size = MIB, .preallocation = PREALLOC_METADATA });
+	u64 l1 = be64toh(h.l1_offset), table = be64toh(h.reftable_offset), l2, was;
+
+	(void)state;
+	assert_int_equal(pread(fd, &l2, 8, l1), 8);
+	put_u64(l1, be64toh(l2) | 1ULL << 60);
+	assert_int_equal(count_corruptions(true), 1);
+	put_u64(l1, table | QCOW2_COPIED);
+	assert_true(count_corruptions(true));
+	put(l1, &l2, 8);
+	l2 = be64toh(l2) & QCOW2_OFFSET;
+	assert_int_equal(count_corruptions(true), 0);
+	assert_int_equal(pread(fd, &was, 8, l2 + AT * 8), 8);
+	put_u64(l2 + AT * 8, be64toh(was) | 4);
+	assert_int_equal(count_corruptions(true), 1);
+	put_u64(l2 + AT * 8, be64toh(was) | 1ULL << 57);
+	assert_int_equal(count_corruptions(true), 1);
+	put_u64(l2 + AT * 8, l1);
+	assert_int_equal(count_corruptions(true), 1);
+	put_u64(l2 + AT * 8, table);
+	assert_int_equal(count_corruptions(true), 1);
+	put(l2 + AT * 8, &was, 8);
+	count_corruptions(true);
+	assert_int_equal(count_corruptions(false), 0);
+}
+
+/* A refcount block that is an L2 table, too: a check says so, and a repair writes to neither. */
+static void block_is_l2(void **state)
+{
+	enum { CLUSTER = 4096, L1 = 2 };
+	struct qcow2_header h = create((struct image_create){ .size = L1 * 2 * MIB, .cluster = CLUSTER });
+	u64 block, before[CLUSTER / 8], after[CLUSTER / 8];
+
+	(void)state;
+	assert_int_equal(pread(fd, &block, 8, be64toh(h.reftable_offset)), 8);
+	block = be64toh(block);
+	put_u64(be64toh(h.l1_offset) + 8, block | QCOW2_COPIED);
+	assert_int_equal(pread(fd, before, CLUSTER, block), CLUSTER);
+	assert_true(count_corruptions(false));
+	assert_true(count_corruptions(true));
+	assert_int_equal(pread(fd, after, CLUSTER, block), CLUSTER);
+	assert_memory_equal(before, after, CLUSTER);
+}
+
+/* An L1 entry that leads to a guest's data, whose entries would be beyond the end of a file that was cut off. */
+static void l2_is_data(void **state)
+{
+	enum { CLUSTER = 4096 };
+	struct qcow2_header h = create((struct image_create){ .size = 4 * MIB, .cluster = CLUSTER });
+	struct image_options o = { .format = "qcow2" };
+	static u8 data[CLUSTER], got[CLUSTER];
+	struct image *i = must_open(&o);
+	struct image_where w;
+
+	(void)state;
+	memset(data, 'A', sizeof(data));
+	assert_int_equal(image_write(i, 0, data, CLUSTER), 0);
+	assert_int_equal(image_flush(i), 0);
+	assert_int_equal(image_where(i, 0, CLUSTER, &w), 0);
+	image_close(i);
+	put_u64(be64toh(h.l1_offset) + 8, w.extent.file_offset | QCOW2_COPIED);
+	assert_true(count_corruptions(true));
+	assert_int_equal(pread(fd, got, CLUSTER, w.extent.file_offset), CLUSTER);
+	assert_memory_equal(data, got, CLUSTER);
+}
+
+/* A refcount block far beyond the end: a repair does not write there, nor fail for it. */
+static void block_far_away(void **state)
+{
+	struct qcow2_header h = create((struct image_create){ .size = MIB });
+	u64 table = be64toh(h.reftable_offset), size = size_of_file(), block;
+
+	(void)state;
+	assert_int_equal(pread(fd, &block, 8, table), 8);
+	for (unsigned bit = 37; bit < 64; bit++) {
+		put_u64(table, be64toh(block) | 1ULL << bit);
+		assert_true(count_corruptions(false));
+		assert_true(count_corruptions(true));
+		assert_int_equal(size_of_file(), size);
+	}
+	put(table, &block, 8);
+	assert_int_equal(count_corruptions(false), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -311,6 +434,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(one_block_for_all, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_table_for_all_snapshots, setup, teardown),
 		cmocka_unit_test_setup_teardown(packed_at_the_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(data_is_a_table, setup, teardown),
+		cmocka_unit_test_setup_teardown(wrong_entries, setup, teardown),
+		cmocka_unit_test_setup_teardown(block_is_l2, setup, teardown),
+		cmocka_unit_test_setup_teardown(l2_is_data, setup, teardown),
+		cmocka_unit_test_setup_teardown(block_far_away, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -736,6 +736,33 @@ static void test_stop_reset(void **state)
 	assert_int_equal(recorder_count(FILE_WRITE), writes);
 }
 
+/* Memory is saved in the pause: what is read behind it is new to the next that is to save what changed. */
+static void test_stop_dirty(void **state)
+{
+	struct fault fault = { .ops = FILE_READ, .error = EIO, .lasting = true };
+	u64 page = vblk_data(0, 0).addr / MEM_PAGE;
+	struct vblk_setup s = plain();
+	struct vblk *f;
+	struct mem *m;
+
+	(void)state;
+	s.o.stop_on_error = true;
+	f = begin(&s);
+	m = f->fake.p.mem;
+	assert_int_equal(mem_track_dirty(m, NULL), 0);
+	recorder_fail(&fault);
+	vblk_offer(f, 0, 0, IN, 8, 4096);
+	vblk_kick(f, 0);
+	vblk_until(f, failed);
+	device_quiesce(f->dev);
+	mem_forget_dirty(m);
+	recorder_fail(NULL);
+	device_resume(f->dev);
+	vblk_wait(f);
+	assert_int_equal(f->slot[0][0].status, OK);
+	assert_true(mem_dirty_pages(m, 0)[page / 64] >> page % 64 & 1);
+}
+
 /* The guest breaks its queue besides: a saved VM is as good as the one that was saved. */
 static void test_stop_broken(void **state)
 {
@@ -1012,7 +1039,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_limits, real_clock),
 		cmocka_unit_test_teardown(test_limit_bytes, real_clock),
 		TEST(test_stop), TEST(test_sync_lost), TEST(test_stop_many), TEST(test_stop_reset),
-		TEST(test_stop_broken), TEST(test_stop_not_for_all),
+		TEST(test_stop_broken), TEST(test_stop_dirty), TEST(test_stop_not_for_all),
 		TEST(test_resize), TEST(test_resize_raw), TEST(test_resize_fails),
 	};
 
