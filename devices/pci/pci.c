@@ -108,7 +108,7 @@ static void unmap_bars(struct pci_dev *d)
 }
 
 /* Let it answer there; 0: nowhere.  Where it cannot (over another range), it
- * answers nowhere, as on real buses. */
+ * answers nowhere until that has gone. */
 static void move_range(struct pci_dev *d, struct bus *bus, struct io_range *r, u64 base)
 {
 	struct err err;
@@ -142,6 +142,20 @@ static void update_bars(struct pci_dev *d)
 	move_range(d, d->bus->platform->pio, &d->ports, port);
 }
 
+/* Where this one was another may be meant to be. */
+static void update_others(struct pci_dev *d)
+{
+	for (unsigned i = 0; i < PCI_SLOTS; i++) {
+		struct pci_dev *other = d->bus->slot[i];
+
+		if (!other || other == d)
+			continue;
+		pthread_mutex_lock(&other->dev->lock);
+		update_bars(other);
+		pthread_mutex_unlock(&other->dev->lock);
+	}
+}
+
 static u32 config_read(struct pci_dev *d, unsigned offset, unsigned size)
 {
 	u32 value;
@@ -167,6 +181,8 @@ static void config_write(struct pci_dev *d, unsigned offset, unsigned size, u32 
 	if (d->ops->config_written)
 		d->ops->config_written(d, offset, size);
 	pthread_mutex_unlock(&d->dev->lock);
+	if (offset < PCI_BASE_ADDRESS_3)
+		update_others(d);
 }
 
 /* --- the ways to it --------------------------------------------------------------------- */
@@ -296,6 +312,10 @@ static void bus_state(struct device *dev, struct state *s)
 
 	state_u32(s, "address", &b->address);
 	pci_dev_state(&b->host, s);
+	/* The others follow, each of which may be where another is at first. */
+	for (unsigned i = 0; i < PCI_SLOTS && state_loading(s); i++)
+		if (b->slot[i])
+			unmap_bars(b->slot[i]);
 }
 
 static const struct device_ops bus_ops = {

@@ -175,6 +175,9 @@ static void mmio_state(struct virtio *v, struct state *s)
 	state_u32(s, "offered-select", &m->offered_sel);
 	state_u32(s, "accepted-select", &m->accepted_sel);
 	state_u32(s, "queue-select", &m->queue_sel);
+	/* KVM gives what comes by an eventfd to the IOAPIC a little later: it may not have been saved. */
+	if (state_loading(s) && m->interrupt_status)
+		irq_raise(m->pin);
 }
 
 static void mmio_free(struct virtio *v)

@@ -1,6 +1,7 @@
 /* pci.c: virtio over PCI, modern devices only (virtio 1.2, 4.1). */
 #include <errno.h>
 #include <linux/pci_regs.h>
+#include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_pci.h>
 #include <stdlib.h>
@@ -169,15 +170,18 @@ static void common_write_queue(struct vpci *p, u64 offset, u32 value)
 				   p->queue_sel, value);
 		return;
 	}
+	/* To be written before queue_enable (4.1.4.3.2), but the BSDs' drivers do so after it. */
+	q = virtio_queue(p->v, p->queue_sel);
+	if (offset == VIRTIO_PCI_COMMON_Q_MSIX && q && !(virtio_status(p->v) & VIRTIO_CONFIG_S_DRIVER_OK)) {
+		set_vector(p, &p->queue[q->index], value);
+		return;
+	}
 	q = virtio_queue_setup(p->v, p->queue_sel);
 	if (!q)
 		return;
 	switch (offset) {
 	case VIRTIO_PCI_COMMON_Q_SIZE:
 		q->size = value;
-		break;
-	case VIRTIO_PCI_COMMON_Q_MSIX:
-		set_vector(p, &p->queue[q->index], value);
 		break;
 	case VIRTIO_PCI_COMMON_Q_ENABLE:
 		q->ready = true;
@@ -359,6 +363,12 @@ static void config_read(struct pci_dev *d, unsigned offset, unsigned size)
 			bar_read(d->dev, at, len));
 }
 
+/* PCI 3.0, 6.2.2.  A kernel that is about to start another takes it from what may still be running. */
+static void follow_bus_master(struct vpci *p)
+{
+	virtio_set_bus_master(p->v, pci_get(&p->pci, PCI_COMMAND, 2) & PCI_COMMAND_MASTER);
+}
+
 static void config_written(struct pci_dev *d, unsigned offset, unsigned size)
 {
 	struct vpci *p = container_of(d, struct vpci, pci);
@@ -366,6 +376,7 @@ static void config_written(struct pci_dev *d, unsigned offset, unsigned size)
 	u32 at;
 
 	msix_config_written(&p->msix, offset, size);
+	follow_bus_master(p);
 	if (cfg_window(p, offset, size, &at, &len))
 		bar_write(d->dev, at, len, pci_get(d, p->cfg_cap + sizeof(struct virtio_pci_cap),
 						   len));
@@ -429,6 +440,7 @@ static void vpci_state(struct virtio *v, struct state *s)
 	state_u8(s, "isr", &p->isr);
 	state_u16(s, "config-vector", &p->config.vector);
 	pci_dev_state(&p->pci, s);
+	follow_bus_master(p);
 	msix_state(&p->msix, s);
 	for (unsigned i = 0; i < v->nr_queues; i++) {
 		state_enter(s, "queue-vector", i);
@@ -480,6 +492,7 @@ int virtio_pci_new(struct virtio *v, struct pci_bus *bus, struct device **out, s
 	p->msix.changed = vector_changed;
 	p->msix.updates = &v->counters.vectors;
 	add_caps(p);
+	follow_bus_master(p);
 	rc = pci_plug(bus, &p->pci, err);
 	if (rc) {
 		device_destroy(&v->dev);

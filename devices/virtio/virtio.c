@@ -17,6 +17,7 @@ enum {
 		       VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FEATURES_OK |
 		       VIRTIO_CONFIG_S_FAILED,
 	KICK_BUDGET = VIRTQ_MAX,
+	HELD_QUIESCED = 1, HELD_NO_BUS_MASTER = 2,
 };
 
 static void run_queues(struct virtio *v);
@@ -28,14 +29,31 @@ static void set_ring_features(const struct virtio *v, struct virtq *q)
 	q->indirect = virtio_has(v, VIRTIO_RING_F_INDIRECT_DESC);
 }
 
+static bool running(const struct virtio *v)
+{
+	return v->started && !v->held;
+}
+
+static void hold(struct virtio *v, u8 reason)
+{
+	if (running(v))
+		halt_queues(v);
+	v->held |= reason;
+}
+
+static void release(struct virtio *v, u8 reason)
+{
+	if (v->started && v->held == reason)
+		run_queues(v);
+	v->held &= ~reason;
+}
+
 static void virtio_quiesce(struct device *dev)
 {
 	struct virtio *v = container_of(dev, struct virtio, dev);
 
 	pthread_mutex_lock(&dev->lock);
-	if (v->started && !v->quiet)
-		halt_queues(v);
-	v->quiet = true;
+	hold(v, HELD_QUIESCED);
 	pthread_mutex_unlock(&dev->lock);
 }
 
@@ -44,9 +62,7 @@ static void virtio_resume(struct device *dev)
 	struct virtio *v = container_of(dev, struct virtio, dev);
 
 	pthread_mutex_lock(&dev->lock);
-	if (v->started && v->quiet)
-		run_queues(v);
-	v->quiet = false;
+	release(v, HELD_QUIESCED);
 	pthread_mutex_unlock(&dev->lock);
 }
 
@@ -80,7 +96,7 @@ static void virtio_state(struct device *dev, struct state *s)
 {
 	struct virtio *v = container_of(dev, struct virtio, dev);
 
-	BUG_ON(!v->quiet);
+	BUG_ON(!(v->held & HELD_QUIESCED));
 	state_u8(s, "status", &v->status);
 	state_u64(s, "accepted", &v->accepted);
 	state_u32(s, "generation", &v->generation);
@@ -350,13 +366,13 @@ static void start(struct virtio *v)
 		}
 	}
 	v->started = true;
-	if (!v->quiet)
+	if (running(v))
 		run_queues(v);
 }
 
 static void reset(struct virtio *v)
 {
-	if (v->started && !v->quiet)
+	if (running(v))
 		halt_queues(v);
 	v->started = false;
 	v->accepted = 0;
@@ -456,9 +472,23 @@ void virtio_notify(struct virtio *v, u32 queue)
 		eventfd_write(v->kick[queue].fd, 1);
 }
 
+void virtio_set_bus_master(struct virtio *v, bool may)
+{
+	bool is_lost = !may && !(v->held & HELD_NO_BUS_MASTER);
+
+	if (may)
+		release(v, HELD_NO_BUS_MASTER);
+	else
+		hold(v, HELD_NO_BUS_MASTER);
+	if (!is_lost)
+		return;
+	v->started = false;
+	store_once(&v->status, v->status & ~VIRTIO_CONFIG_S_DRIVER_OK);
+}
+
 void virtio_irq_moved(struct virtio *v, u32 index)
 {
-	if (v->started && !v->quiet && v->ops->irq_moved)
+	if (running(v) && v->ops->irq_moved)
 		v->ops->irq_moved(v, &v->vq[index]);
 }
 
@@ -491,11 +521,11 @@ void virtio_queue_disable(struct virtio *v, u32 index)
 	q->ready = false;
 	if (!v->started)
 		return;
-	if (!v->quiet)
+	if (running(v))
 		halt_queues(v);
 	if (v->ops->forget)
 		v->ops->forget(v, q);
 	virtq_stop(q);
-	if (!v->quiet)
+	if (running(v))
 		run_queues(v);
 }

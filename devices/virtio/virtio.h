@@ -44,7 +44,7 @@ struct virtio {
 	u64 offered, accepted;		/* feature bits */
 	u8 status;
 	bool started;			/* the driver is ready... */
-	bool quiet;			/* ...but quiesce says no */
+	u8 held;			/* ...but 0 or more reasons say no */
 	bool needs_reset;		/* atomic */
 	u32 generation;			/* of config; atomic */
 	struct irq *config_irq;		/* set by the transport */
@@ -124,6 +124,7 @@ int  virtio_net_new(struct platform *, const char *name, const struct virtio_net
 		    struct virtio **, struct err *) must_check;
 /* Control thread, quiesced: the cable is in, or not.  -ENODEV: its far end is gone. */
 int  virtio_net_set_link(struct virtio *, bool up) must_check;
+bool virtio_net_is_plugged(struct virtio *);	/* also if its far end is gone */
 /* Control thread: it is somewhere else now; the driver, if it can, tells the network. */
 void virtio_net_announce(struct virtio *);
 /* limit_config: of all it gives; NULL: none. */
@@ -148,6 +149,9 @@ void virtio_set_status(struct virtio *, u8 status);	/* 0 resets */
 u64  virtio_config_read(struct virtio *, u64 offset, unsigned size);
 void virtio_config_write(struct virtio *, u64 offset, unsigned size, u64 value);
 void virtio_notify(struct virtio *, u32 queue);		/* a notification that exited */
+/* Whether it may touch the guest's memory; at first it may.  If not, its queues wait.  When it is taken from it DRIVER_OK
+ * is, too: whoever gives it back may be another kernel, whose memory the rings are in no more. */
+void virtio_set_bus_master(struct virtio *, bool);
 /* The queue the driver selected; NULL: no such queue.  For writing: also NULL
  * once it is live, which is the guest's error. */
 struct virtq *virtio_queue(struct virtio *, u32 index);

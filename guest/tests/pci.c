@@ -280,6 +280,23 @@ static void test_move(void)
 	test_move_nowhere(n, &bar);
 }
 
+/* From who is no bus master any more nothing comes, until it was reset. */
+static void test_bus_master(void)
+{
+	struct virtq_buf b = { bytes, sizeof(bytes), true };
+	u16 before, command = (u16)pci_read(&v.pci, PCI_COMMAND, 2);
+
+	if (!check(bring_up(), "virtio-rng works"))
+		return;
+	before = q.used.idx;
+	pci_write(&v.pci, PCI_COMMAND, 2, command & ~(u32)COMMAND_MASTER);
+	virtq_add(&q, &b, 1, NULL);
+	virtio_notify(&v, 0);
+	pci_write(&v.pci, PCI_COMMAND, 2, command);
+	check(!(virtio_status(&v) & STATUS_DRIVER_OK) && q.used.idx == before, "no bus master, it touches nothing");
+	check(bring_up() && q.used.idx > 0, "after a reset it works");
+}
+
 /* Before any driver: whoever ran before us would have unmasked some. */
 static void test_msix_fresh(void)
 {
@@ -355,6 +372,7 @@ int main(const struct start_info *info, const char *cmdline)
 	test_bars();
 	test_msix_fresh();
 	test_move();
+	test_bus_master();
 	test_msix();
 	test_odd();
 	return check_result();

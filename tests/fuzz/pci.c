@@ -135,8 +135,12 @@ static void expect_write(struct function *f, unsigned at, unsigned size, u32 val
 	for (unsigned i = 0; i < size; i++)
 		f->want[at + i] = (f->want[at + i] & ~f->pci.writable[at + i]) |
 				  (value >> 8 * i & f->pci.writable[at + i]);
-	if (at < PCI_BASE_ADDRESS_3)	/* that of ports is looked at with it */
-		place(f);
+	if (at >= PCI_BASE_ADDRESS_3)	/* that of ports is looked at with it */
+		return;
+	place(f);
+	for (int i = 0; i < nr; i++)
+		if (&fn[i] != f)
+			place(&fn[i]);
 }
 
 /* --- what the guest does ---------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <libfdt.h>
+#include <linux/pci_regs.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_net.h>
@@ -174,6 +175,9 @@ static void build(void)
 	check_ok(virtio_pci_new(v, bus, &dev[6], &err), &err);
 	check_ok(virtio_net_new(p, "net0", &n, &v, &err), &err);
 	check_ok(virtio_pci_new(v, bus, &dev[7], &err), &err);
+	for (u64 function = 1; function <= 2; function++)
+		bus_write(&h->fake.mmio, ECAM + (function << 15) + PCI_COMMAND, 2,
+			  PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
 
 static void destroy(void)

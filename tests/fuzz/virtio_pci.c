@@ -215,14 +215,13 @@ static void write_queue(u64 at, u32 value)
 {
 	struct probe_queue *q = probe_setup(&m, pci.queue_sel);
 
+	if (at == VIRTIO_PCI_COMMON_Q_MSIX && pci.queue_sel < PROBE_QUEUES && !(m.status & STATUS_DRIVER_OK))
+		pci.vector[pci.queue_sel] = value < VECTORS ? value : NONE;
 	if (!q)
 		return;
 	switch (at) {
 	case VIRTIO_PCI_COMMON_Q_SIZE:
 		q->size = value;
-		break;
-	case VIRTIO_PCI_COMMON_Q_MSIX:
-		pci.vector[pci.queue_sel] = value < VECTORS ? value : NONE;
 		break;
 	case VIRTIO_PCI_COMMON_Q_ENABLE:
 		q->ready |= value == 1;
@@ -406,6 +405,7 @@ static void set_config(struct hostile *h, unsigned at, unsigned size, u32 value)
 		pci.config[at + i] = (pci.config[at + i] & ~mask) | (value >> 8 * i & mask);
 	}
 	place_bar();
+	probe_bus_master(&m, get(PCI_COMMAND, 2) & PCI_COMMAND_MASTER);
 	send_pending();
 	if (by_window(at, size, &bar, &len))
 		write_bar(bar, len, get(pci.window + 16, len));
@@ -497,8 +497,8 @@ static void config_step(struct hostile *h, struct fuzz *f, u8 step)
 	static const u8 header[] = { PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_1, PCI_COMMAND,
 				     PCI_BASE_ADDRESS_2 };
 	static const u32 value[] = { 0xffffffff, 0, WINDOW, ECAM - 0x4000, ECAM + 0xf8000, 0xd0000000,
-				     PCI_COMMAND_MEMORY, 0xffff8000, PCI_COMMAND_IO, CONF1 - PORTS_LEN + 4,
-				     0xff80 };
+				     PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0xffff8000, PCI_COMMAND_IO,
+				     CONF1 - PORTS_LEN + 4, 0xff80 };
 	u8 b = fuzz_u8(f);
 
 	if (step & 1)
@@ -517,7 +517,7 @@ static void works(struct hostile *h)
 	set_config(h, PCI_COMMAND, 2, 0);
 	set_config(h, PCI_BASE_ADDRESS_0, 4, WINDOW + BAR_LEN);
 	set_config(h, PCI_BASE_ADDRESS_1, 4, 0);
-	set_config(h, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	set_config(h, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	fuzz_check(pci.bar == WINDOW + BAR_LEN, "no BAR");
 	for (u64 at = 0; at < 0x38; at++)
 		for (unsigned size = 1; size <= 8; size *= 2)
@@ -537,6 +537,11 @@ static void works(struct hostile *h)
 	set_bar(h, TABLE + 0x2c, 4, 0);
 	set_config(h, pci.msix + 2, 2, MSIX_ON);
 	interrupt(h, 1);
+	set_config(h, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	probe_turn(h, &m);
+	set_config(h, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	probe_turn(h, &m);
+	check_bar(h, VIRTIO_PCI_COMMON_STATUS, 1);
 }
 
 void fuzz_one(struct fuzz *f)
@@ -555,6 +560,7 @@ void fuzz_one(struct fuzz *f)
 	find_caps(h);
 	find_writable();
 	place_bar();
+	set_config(h, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	while (f->left) {
 		u8 step = fuzz_u8(f);
 

@@ -9,6 +9,7 @@
 #include "tests/lib/driver.h"
 #include "vmm/core/limit.h"
 #include "vmm/core/ports.h"
+#include "vmm/core/state.h"
 #include "tests/lib/test.h"
 
 enum { ACK = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8, NEEDS_RESET = 64 };
@@ -44,6 +45,11 @@ static int setup_mmio(void **state)
 	return 0;
 }
 
+static void cfg_set(struct fixture *f, unsigned at, unsigned size, u32 value)
+{
+	bus_write(&f->fake.mmio, ECAM + (1 << 15) + at, size, value);
+}
+
 static int setup_pci(void **state)
 {
 	struct fixture *f = setup_any();
@@ -53,6 +59,7 @@ static int setup_pci(void **state)
 	assert_int_equal(virtio_rng_new(&f->fake.p, "rng0", NULL, &v, NULL), 0);
 	assert_int_equal(virtio_pci_new(v, f->pci, &f->dev, NULL), 0);
 	f->bar = WINDOW;
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
 	*state = f;
 	return 0;
 }
@@ -294,6 +301,39 @@ static void mmio_request(struct fixture *f, u16 used)
 	assert_int_equal(ring_used_idx(&f->d.ring[0]), used);
 }
 
+/* An interrupt that was under way as all was saved comes to the copy, too; and none that was not. */
+static void test_mmio_interrupt_copied(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(driver_start(&f->d, 0, 1, 16), RUNNING);
+	for (int waits = 1; waits >= 0; waits--) {
+		struct state *save, *load;
+		const void *blob;
+		size_t len;
+		int before;
+
+		if (waits)
+			mmio_request(f, 1);
+		else
+			driver_set(&f->d, VIRTIO_MMIO_INTERRUPT_ACK, 1);
+		before = driver_irqs(&f->d);
+		device_quiesce(f->dev);
+		assert_int_equal(state_new_save(&save, NULL), 0);
+		device_state(f->dev, save);
+		assert_int_equal(state_finish_save(save, &blob, &len, NULL), 0);
+		assert_int_equal(driver_irqs(&f->d), before);
+		assert_int_equal(state_new_load(&load, blob, len, NULL), 0);
+		device_state(f->dev, load);
+		assert_int_equal(state_finish_load(load, NULL), 0);
+		assert_int_equal(driver_irqs(&f->d), before + waits);
+		assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS), waits);
+		state_free(load);
+		state_free(save);
+		device_resume(f->dev);
+	}
+}
+
 /* QUEUE_READY = 0 takes a live queue back (4.2.2): until a reset it is not looked at. */
 static void test_mmio_queue_taken_back(void **state)
 {
@@ -454,6 +494,28 @@ static void test_mmio_odd_sizes(void **state)
 	assert_int_equal(f->dev->guest_errors, 3);
 }
 
+/* What is behind the configuration is the program's. */
+static void test_config_ends(void **state)
+{
+	struct fixture *f = *state;
+	struct virtio *v = container_of(f->dev, struct virtio, dev);
+	static u8 config[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 };
+	static struct virtio_ops ops;
+	u64 at = f->pci ? f->bar + 0x2000 : DRIVER_BASE + VIRTIO_MMIO_CONFIG;
+
+	ops = *v->ops;
+	ops.config_len = 5;
+	v->ops = &ops;
+	v->config = config;
+	assert_int_equal(bus_read(&f->fake.mmio, at, 4), 0x04030201);
+	assert_int_equal(bus_read(&f->fake.mmio, at + 4, 1), 5);
+	for (unsigned size = 2; size <= 4; size *= 2)
+		assert_int_equal(bus_read(&f->fake.mmio, at + 4, size), 5);
+	for (unsigned offset = 5; offset < 8; offset++)
+		assert_int_equal(bus_read(&f->fake.mmio, at + offset, 1), 0);
+	assert_int_equal(bus_read(&f->fake.mmio, at + 8, 4), 0);
+}
+
 static void test_mmio_without_wire(void **state)
 {
 	struct fake f;
@@ -474,11 +536,6 @@ static void test_mmio_without_wire(void **state)
 static u32 cfg_get(struct fixture *f, unsigned at, unsigned size)
 {
 	return bus_read(&f->fake.mmio, ECAM + (1 << 15) + at, size);
-}
-
-static void cfg_set(struct fixture *f, unsigned at, unsigned size, u32 value)
-{
-	bus_write(&f->fake.mmio, ECAM + (1 << 15) + at, size, value);
 }
 
 static u64 bar_get(struct fixture *f, u64 at, unsigned size)
@@ -765,7 +822,7 @@ static void test_no_pin(void **state)
 	pci_start(f);
 	pci_request(f);
 	assert_int_equal(f->fake.chip.nr_live, 0);
-	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_DISABLE);
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY | PCI_COMMAND_INTX_DISABLE);
 	pci_request(f);
 	assert_int_equal(bar_get(f, ISR, 1), ISR_QUEUE);
 	assert_int_equal(f->fake.chip.nr_live, 0);
@@ -822,6 +879,52 @@ static void test_isr_beside_msix(void **state)
 	assert_int_equal(bar_get(f, ISR, 1), ISR_CONFIG);
 }
 
+static void add_and_ring(struct fixture *f)
+{
+	struct piece p = { DATA, 8, true };
+
+	ring_add(&f->d.ring[0], &p, 1);
+	bar_set(f, 0x3000, 2, 0);
+	eventfd_write(f->fake.bell[0].fd, 1);
+	fake_settle(&f->fake);
+}
+
+/* Without being bus master it touches nothing.  What it was asked before it does when it is; but where that was taken
+ * from it the rings may be nobody's any more, whoever gives it back. */
+static void test_pci_bus_master(void **state)
+{
+	struct fixture *f = *state;
+	struct ring *r = &f->d.ring[0];
+
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	pci_start(f);
+	add_and_ring(f);
+	assert_int_equal(ring_used_idx(r), 0);
+	assert_true(all_zero(f, DATA, 8));
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
+	fake_settle(&f->fake);
+	assert_int_equal(ring_used_idx(r), 1);
+	for (int paused = 0; paused < 2; paused++) {
+		u16 before;
+
+		pci_request(f);
+		before = ring_used_idx(r);
+		cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+		assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), RUNNING & ~DRIVER_OK);
+		add_and_ring(f);
+		if (paused)
+			device_quiesce(f->dev);
+		cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
+		if (paused)
+			device_resume(f->dev);
+		add_and_ring(f);
+		assert_int_equal(ring_used_idx(r), before);
+		pci_start(f);
+	}
+	pci_request(f);
+	assert_int_equal(f->dev->guest_errors, 0);
+}
+
 /* A queue that was not enabled is not used, and cannot be enabled once all runs. */
 static void test_pci_queue_not_enabled(void **state)
 {
@@ -872,6 +975,23 @@ static void test_pci_queue_enable(void **state)
 	}
 	assert_int_equal(ring_used_idx(&f->d.ring[0]), 4);
 	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1), RUNNING);
+}
+
+/* Where its interrupts go may be said late, but not once all runs. */
+static void test_pci_late_vector(void **state)
+{
+	struct fixture *f = *state;
+
+	pci_prepare(f);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_ENABLE, 2, 1);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_MSIX, 2, 0);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_MSIX, 2), 0);
+	assert_int_equal(f->dev->guest_errors, 0);
+	bar_set(f, VIRTIO_PCI_COMMON_STATUS, 1, RUNNING);
+	bar_set(f, VIRTIO_PCI_COMMON_Q_MSIX, 2, 1);
+	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_Q_MSIX, 2), 0);
+	assert_int_equal(f->dev->guest_errors, 1);
+	pci_request(f);
 }
 
 /* After a reset the rings are the driver's, whatever it rings; then all may begin again. */
@@ -972,9 +1092,85 @@ static void test_bar_moves(void **state)
 	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_IO);
 	assert_int_equal(bar_get(f, VIRTIO_PCI_COMMON_NUMQ, 2), 0xffff);
 	assert_int_equal(f->fake.nr_bells, 1);
-	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
 	pci_start(f);
 	pci_request(f);
+}
+
+/* Another one, in slot 2. */
+static struct device *add_second(struct fixture *f)
+{
+	struct device *second;
+	struct virtio *v;
+
+	assert_int_equal(virtio_rng_new(&f->fake.p, "rng1", NULL, &v, NULL), 0);
+	assert_int_equal(virtio_pci_new(v, f->pci, &second, NULL), 0);
+	return second;
+}
+
+/* Each BAR in the place of the other's, one after the other. */
+static void swap_bars(struct fixture *f)
+{
+	bus_write(&f->fake.mmio, WINDOW + VIRTIO_PCI_COMMON_DFSELECT, 4, 11);
+	bus_write(&f->fake.mmio, WINDOW + 0x8000 + VIRTIO_PCI_COMMON_DFSELECT, 4, 22);
+	cfg_set(f, PCI_BASE_ADDRESS_0, 4, WINDOW + 0x8000);
+	bus_write(&f->fake.mmio, ECAM + (2 << 15) + PCI_BASE_ADDRESS_0, 4, WINDOW);
+}
+
+static void check_swapped(struct fixture *f)
+{
+	assert_int_equal(bus_read(&f->fake.mmio, WINDOW + VIRTIO_PCI_COMMON_DFSELECT, 4), 22);
+	assert_int_equal(bus_read(&f->fake.mmio, WINDOW + 0x8000 + VIRTIO_PCI_COMMON_DFSELECT, 4), 11);
+	assert_true(has_bell(f, &f->fake.mmio, WINDOW + 0x3000));
+	assert_true(has_bell(f, &f->fake.mmio, WINDOW + 0xb000));
+}
+
+/* A driver that moves several may put one where another still is: it answers there when that has gone. */
+static void test_bars_swap(void **state)
+{
+	struct fixture *f = *state;
+	struct device *second = add_second(f);
+
+	swap_bars(f);
+	check_swapped(f);
+	device_destroy(second);
+}
+
+static void all_state(struct fixture *f, struct device *second, struct state *s)
+{
+	device_quiesce(f->dev);
+	device_quiesce(second);
+	device_state(pci_bus_device(f->pci), s);
+	device_state(f->dev, s);
+	device_state(second, s);
+}
+
+static void test_swapped_bars_copied(void **state)
+{
+	struct fixture *f = *state, *copy;
+	struct device *second = add_second(f), *second_copy;
+	struct state *save, *load;
+	const void *blob;
+	void *p;
+	size_t len;
+
+	swap_bars(f);
+	assert_int_equal(state_new_save(&save, NULL), 0);
+	all_state(f, second, save);
+	assert_int_equal(state_finish_save(save, &blob, &len, NULL), 0);
+	setup_pci(&p);
+	copy = p;
+	second_copy = add_second(copy);
+	assert_int_equal(state_new_load(&load, blob, len, NULL), 0);
+	all_state(copy, second_copy, load);
+	assert_int_equal(state_finish_load(load, NULL), 0);
+	state_free(load);
+	state_free(save);
+	check_swapped(copy);
+	assert_int_equal(copy->dev->guest_errors + second_copy->guest_errors, 0);
+	device_destroy(second_copy);
+	teardown(&p);
+	device_destroy(second);
 }
 
 static void test_ports_move(void **state)
@@ -994,9 +1190,9 @@ static void test_ports_move(void **state)
 	assert_int_equal(f->fake.nr_bells, 1);
 	cfg_set(f, PCI_BASE_ADDRESS_2, 4, 0xff80);
 	assert_true(has_bell(f, &f->fake.pio, 0xff80));
-	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
 	assert_int_equal(f->fake.nr_bells, 1);
-	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
 	assert_int_equal(bus_read(&f->fake.pio, 0xff80, 2), 0xffff);
 	pci_start(f);
 	/* Where KVM has no doorbell left, the write comes to us. */
@@ -1030,15 +1226,17 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_mmio_entropy_limit, setup_limited, real_clock),
 		M(test_features), M(test_features_are_fixed_after_ok),
 		M(test_live_queue_does_not_move), M(test_mmio_queue_taken_back),
-		M(test_mmio_queue_set_up_twice), M(test_status_rules),
+		M(test_mmio_queue_set_up_twice), M(test_mmio_interrupt_copied), M(test_status_rules),
 		M(test_malformed_needs_reset_then_works), M(test_bad_rings_need_reset),
-		M(test_mmio_poke_everything), M(test_mmio_odd_sizes),
+		M(test_mmio_poke_everything), M(test_mmio_odd_sizes), M(test_config_ends),
 		cmocka_unit_test(test_mmio_without_wire),
 		P(test_pci_identity_and_caps), P(test_pci_queue_registers), P(test_msix), P(test_msix_host_fails),
 		P(test_isr_without_msix), P(test_no_pin), P(test_isr_is_reset),
-		P(test_isr_beside_msix), P(test_pci_queue_not_enabled), P(test_pci_queue_enable),
-		P(test_pci_reset), P(test_cfg_window), P(test_pci_odd_sizes), P(test_bar_moves),
-		P(test_ports_move),
+		P(test_isr_beside_msix), P(test_pci_bus_master),
+		P(test_pci_queue_not_enabled), P(test_pci_queue_enable), P(test_pci_late_vector),
+		P(test_pci_reset), P(test_cfg_window), P(test_pci_odd_sizes),
+		P(test_config_ends), P(test_bar_moves),
+		P(test_bars_swap), P(test_swapped_bars_copied), P(test_ports_move),
 		P(test_pci_poke_everything),
 	};
 

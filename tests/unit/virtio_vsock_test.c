@@ -976,6 +976,31 @@ static void test_longest_packet(void **state)
 	}
 }
 
+/* The guest's buffers are longer than any packet is. */
+static void test_longer_buffers(void **state)
+{
+	static u8 sent[VSOCK_ROOM + 1000];
+	struct fixture *f = *state;
+	int fd;
+
+	start(f);
+	f->buffer_len = PACKET + 2 * VSOCK_ROOM;
+	offer(f, 1);
+	fd = connect_out(f, 1000);
+	for (u32 i = 0; i < sizeof(sent); i++)
+		sent[i] = pattern(i);
+	assert_int_equal(write(fd, sent, sizeof(sent)), sizeof(sent));
+	for (u32 got = 0; got < sizeof(sent); got += f->h.len) {
+		offer(f, 1);
+		driver_kick(&f->d, RX);
+		fake_settle(&f->fake);
+		assert_next(f, RW, 1000, 5);
+		assert_int_equal(f->h.len, MIN(VSOCK_ROOM, sizeof(sent) - got));
+		assert_memory_equal(f->data, sent + got, f->h.len);
+	}
+	close(fd);
+}
+
 /* It cannot have been asked yet: it has no buffer to hear of it. */
 static void test_answer_before_the_question(void **state)
 {
@@ -1637,8 +1662,8 @@ int main(void)
 		T(test_guest_has_no_buffers), T(test_lengths_of_buffers), T(test_half_close_by_program),
 		T(test_half_close_by_guest), T(test_guest_does_not_read), T(test_port_used_again),
 		T(test_close_with_data_ahead), T(test_guest_leaves_data_ahead), T(test_program_dies),
-		T(test_not_for_us), T(test_unknown), T(test_lengths), T(test_longest_packet), T(test_too_many),
-		T(test_answer_before_the_question), T(test_silent_programs), T(test_silent_for_a_minute),
+		T(test_not_for_us), T(test_unknown), T(test_lengths), T(test_longest_packet), T(test_longer_buffers),
+		T(test_too_many), T(test_answer_before_the_question), T(test_silent_programs), T(test_silent_for_a_minute),
 		T(test_no_answer), T(test_flood),
 		T(test_device_reset), T(test_queue_disabled),
 		T(test_pause), T(test_resume_fails), T(test_copy), T(test_copy_before_the_driver_is_ready),

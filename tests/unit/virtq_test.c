@@ -828,6 +828,45 @@ static void test_sg_take_last(void **state)
 	assert_null(sg_take_last(&sg));
 }
 
+/* --- what is written is in the next diff -------------------- */
+
+static u64 dirty(struct fixture *f, u64 addr)
+{
+	return mem_dirty_pages(f->mem, 0)[addr / MEM_PAGE / 64] >> addr / MEM_PAGE % 64 & 1;
+}
+
+static void test_dirty(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(mem_track_dirty(f->mem, NULL), 0);
+	ring_desc(&f->r, 0, DATA, 16, NEXT, 1);
+	ring_desc(&f->r, 1, DATA + 2 * MEM_PAGE - 1, MEM_PAGE + 2, IN, 0);
+	ring_offer(&f->r, 0);
+
+	mem_forget_dirty(f->mem);
+	assert_int_equal(virtq_pop(&f->q, &f->c), 1);
+	assert_int_equal(dirty(f, DATA), 0);
+	for (int page = 1; page <= 3; page++)
+		assert_int_equal(dirty(f, DATA + page * MEM_PAGE), 1);
+	assert_int_equal(dirty(f, DATA + 4 * MEM_PAGE), 0);
+	assert_int_equal(dirty(f, f->r.used), 1);	/* no kicks now */
+
+	mem_forget_dirty(f->mem);
+	virtq_push(&f->q, f->c.head, 1);
+	virtq_flush(&f->q);
+	assert_int_equal(dirty(f, f->r.used), 1);
+	assert_int_equal(dirty(f, f->r.avail), 0);
+
+	mem_forget_dirty(f->mem);
+	assert_int_equal(virtq_pop(&f->q, &f->c), 0);
+	assert_int_equal(dirty(f, f->r.used), 1);	/* kicks again */
+	f->q.event_idx = true;
+	mem_forget_dirty(f->mem);
+	assert_int_equal(virtq_pop(&f->q, &f->c), 0);
+	assert_int_equal(dirty(f, f->r.used), 1);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -853,7 +892,7 @@ int main(void)
 		T(test_head_changes),
 		T(test_push_is_staged_until_flush), T(test_no_interrupt_flag),
 		T(test_no_notify_flag), T(test_event_idx_interrupts), T(test_event_idx_kicks),
-		T(test_budget), T(test_unpop),
+		T(test_budget), T(test_unpop), T(test_dirty),
 		cmocka_unit_test(test_sg_read), cmocka_unit_test(test_sg_write),
 		cmocka_unit_test(test_sg_take_last),
 	};

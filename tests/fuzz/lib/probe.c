@@ -145,11 +145,16 @@ static bool sound(const struct probe_queue *q)
 			     fits(q->addr[2], 6 + 8 * n, 4));
 }
 
+static bool runs(const struct probe_model *m)
+{
+	return m->running && !m->quiet && !m->no_master;
+}
+
 /* All that is in the rings is looked at. */
 static void begin(struct probe_model *m)
 {
 	for (int i = 0; i < PROBE_QUEUES; i++)
-		m->q[i].began |= m->running && !m->quiet && m->q[i].ready;
+		m->q[i].began |= runs(m) && m->q[i].ready;
 }
 
 static void start(struct probe_model *m)
@@ -212,6 +217,18 @@ void probe_pause(struct probe_model *m, bool on)
 	begin(m);
 }
 
+void probe_bus_master(struct probe_model *m, bool may)
+{
+	if (m->no_master == !may)
+		return;
+	m->no_master = !may;
+	if (!may) {
+		m->running = false;
+		m->status &= ~STATUS_DRIVER_OK;
+	}
+	begin(m);
+}
+
 struct probe_queue *probe_queue(struct probe_model *m, u32 index)
 {
 	return index < PROBE_QUEUES ? &m->q[index] : NULL;
@@ -248,11 +265,10 @@ void probe_kick(struct probe_model *m, u32 index)
 void probe_turn(struct hostile *h, struct probe_model *m)
 {
 	fake_turn(&h->fake);
-	fuzz_check(m->p->running == (m->running && !m->quiet), "running: %d, not %d", m->p->running,
-		   m->running && !m->quiet);
+	fuzz_check(m->p->running == runs(m), "running: %d, not %d", m->p->running, runs(m));
 	for (int i = 0; i < PROBE_QUEUES; i++) {
 		struct probe_queue *q = &m->q[i];
-		bool live = m->running && !m->quiet && q->ready, got = m->p->kicks[i];
+		bool live = runs(m) && q->ready, got = m->p->kicks[i];
 
 		fuzz_check(got == (q->began || (live && q->kicked)),
 			   "queue %d: kicked %d, began %d, live %d, to be kicked %d", i, got, q->began,

@@ -19,6 +19,7 @@ struct probe_model {
 	u8 status;			/* without NEEDS_RESET */
 	bool broken, running;
 	bool quiet;			/* paused: it runs afterwards */
+	bool no_master;			/* the same, by the guest */
 	u32 generation;
 	int config_changes;		/* interrupts for them, so far */
 	struct probe_queue {
@@ -42,6 +43,8 @@ u64  probe_config(const struct probe_model *, u64 offset, unsigned size);
 void probe_change(struct probe_model *);
 /* The machine pauses, or goes on. */
 void probe_pause(struct probe_model *, bool on);
+/* The guest says whether it may touch memory. */
+void probe_bus_master(struct probe_model *, bool may);
 /* NULL: there is none, or it may not be changed now. */
 struct probe_queue *probe_queue(struct probe_model *, u32 index);
 struct probe_queue *probe_setup(struct probe_model *, u32 index);
