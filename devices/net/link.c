@@ -51,6 +51,14 @@ static void read_bridge(struct link *l, const struct nlattr *data)
 		memcpy(&l->default_pvid, mnl.attr_get_payload(a[IFLA_BR_VLAN_DEFAULT_PVID]), 2);
 }
 
+static void read_tap(struct link *l, const struct nlattr *data)
+{
+	const struct nlattr *a[IFLA_TUN_NUM_DISABLED_QUEUES + 1];
+
+	netlink_nested(data, a, ARRAY_SIZE(a));
+	l->queues = netlink_u32(a[IFLA_TUN_NUM_QUEUES]) + netlink_u32(a[IFLA_TUN_NUM_DISABLED_QUEUES]);
+}
+
 static void read_link(const struct nlmsghdr *h, struct link *l)
 {
 	const struct ifinfomsg *i = mnl.nlmsg_get_payload(h);
@@ -66,6 +74,8 @@ static void read_link(const struct nlmsghdr *h, struct link *l)
 	copy_text(kind, sizeof(kind), info[IFLA_INFO_KIND]);
 	if (!strcmp(kind, "bridge"))
 		read_bridge(l, info[IFLA_INFO_DATA]);
+	else if (!strcmp(kind, "tun"))
+		read_tap(l, info[IFLA_INFO_DATA]);
 }
 
 struct link_sink {

@@ -11,6 +11,7 @@ struct link {
 	u8 mac[6];
 	bool up, is_bridge, vlan_filtering;
 	u16 default_pvid;		/* of a bridge: what a new port gets; 0: none */
+	unsigned queues;		/* of a tap made for several: that programs have, in use or not */
 };
 
 /* Could an interface have this name? */

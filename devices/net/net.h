@@ -55,7 +55,8 @@ struct net_ops {
 	void    (*stop)(struct net *);
 	/* What to call readable and writable for: no buffers, stay quiet. */
 	void    (*want)(struct net *, bool rx, bool tx);
-	/* The GUEST_* features that the driver took, in force for all pairs.  Any thread. */
+	/* The GUEST_* features that the driver took, in force for all pairs.  -EBADFD: it is gone, and is
+	 * lost once it is started.  Any thread. */
 	int     (*set_offload)(struct net *, u64 features);
 	/* These may be unset.  attach: frames come to this pair, or to others.  set_link: the
 	 * cable is in, or was pulled, at the guest's end.  set_rss, where offload has RSS, of the
@@ -80,7 +81,7 @@ struct net {
 	/* Set by the card before start, called on the loop. */
 	void (*readable)(struct net *);
 	void (*writable)(struct net *);
-	void (*lost)(struct net *);	/* once: it is gone for good */
+	void (*lost)(struct net *);	/* it is gone for good: once after each start, or in it */
 	void *card;
 };
 

@@ -63,8 +63,10 @@ static void ready(struct watch *w, u32 events)
 		p->net.readable(&p->net);
 	/* A socket's error goes away when it is asked for; a tap that was deleted stays so. */
 	if (events & EPOLLERR && !(events & (EPOLLIN | EPOLLOUT)) &&
-	    getsockopt(p->fd, SOL_SOCKET, SO_ERROR, &error, &len))
+	    getsockopt(p->fd, SOL_SOCKET, SO_ERROR, &error, &len)) {
 		watch_stop(w);
+		p->net.lost(&p->net);
+	}
 }
 
 static void packet_want(struct net *n, bool rx, bool tx)

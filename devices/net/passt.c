@@ -21,6 +21,7 @@
 _Static_assert(NET_MTU_MOST == 65520, "MTU_TEXT");
 
 enum { PATIENCE_MS = 10000, ARG_LEN = 48, NOT_RUN = 127 };
+enum { TALK = 2048, TALK_TURNS = 64 };		/* more than a pipe has */
 
 struct passt {
 	struct stream stream;	/* its net's child is 0 when that has ended */
@@ -30,11 +31,20 @@ struct passt {
 /* The last thing it said.  Of a host without syslog it complains with every line. */
 static void last_words(struct passt *p, char *text, size_t room)
 {
-	char all[4096], *rest = all, *line;
-	ssize_t n = read(p->errors, all, sizeof(all) - 1);
+	char all[2 * TALK + 1], *rest = all, *line;
+	size_t len = 0;
+	ssize_t n;
 
+	/* It may go on talking. */
+	for (int i = 0; i < TALK_TURNS && (n = read(p->errors, all + len, sizeof(all) - 1 - len)) > 0; i++) {
+		len += (size_t)n;
+		if (len <= TALK)
+			continue;
+		memmove(all, all + len - TALK, TALK);
+		len = TALK;
+	}
 	snprintf(text, room, "no reason given");
-	all[MAX(n, 0)] = 0;
+	all[len] = 0;
 	while ((line = strsep(&rest, "\n")))
 		if (*line && !strstr(line, " to syslog"))
 			snprintf(text, room, "%s", line);
@@ -151,6 +161,8 @@ static int wait_ready(struct passt *p, int out, struct err *err)
 		end_child(p);
 		return err_set(err, -ETIMEDOUT, "net: passt is not ready after %d s", PATIENCE_MS / 1000);
 	}
+	/* Or lives on, and can say no more; the status of what has ended stays. */
+	kill(p->stream.net.child, SIGKILL);
 	rc = waitpid(p->stream.net.child, &status, 0);
 	if (rc == p->stream.net.child && WIFEXITED(status) && WEXITSTATUS(status) == NOT_RUN) {
 		p->stream.net.child = 0;

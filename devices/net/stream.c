@@ -208,6 +208,9 @@ static int stream_start(struct net *n, struct loop *loop)
 	s->hook.before_sleep = before_sleep;
 	loop_add_hook(loop, &s->hook);
 	update(s);
+	/* Of a guest that has booted again: its card has not heard of it. */
+	if (s->gone)
+		s->net.lost(&s->net);
 	return 0;
 }
 

@@ -336,8 +336,23 @@ static struct tap *tap_new(int fd)
 	return t;
 }
 
-/* real: the name it got, where name is a pattern. */
-static int new_queue(struct net **out, const char *name, unsigned nr, char real[IFNAMSIZ],
+/* Of one that was made for several queues the kernel gives some to whoever asks: each would have
+ * a part of the frames. */
+static bool has_others(const struct ifreq *tap)
+{
+	struct netlink *nl;
+	struct link l = { 0 };
+
+	if (!(tap->ifr_flags & IFF_MULTI_QUEUE) || netlink_open(&nl, NULL))
+		return false;
+	if (link_find(nl, 0, tap->ifr_name, &l))
+		l.queues = 0;
+	netlink_close(nl);
+	return l.queues > 1;
+}
+
+/* real: the name it got, where name is a pattern.  first: all of the tap is to be ours. */
+static int new_queue(struct net **out, const char *name, unsigned nr, bool first, char real[IFNAMSIZ],
 		     struct err *err)
 {
 	struct ifreq ifr = { 0 };
@@ -346,7 +361,12 @@ static int new_queue(struct net **out, const char *name, unsigned nr, char real[
 
 	if (fd < 0)
 		return fd;
-	t = ioctl(fd, TUNGETIFF, &ifr) ? NULL : tap_new(fd);
+	rc = ioctl(fd, TUNGETIFF, &ifr);
+	if (!rc && first && has_others(&ifr)) {
+		close(fd);
+		return refused(-EBUSY, name, nr, err);
+	}
+	t = rc ? NULL : tap_new(fd);
 	if (!t) {
 		rc = err_set(err, -errno, "%s", strerror(errno));
 		close(fd);
@@ -391,7 +411,7 @@ int net_open_tap(struct net *queue[], unsigned nr, const char *name, u16 mtu, st
 	if (!*name || strlen(name) >= IFNAMSIZ)
 		rc = err_set(err, -EINVAL, "a tap's name has 1 to %d characters", IFNAMSIZ - 1);
 	for (unsigned i = 0; i < nr && !rc; i++)
-		rc = new_queue(&queue[i], i ? real : name, nr, real, err);
+		rc = new_queue(&queue[i], i ? real : name, nr, !i, real, err);
 	if (!rc)
 		rc = set_up(real, &mtu, err);
 	for (unsigned i = 0; i < nr && !rc; i++)
@@ -421,7 +441,7 @@ int net_open_tap_queues(struct net *queue[], unsigned nr, const char *name, stru
 
 	memset(queue + 1, 0, (nr - 1) * sizeof(queue[0]));
 	for (unsigned i = 1; i < nr && !rc; i++)
-		rc = new_queue(&queue[i], name, nr, real, err);
+		rc = new_queue(&queue[i], name, nr, false, real, err);
 	if (rc)
 		close_queues(queue, 1, nr);
 	else if (nr > 1)

@@ -12,16 +12,25 @@
 #include <slirp/libslirp.h>
 #include "devices/net/forward.h"
 #include "devices/net/frame.h"
+#include "vmm/core/limit.h"
 #include "vmm/core/log.h"
 
 #define MS	1000000ULL			/* in ns */
 
 enum {
-	FDS = 16384,		/* a guest's connections are one each */
+	FDS = 16384,		/* a guest's connections are one each; they may be half of all */
 	BUSY = 256 * KIB,	/* frames that wait for the guest: read no more from sockets */
 	FULL = 4 * MIB,		/* nor take what comes unasked */
 	HOSTNAME_MAX = 32,
 	NO_HURRY = 1000,	/* ms: what libslirp says when it waits for nothing */
+	LOOK_AGAIN = 500,	/* ms: whether there may be more connections by now */
+	IP4 = 20, IP6 = 40, TCP_FLAGS = 13, SYN = 2, ACK = 16, ECHO6 = 128,
+	BOOTP = 67, TFTP = 69,
+};
+
+/* Of a datagram that does not become whole libslirp keeps the pieces for 30 s: some 150 MiB, at most. */
+static const struct limit_config fragments = {
+	.bytes = { .rate = 4 * MIB, .burst = 16 * MIB }, .ops = { .rate = 1000, .burst = 4000 },
 };
 
 /* A frame for the guest. */
@@ -37,7 +46,13 @@ struct peer {
 	struct user *user;
 	u32 wanted, ready;	/* EPOLLIN, ... */
 	unsigned round;		/* in which it was last wanted */
+	bool is_counted;	/* among sockets */
+	bool listens;
 };
+
+/* Of libslirp, for all cards, and how many there may be: the other descriptors are for whoever
+ * asks the VM, or saves it. */
+static unsigned sockets, sockets_max;
 
 struct alarm {
 	struct timer timer;
@@ -62,10 +77,13 @@ struct user {
 	bool changed;		/* libslirp may wait for other things now */
 	bool knows_time;
 	bool busy, want_rx;
+	bool refuses;		/* connections from outside, until some have ended */
 	u8 flags;				/* of every header */
 	size_t queued;				/* bytes of frames */
 	struct frame *first, **last;
 	struct log_limit noise;			/* what libslirp says of the guest */
+	struct log_limit full;			/* that there may be no more sockets */
+	struct limit fragments;
 	u8 out[NET_FRAME_MAX];
 };
 
@@ -163,6 +181,41 @@ static void forget_peer(int fd, void *arg)
 	p->wanted = p->ready = 0;
 }
 
+static void count_peer(int fd, void *arg)
+{
+	struct peer *p = fd >= 0 ? peer_of(arg, fd) : NULL;
+
+	if (!p || p->is_counted)
+		return;
+	p->is_counted = true;
+	__atomic_add_fetch(&sockets, 1, __ATOMIC_RELAXED);
+}
+
+static void drop_peer(int fd, void *arg)
+{
+	struct user *u = arg;
+
+	forget_peer(fd, u);
+	if (fd < 0 || fd >= u->nr_peers || !u->peer[fd])
+		return;
+	if (u->peer[fd]->is_counted)
+		__atomic_sub_fetch(&sockets, 1, __ATOMIC_RELAXED);
+	*u->peer[fd] = (struct peer){ .watch.ready = peer_ready, .user = u };
+}
+
+static bool is_full(void)
+{
+	return __atomic_load_n(&sockets, __ATOMIC_RELAXED) >= sockets_max;
+}
+
+static bool listens(int fd)
+{
+	int does = 0;
+	socklen_t len = sizeof(does);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &does, &len) && does;
+}
+
 static int want_peer(int fd, int events, void *arg)
 {
 	struct user *u = arg;
@@ -171,7 +224,11 @@ static int want_peer(int fd, int events, void *arg)
 
 	if (!p)
 		return -1;
-	if (u->queued < BUSY)
+	if (!p->round)
+		p->listens = listens(fd);
+	if (p->listens && is_full())
+		u->refuses = true;
+	else if (u->queued < BUSY)
 		wanted |= (events & SLIRP_POLL_IN ? EPOLLIN : 0) |
 			  (events & SLIRP_POLL_PRI ? EPOLLPRI : 0);
 	else
@@ -200,12 +257,14 @@ static void wait_anew(struct user *u)
 {
 	u32 timeout = UINT32_MAX;
 
-	u->changed = false;
+	u->changed = u->refuses = false;
 	u->round++;
 	slirp.fill(u->slirp, &timeout, want_peer, u);
 	for (int fd = 0; fd < u->nr_peers; fd++)
 		if (u->peer[fd] && u->peer[fd]->round != u->round)
 			forget_peer(fd, u);
+	if (u->refuses)
+		timeout = MIN(timeout, (u32)LOOK_AGAIN);
 	if (timeout < NO_HURRY)
 		timer_start(&u->deadline, u->loop, timeout * MS);
 	else
@@ -328,12 +387,6 @@ static void alarm_set(void *timer, int64_t at_ms, void *arg)
 	alarm_start(a);
 }
 
-static void nothing_fd(int fd, void *arg)
-{
-	(void)fd;
-	(void)arg;
-}
-
 static void look_again(void *arg)
 {
 	struct user *u = arg;
@@ -344,10 +397,49 @@ static void look_again(void *arg)
 static const SlirpCb callbacks = {
 	.send_packet = to_guest, .guest_error = guest_error, .clock_get_ns = clock_ns,
 	.timer_new = alarm_new, .timer_free = alarm_free, .timer_mod = alarm_set,
-	.register_poll_fd = nothing_fd, .unregister_poll_fd = forget_peer, .notify = look_again,
+	.register_poll_fd = count_peer, .unregister_poll_fd = drop_peer, .notify = look_again,
 };
 
 /* --- what the card asks of us --------------------------------------------------------------- */
+
+static bool is_fragment(const u8 *ip)
+{
+	return (ip[6] & 0x3f) | ip[7];
+}
+
+/* May libslirp open a socket for this frame?  It does for the first of a connection; datagrams are not told apart, but
+ * for those that it answers itself. */
+static bool opens(const u8 *frame, size_t len, u16 type)
+{
+	const u8 *ip = frame + ETHER_HDR_LEN;
+	bool six = type == ETHERTYPE_IPV6;
+	size_t tcp = ETHER_HDR_LEN + (six ? IP6 : (ip[0] & 15) * 4U);
+	u8 protocol = ip[six ? 6 : 9];
+
+	if (type == ETHERTYPE_ARP || len < ETHER_HDR_LEN + (six ? IP6 : IP4))
+		return false;
+	if (six && protocol == IPPROTO_ICMPV6)
+		return len > tcp && frame[tcp] == ECHO6;
+	/* In pieces it shows too late. */
+	if (!six && is_fragment(ip))
+		return true;
+	if (protocol == IPPROTO_UDP && !six && len > tcp + 3) {
+		u16 port = frame[tcp + 2] << 8 | frame[tcp + 3];
+
+		return port != BOOTP && port != TFTP;
+	}
+	if (protocol != IPPROTO_TCP)
+		return true;
+	return len > tcp + TCP_FLAGS && (frame[tcp + TCP_FLAGS] & (SYN | ACK)) == SYN;
+}
+
+static void say_full(struct user *u)
+{
+	u64 missed;
+
+	if (log_allows(&u->full, now_ns(), &missed))
+		log_warn("net: user: there are %u connections, and may not be more", sockets_max);
+}
 
 static int user_send(struct net *n, const struct iovec *iov, int nr)
 {
@@ -361,6 +453,13 @@ static int user_send(struct net *n, const struct iovec *iov, int nr)
 	type = frame[12] << 8 | frame[13];
 	if (type != ETHERTYPE_IP && type != ETHERTYPE_IPV6 && type != ETHERTYPE_ARP)
 		return 0;
+	if (is_full() && opens(frame, len, type)) {
+		say_full(u);
+		return -ENOBUFS;
+	}
+	if (type == ETHERTYPE_IP && len >= ETHER_HDR_LEN + IP4 && is_fragment(frame + ETHER_HDR_LEN) &&
+	    limit_take(&u->fragments, len, now_ns()))
+		return -ENOBUFS;
 	/* It looks at the clock here only: entries made with an old time expire at once. */
 	if (!u->knows_time)
 		slirp.poll(u->slirp, 1, take_ready, u);
@@ -450,9 +549,12 @@ static void user_close(struct net *n)
 
 	if (u->slirp)
 		slirp.cleanup(u->slirp);
-	for (int fd = 0; fd < u->nr_peers; fd++)
+	for (int fd = 0; fd < u->nr_peers; fd++) {
+		drop_peer(fd, u);
 		free(u->peer[fd]);
+	}
 	free(u->peer);
+	limit_fini(&u->fragments);
 	free(u);
 }
 
@@ -497,12 +599,13 @@ static Slirp *make(struct user *u, const struct net_user_options *o)
 /* The usual limit, 1024, is for programs that use select(). */
 static void raise_fd_limit(void)
 {
-	struct rlimit limit;
+	struct rlimit limit = { .rlim_cur = FDS };
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= FDS)
-		return;
-	limit.rlim_cur = MIN((rlim_t)FDS, limit.rlim_max);
-	setrlimit(RLIMIT_NOFILE, &limit);
+	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < FDS) {
+		limit.rlim_cur = MIN((rlim_t)FDS, limit.rlim_max);
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+	sockets_max = MIN(limit.rlim_cur, (rlim_t)FDS) / 2;
 }
 
 int net_open_user(struct net **out, const struct net_user_options *o, struct err *err)
@@ -524,6 +627,7 @@ int net_open_user(struct net **out, const struct net_user_options *o, struct err
 	u->net.offload = FRAME_OFFLOAD | 1ULL << VIRTIO_NET_F_GUEST_CSUM;
 	u->net.mtu = NET_MTU_MOST;
 	u->last = &u->first;
+	limit_init(&u->fragments, &fragments);
 	u->slirp = make(u, o);
 	if (!u->slirp)
 		rc = err_set(err, -EINVAL, "net: libslirp refuses its settings");

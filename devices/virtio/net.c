@@ -180,6 +180,9 @@ static int net_start(struct virtio *v)
 
 	if (!rc)
 		rc = net_steer(n);
+	/* Gone while nobody used it: as it says itself when it is started. */
+	if (rc == -EBADFD)
+		rc = 0;
 	for (unsigned i = 0; i < pairs_in_use(n) && !rc; i++) {
 		struct start s = { .pair = n->pair[i] };
 
@@ -353,9 +356,15 @@ int virtio_net_set_link(struct virtio *v, bool up)
 
 	if (up && load_once(&n->gone))
 		return -ENODEV;
+	n->plugged = up;
 	change_link(n, up);
 	net_apply_link(n);
 	return 0;
+}
+
+bool virtio_net_is_plugged(struct virtio *v)
+{
+	return to_net(v)->plugged;
 }
 
 void virtio_net_announce(struct virtio *v)
@@ -427,7 +436,7 @@ int virtio_net_new(struct platform *p, const char *name, const struct virtio_net
 	n->rx_limit = o->rx_limit;
 	n->tx_limit = o->tx_limit;
 	n->dump = o->dump;
-	n->link = !o->unplugged;
+	n->plugged = n->link = !o->unplugged;
 	n->v.config = &n->config;
 	memcpy(n->mac, o->mac, sizeof(n->mac));
 	net_set_status(n, VIRTIO_NET_S_LINK_UP, n->link);

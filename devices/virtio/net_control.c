@@ -122,7 +122,8 @@ void net_control_state(struct virtio *v, struct state *s)
 	bool announce = le16toh(n->config.status) & VIRTIO_NET_S_ANNOUNCE;
 
 	state_bytes(s, "mac", n->config.mac, sizeof(n->config.mac));
-	state_bool(s, "link", &n->link);
+	/* A copy's far end is another: that ours is gone says nothing of it. */
+	state_bool(s, "link", &n->plugged);
 	state_bool(s, "announce", &announce);
 	state_u32(s, "active-pairs", &n->active);
 	state_u64(s, "offload-off", &n->offload_off);
@@ -145,7 +146,8 @@ void net_control_state(struct virtio *v, struct state *s)
 			   f->nr_macs, n->active, n->nr_pairs);
 		net_control_reset(n);
 	}
-	net_set_status(n, VIRTIO_NET_S_LINK_UP, n->link);
+	store_once(&n->link, n->plugged);
+	net_set_status(n, VIRTIO_NET_S_LINK_UP, n->plugged);
 	net_set_status(n, VIRTIO_NET_S_ANNOUNCE, announce);
 	net_apply_link(n);
 }

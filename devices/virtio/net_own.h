@@ -93,6 +93,7 @@ struct virtio_net {
 	struct virtio_net_config config;
 	u8 mac[6];			/* that it has after a reset */
 	bool link, gone;		/* atomic; gone: the far end, for good */
+	bool plugged;			/* the cable, by whoever may pull it: link, if not gone */
 	unsigned nr_pairs, active;	/* active: frames come to the first so many... */
 	bool by_hash;			/* ...by rss */
 	struct net_rss rss;

@@ -1,6 +1,7 @@
 /*
  * net-lost.c: promise: a card whose network goes away while it sends says so by its link, and all
- * frames that it is given, before and after, come back. Says "ready" once it sends.
+ * frames that it is given, before and after, come back. Says "ready" once it sends. again: it boots
+ * once more then, and finds its link down.
  *
  * Spec: virtio 1.2, 5.1 (network device).
  */
@@ -46,6 +47,10 @@ int main(const struct start_info *info, const char *cmdline)
 	virtio_add_status(&v, STATUS_DRIVER_OK);
 	virtq_add(&rx, &b, 1, NULL);
 	virtq_kick(&rx);
+	if (arg_find("again") && !is_up()) {
+		say("down\n");
+		return check_result();
+	}
 	check(is_up(), "its link is up");
 	for (; good && is_up(); n++) {
 		good = send();
@@ -57,5 +62,7 @@ int main(const struct start_info *info, const char *cmdline)
 	for (n = 0; good && n < MORE; n++)
 		good = send();
 	check(good, "%llu frames more", n);
+	if (arg_find("again") && good)
+		outb(PORT_KBC_STATUS, KBC_RESET);
 	return check_result();
 }

@@ -59,7 +59,7 @@ static void wire_stop(struct net *n)
 }
 
 static void wire_want(struct net *n, bool rx, bool tx) { of(n)->want_rx = rx; of(n)->want_tx = tx; }
-static int wire_offload(struct net *n, u64 features) { of(n)->offload = features; return 0; }
+static int wire_offload(struct net *n, u64 features) { of(n)->offload = features; return of(n)->offload_result; }
 static int wire_attach(struct net *n, bool on) { of(n)->attached = on; return 0; }
 static void wire_set_link(struct net *n, bool up) { of(n)->link = up; }
 static int wire_vhost_fd(struct net *n) { return VNET_FD + (of(n) - of(n)->f->wire); }

@@ -26,6 +26,7 @@ struct vnet_wire {
 	bool in_place;			/* the last frame went to guest memory, all of it */
 	bool want_rx, want_tx, attached, link;
 	u64 offload;
+	int offload_result;
 	struct net_filter filter;	/* as it was last set */
 	int nr_filters;			/* how often */
 	struct net_rss rss;		/* likewise */

@@ -253,6 +253,10 @@ static void test_stream_closed(void **state)
 	assert_int_equal(wire.nr_writable, 1);
 	assert_int_equal(wire_send(&wire, data, 100, 0, 0), -EPIPE);
 	assert_int_equal(wire.nr_lost, 1);
+	/* The next card, of a guest that has booted again, is told, too. */
+	wire.net->ops->stop(wire.net);
+	assert_int_equal(wire.net->ops->start(wire.net, wire.fake.p.io_loop), 0);
+	assert_int_equal(wire.nr_lost, 2);
 	wire_fini(&wire);
 	/* Half a frame was its last. */
 	far = give_pair(SOCK_STREAM);
@@ -504,12 +508,20 @@ static bool is_lost(void *arg)
 	return wire.nr_lost;
 }
 
-/* Deleted under us: said once, whether frames are wanted from it or not. */
+/* Deleted under us: said once, whether frames are wanted from it or not; of one without headers when they are. */
 static void test_tap_deleted(void **state)
 {
+	static const struct {
+		int flags;
+		bool listens;
+	} way[] = {
+		{ IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, false }, { IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, true },
+		{ IFF_TAP | IFF_NO_PI, true },
+	};
+
 	(void)state;
-	for (int listens = 0; listens < 2; listens++) {
-		int fd = open_tun(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+	for (unsigned i = 0; i < ARRAY_SIZE(way); i++) {
+		int fd = open_tun(way[i].flags);
 		struct netlink *nl;
 		struct ifreq ifr;
 		struct link l;
@@ -519,7 +531,7 @@ static void test_tap_deleted(void **state)
 		assert_int_equal(ioctl(fd, TUNGETIFF, &ifr), 0);
 		set_up(fd);
 		give(fd);
-		wire_listen(&wire, listens);
+		wire_listen(&wire, way[i].listens);
 		wire_turn(&wire, 3);
 		assert_int_equal(wire.nr_lost, 0);
 		assert_int_equal(netlink_open(&nl, &err), 0);

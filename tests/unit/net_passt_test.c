@@ -145,6 +145,21 @@ static void test_passt_fails(void **state)
 	assert_says(err.msg, "does not start: External interface not usable; --net user may do");
 }
 
+/* The last line of many, and of one that lives on, and will never be ready. */
+static void test_passt_talks(void **state)
+{
+	struct net *n;
+
+	(void)state;
+	install("for ((n = 0; n < 500; n++)); do echo 'Only a warning, and of no interest' >&2; done; "
+		"echo 'No template interface' >&2; exit 1");
+	assert_int_equal(net_open_passt(&n, NULL, 0, &err), -EIO);
+	assert_says(err.msg, "does not start: No template interface; --net user may do");
+	install("echo 'Nothing to say' >&2; exec >&-; exec sleep 1000");
+	assert_int_equal(net_open_passt(&n, NULL, 0, &err), -EIO);
+	assert_says(err.msg, "does not start: Nothing to say; --net user may do");
+}
+
 static void test_passt_is_missing(void **state)
 {
 	char *path = strdup(getenv("PATH"));
@@ -223,7 +238,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_passt), cmocka_unit_test(test_passt_dies),
-		cmocka_unit_test(test_passt_fails), cmocka_unit_test(test_passt_is_missing),
+		cmocka_unit_test(test_passt_fails), cmocka_unit_test(test_passt_talks),
+		cmocka_unit_test(test_passt_is_missing),
 		cmocka_unit_test(test_passt_port_in_use), cmocka_unit_test(test_why_not),
 		cmocka_unit_test(test_passt_without_files),
 	};

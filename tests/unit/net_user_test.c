@@ -1,5 +1,6 @@
 /* net_user_test.c: --net user, spoken to by hand-made frames; sockets are on loopback only. */
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <linux/virtio_net.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -11,7 +12,7 @@
 
 #define GUEST_CSUM	(1ULL << VIRTIO_NET_F_GUEST_CSUM)
 
-enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16, TCP_HDR = 20, BIG = 60000 };
+enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16, TCP_HDR = 20, BIG = 60000, FEW = 128 };
 
 static const u8 guest_mac[6] = { 2, 0, 0, 1, 2, 3 };
 static const u8 host_mac[6] = { 0x52, 0x55, 10, 0, 2, 2 };
@@ -34,6 +35,8 @@ static u32 get32(const u8 *p) { return (u32)get16(p) << 16 | get16(p + 2); }
 static void put32(u8 *p, u32 v) { v = htonl(v); memcpy(p, &v, 4); }
 static void put16(u8 *p, u16 v) { v = htons(v); memcpy(p, &v, 2); }
 
+static int send_ip_result;		/* what is to come of it */
+
 static void send_ip_from(const char *from, const char *to, u8 protocol, const void *payload,
 			 size_t len, u16 csum_offset)
 {
@@ -44,7 +47,7 @@ static void send_ip_from(const char *from, const char *to, u8 protocol, const vo
 	memcpy(h.mac_to, host_mac, 6);
 	memcpy(h.mac_from, guest_mac, 6);
 	len = wire_ip(frame, &h, payload, len, csum_offset, &start);
-	assert_int_equal(wire_send(&wire, frame, len, start, csum_offset), 0);
+	assert_int_equal(wire_send(&wire, frame, len, start, csum_offset), send_ip_result);
 }
 
 static void send_ip(const char *to, u8 protocol, const void *payload, size_t len, u16 csum_offset)
@@ -675,6 +678,124 @@ static void test_unasked(void **state)
 	}
 }
 
+/* Of the datagram of that number. */
+static int send_fragment(u16 number, const u8 *payload, size_t len, unsigned offset, bool more)
+{
+	struct wire_ip h = { .from = "10.0.2.15", .to = "10.0.2.2", .protocol = IPPROTO_UDP };
+	u8 frame[200];
+	u32 sum = 0;
+	u16 start;
+
+	memcpy(h.mac_to, host_mac, 6);
+	memcpy(h.mac_from, guest_mac, 6);
+	wire_ip(frame, &h, payload, len, 6, &start);
+	memcpy(frame + 34, payload, len);	/* without a checksum */
+	put16(frame + 18, number);
+	put16(frame + 20, (more ? 0x2000 : 0) | offset / 8);
+	put16(frame + 24, 0);
+	for (unsigned i = 14; i < 34; i += 2)
+		sum += get16(frame + i);
+	put16(frame + 24, ~((sum & 0xffff) + (sum >> 16)));
+	return wire_send(&wire, frame, 34 + len, 0, 0);
+}
+
+/* Pieces that never become whole are no more than so many; one that does, goes out. */
+static void test_fragments(void **state)
+{
+	u8 udp[24] = { 0 }, got[32];
+	u64 before = now_ns();
+	unsigned nr = 0;
+	u16 port;
+	int fd = bound_socket(SOCK_DGRAM, &port), rc = 0;
+
+	(void)state;
+	put16(udp, 6000);
+	put16(udp + 2, port);
+	put16(udp + 4, sizeof(udp));
+	memset(udp + 8, 'x', 16);
+	for (unsigned i = 0; i < 20000; i++) {
+		rc = send_fragment(i, udp, 8, 0, true);
+		assert_true(!rc || rc == -ENOBUFS);
+		nr += !rc;
+	}
+	assert_in_range(nr, 4000, 4001 + (now_ns() - before) / 1000000);
+	ahead_ms += 60 * 1000;
+	assert_int_equal(send_fragment(30000, udp, 16, 0, true), 0);
+	assert_int_equal(send_fragment(30000, udp + 16, 8, 16, false), 0);
+	wire_turn(&wire, 4);
+	assert_int_equal(recv(fd, got, sizeof(got), 0), 16);
+	close(fd);
+}
+
+static unsigned open_files(void)
+{
+	unsigned nr = 0;
+
+	for (int fd = 0; fd < FEW; fd++)
+		nr += fcntl(fd, F_GETFD) >= 0;
+	return nr;
+}
+
+/*
+ * Half of the descriptors are not for connections, neither the guest's nor those to it: what would open one
+ * more is lost, and what belongs to one goes on. When there are fewer, there may be others.
+ */
+static void test_many(void **state)
+{
+	static const struct { const char *to; u8 protocol, type; bool opens; } other[] = {
+		{ "10.0.2.2", IPPROTO_ICMP, 8, true }, { "fec0::2", IPPROTO_ICMPV6, 128, true },
+		{ "fec0::2", IPPROTO_ICMPV6, 133, false },
+	};
+	struct net_user_options o = { 0 };
+	struct net_forward f;
+	struct rlimit few = { FEW, FEW };
+	unsigned before;
+	u16 port, aside;
+	int server, fd, outside;
+	u8 icmp[8] = { 0 };
+	u32 seq, ack;
+	size_t len;
+
+	(void)state;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);	/* for good */
+	open_with_forward(&o, &f, false);
+	meet();
+	server = bound_socket(SOCK_STREAM, &port);
+	close(bound_socket(SOCK_DGRAM, &aside));
+	fd = open_tcp(server, 5000, port, &seq, &ack);
+	wire_turn(&wire, 4);
+	before = open_files();
+	for (unsigned i = 1; i < FEW / 2; i++) {
+		send_udp("10.0.2.15", "10.0.2.2", 6000 + i, aside, "x", 1);
+		wire_turn(&wire, 1);
+	}
+	assert_int_equal(open_files(), before + FEW / 2 - 1);
+	send_ip_result = -ENOBUFS;
+	for (unsigned i = 0; i < 2; i++)
+		send_udp("10.0.2.15", "10.0.2.2", 7000 + i, aside, "x", 1);
+	send_tcp("10.0.2.2", 5001, port, 1000, 0, SYN, NULL, 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(other); i++) {
+		icmp[0] = other[i].type;
+		send_ip_result = other[i].opens ? -ENOBUFS : 0;
+		send_ip(other[i].to, other[i].protocol, icmp, sizeof(icmp), 2);
+	}
+	outside = connect_to(SOCK_STREAM, f.host_port);
+	wire_turn(&wire, 8);
+	assert_int_equal(open_files(), before + FEW / 2);
+	send_tcp("10.0.2.2", 5000, port, seq, ack, ACK | PSH, "still", 5);
+	wire_turn(&wire, 4);
+	assert_int_equal(recv(fd, icmp, sizeof(icmp), 0), 5);
+	meet();
+	/* Datagrams that nobody answers are forgotten after some minutes. */
+	ahead_ms += 600 * 1000;
+	assert_non_null(hear(IPPROTO_TCP, SYN, 80, &len));
+	send_udp("10.0.2.15", "10.0.2.2", 7000, aside, "x", 1);
+	close(outside);
+	close(fd);
+	close(server);
+	wire_fini(&wire);
+}
+
 /* What the guest does not acknowledge comes again, as it was. */
 static void test_tcp_repeats(void **state)
 {
@@ -799,11 +920,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_unasked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tcp_repeats, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_malformed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fragments, setup, teardown),
 		cmocka_unit_test(test_forward_tcp), cmocka_unit_test(test_forward_udp),
 		cmocka_unit_test(test_forward_in_use), cmocka_unit_test(test_restricted),
 		cmocka_unit_test(test_other_network), cmocka_unit_test(test_noise),
 		cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_dhcp_options),
-		cmocka_unit_test(test_fd_limit),
+		cmocka_unit_test(test_fd_limit), cmocka_unit_test(test_many),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

@@ -443,6 +443,26 @@ static void test_link_lost(void **state)
 	assert_int_equal(status(f), 0);
 }
 
+/* A tap that was deleted while nobody used it takes no offloads, and says that it is lost once it
+ * is started. */
+static void test_link_lost_before(void **state)
+{
+	static const int why[] = { -EBADFD, -EINVAL };
+	struct vnet *f = *state;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(why); i++) {
+		bool starts = why[i] == -EBADFD;
+		int before = f->wire->nr_starts;
+
+		f->wire->offload_result = why[i];
+		start_with_control(f, 0);
+		assert_int_equal(f->wire->nr_starts, before + starts);
+		assert_int_equal(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET,
+				 starts ? 0 : VIRTIO_CONFIG_S_NEEDS_RESET);
+		driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
+	}
+}
+
 /* --- several pairs -------------------------------------------------------------------------- */
 
 static u8 set_pairs(struct vnet *f, u16 nr)
@@ -873,6 +893,27 @@ static void test_copy_without_link(void **state)
 	let_go(to);
 }
 
+/* That the far end is gone is not copied to where there is one; that the cable was out is. */
+static void test_copy_of_lost(void **state)
+{
+	struct vnet *f = *state;
+
+	start_with_control(f, 0);
+	f->wire->net.lost(&f->wire->net);
+	assert_int_equal(status(f), 0);
+	for (int pulled = 0; pulled < 2; pulled++) {
+		struct vnet *to = calloc(1, sizeof(*to));
+
+		if (pulled)
+			set_link(f, false);
+		assert_int_equal(copy(f, to), 0);
+		assert_int_equal(virtio_net_is_plugged(to->v), !pulled);
+		assert_int_equal(status(to), pulled ? 0 : VIRTIO_NET_S_LINK_UP);
+		assert_int_equal(passes(to, OWN, -1), !pulled);
+		let_go(to);
+	}
+}
+
 /* What makes no sense is refused, and does no harm. */
 static void test_copy_of_nonsense(void **state)
 {
@@ -981,11 +1022,12 @@ int main(void)
 		T(test_filter_modes), T(test_filter_table), T(test_filter_own_address),
 		T(test_filter_vlan), T(test_control_abuse), T(test_many_commands), T(test_offloads),
 		T(test_offload_combinations), T(test_announce), T(test_link),
-		cmocka_unit_test(test_link_from_the_start), T(test_link_lost),
+		cmocka_unit_test(test_link_from_the_start), T(test_link_lost), T(test_link_lost_before),
 		MQ(test_pairs), MQ(test_pairs_not_taken), MQ(test_rss), MQ(test_rss_alone),
 		MQ(test_rss_abuse), MQ(test_rss_refused), MQ(test_copy_of_rss),
 		MQ(test_copy_of_rss_nonsense), cmocka_unit_test(test_pairs_on_loops),
-		T(test_copy), T(test_copy_without_link), T(test_copy_of_nonsense),
+		T(test_copy), T(test_copy_without_link), T(test_copy_of_lost),
+		T(test_copy_of_nonsense),
 		cmocka_unit_test(test_plain),
 		cmocka_unit_test_setup_teardown(test_dump, vnet_setup_dump, vnet_teardown),
 	};

@@ -681,6 +681,7 @@ static unsigned cfg_get(struct card *c, unsigned at)
 
 static void start_pci(struct card *c)
 {
+	cfg_set(c, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	bar_set(c, VIRTIO_PCI_COMMON_STATUS, 1, 0);
 	bar_set(c, VIRTIO_PCI_COMMON_STATUS, 1, 3);
 	bar_set(c, VIRTIO_PCI_COMMON_GFSELECT, 4, 1);
