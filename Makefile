@@ -75,7 +75,7 @@ $(BUILD)/obj/firmware/blobs.o: firmware/blobs.asm $(AML) $(BUILD)/guest/speed.bi
 
 # --- tests ----------------------------------------------------------------------------------
 SAN := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-TEST_LIB := $(patsubst %.c,$(BUILD)/san/%.o,$(CORE) vmm/helper/allow.c $(wildcard tests/lib/*.c))
+TEST_LIB := $(patsubst %.c,$(BUILD)/san/%.o,$(CORE) vmm/helper/allow.c vmm/kvm/cpu.c $(wildcard tests/lib/*.c))
 TEST_LIBS := -lcmocka $(STATIC:%=-l%) -lpthread
 UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*_test.c))
 
@@ -89,7 +89,7 @@ WRAPPED := $(addprefix file_,read write sync truncate allocate zero) preadv pwri
 	open link rename unlink fsync
 $(BUILD)/unit/image_fault_test: WRAPPED += malloc calloc realloc reallocarray strdup
 $(foreach d,unit tsan,$(addprefix $(BUILD)/$d/,virtio_blk_options_test virtio_test)): WRAPPED += clock_gettime
-$(addprefix $(BUILD)/unit/,virtio_net_vhost_test tap_test link_test): WRAPPED += ioctl
+$(addprefix $(BUILD)/unit/,virtio_net_vhost_test tap_test link_test cpu_test): WRAPPED += ioctl
 $(BUILD)/unit/image_head_test: WRAPPED += poll
 $(BUILD)/unit/tap_test: WRAPPED += syscall
 $(BUILD)/unit/bridge_ask_test: WRAPPED += readlink

@@ -437,6 +437,13 @@ static void count_openers(struct watch *w, u32 events)
 		move_out(c);
 }
 
+static int watch_aux(struct chardev *c, int fd, const char *path, struct err *err)
+{
+	int rc = watch_start(&c->aux_watch, c->loop, fd, EPOLLIN);
+
+	return rc ? err_set(err, rc, "%s: %s", path, strerror(-rc)) : 0;
+}
+
 static int open_pty(struct chardev *c, struct err *err)
 {
 	struct termios t;
@@ -458,7 +465,7 @@ static int open_pty(struct chardev *c, struct err *err)
 		return err_set(err, -errno, "%s: %s", c->pty, strerror(errno));
 	c->aux_watch.ready = count_openers;
 	log_info("serial on %s", c->pty);
-	return watch_start(&c->aux_watch, c->loop, c->inotify_fd, EPOLLIN);
+	return watch_aux(c, c->inotify_fd, c->pty, err);
 }
 
 static int open_file(struct chardev *c, const char *path, struct err *err)
@@ -480,7 +487,7 @@ static bool is_gone(int fd)
 static void accept_client(struct watch *w, u32 events)
 {
 	struct chardev *c = container_of(w, struct chardev, aux_watch);
-	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), out;
 
 	(void)events;
 	if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
@@ -498,9 +505,14 @@ static void accept_client(struct watch *w, u32 events)
 		close(fd);
 		return;
 	}
+	out = dup(fd);		/* two watches want two of them */
+	if (out < 0) {
+		close(fd);
+		return;
+	}
 	c->in_fd = fd;
 	pthread_mutex_lock(&c->lock);
-	c->out_fd = dup(fd);	/* two watches want two of them */
+	c->out_fd = out;
 	c->discard = false;
 	pthread_mutex_unlock(&c->lock);
 	rearm(&c->rearm);
@@ -516,7 +528,7 @@ static int open_socket(struct chardev *c, const char *path, struct err *err)
 		return rc;
 	socket_file_note(&c->file, path);
 	c->aux_watch.ready = accept_client;
-	return watch_start(&c->aux_watch, c->loop, c->listen_fd, EPOLLIN);
+	return watch_aux(c, c->listen_fd, path, err);
 }
 
 int chardev_open(struct chardev **out, const char *spec, struct loop *loop, void (*quit)(void *),

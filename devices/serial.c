@@ -270,6 +270,7 @@ static void serial_resume(struct device *dev)
 	struct chardev_user user = { .input = line_input, .room = line_room, .arg = s };
 
 	chardev_set_user(s->line, &user);
+	line_room(s);		/* that came meanwhile nobody was told of */
 }
 
 static void serial_state(struct device *dev, struct state *st)

@@ -181,6 +181,7 @@ static void remove_group(void *arg)
 {
 	char path[PATH_MAX], text[256];
 	struct pollfd left = { .events = POLLPRI };
+	bool is_empty = false;
 
 	snprintf(path, sizeof(path), "%s/cgroup.events", (const char *)arg);
 	left.fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -190,6 +191,9 @@ static void remove_group(void *arg)
 		text[MAX(n, 0)] = 0;
 		if (strstr(text, "populated 1"))
 			poll(&left, 1, -1);
+		else if (is_empty)
+			break;		/* others have made groups in it, and are to remove them */
+		is_empty = !strstr(text, "populated 1");
 	}
 }
 

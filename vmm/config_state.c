@@ -46,6 +46,8 @@ static void disk_state(struct state *s, struct disk_config *d)
 	}
 	if (state_loading(s) && !state_failed(s) && !d->path)
 		state_fail(s, "path is missing");
+	if (state_loading(s) && !state_failed(s) && d->is_base && !d->format)
+		state_fail(s, "format is missing");
 	if (d->queues > CONFIG_MAX_QUEUES || d->iothreads > CONFIG_MAX_QUEUES)
 		state_fail(s, "%u queues, %u threads", d->queues, d->iothreads);
 }

@@ -32,12 +32,18 @@ static sigset_t ours(void)
 
 static const char *doomed;		/* a file that is not to outlive us */
 
-/* Async-signal-safe; then the signal takes its course. */
-static void crashed(int sig)
+/* Async-signal-safe. */
+static void clear_up(void)
 {
 	terminal_restore();
 	if (doomed)
 		unlink(doomed);
+}
+
+/* Then the signal takes its course. */
+static void crashed(int sig)
+{
+	clear_up();
 	raise(sig);
 }
 
@@ -50,20 +56,17 @@ static void bereft(int sig, siginfo_t *info, void *context)
 		crashed(sig);
 		return;
 	}
-	terminal_restore();
-	if (doomed)
-		unlink(doomed);
+	clear_up();
 	log_err("memory: a file that it comes from cannot be read any more: stopped; leave a "
 		"snapshot's files as they are while a VM that was restored from it runs");
 	_exit(EXIT_RUNTIME);
 }
 
-static void pages_lost(void)
+static void pages_lost(bool gone)
 {
-	terminal_restore();
-	if (doomed)
-		unlink(doomed);
-	log_err("memory: the page fault handler is gone, and the VM needs pages that it has: stopped");
+	clear_up();
+	log_err("memory: the page fault handler %s, and the VM needs pages that it has: stopped",
+		gone ? "is gone" : "does not answer");
 	_exit(EXIT_RUNTIME);
 }
 
@@ -84,14 +87,16 @@ void control_block_signals(void)
 	static const int deadly[] = { SIGSEGV, SIGABRT, SIGILL, SIGFPE, SIGQUIT, SIGTRAP, SIGSYS,
 				      SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR,
 				      SIGXCPU, SIGSTKFLT };
-	sigset_t set = ours();
+	sigset_t set = ours(), end = set;
 
+	sigdelset(&end, SIGTSTP);
+	sigdelset(&end, SIGCONT);
 	for (unsigned i = 0; i < ARRAY_SIZE(deadly); i++)
 		die_neatly(deadly[i]);
 	sigaction(SIGBUS, &(struct sigaction){ .sa_sigaction = bereft, .sa_flags = SA_SIGINFO }, NULL);
 	for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
 		die_neatly(sig);
-	pager_set_lost(pages_lost);
+	pager_set_lost(pages_lost, &end);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTIN, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);

@@ -46,11 +46,21 @@ static int print_json(const json_t *root)
 	return EXIT_OK;
 }
 
+static void print_text(char *text)
+{
+	while (text && *text) {
+		char *line = strsep(&text, "\n");
+
+		mask_controls(line);
+		puts(line);
+	}
+}
+
 /* NULL: there is none. */
 static void print_answer(json_t *answer)
 {
 	if (json_is_string(answer))
-		fputs(json_string_value(answer), stdout);
+		print_text((char *)(uintptr_t)json_string_value(answer));
 	else if (answer)
 		print_json(answer);
 	json_decref(answer);

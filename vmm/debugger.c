@@ -105,10 +105,7 @@ static void stop(void *arg)
 {
 	struct debugger *d = arg;
 
-	if (!machine_is_paused(d->r->machine)) {
-		machine_pause(d->r->machine);
-		d->stopped_it = true;
-	}
+	machine_hold(d->r->machine, HOLD_DEBUGGER);
 	look(d);
 }
 
@@ -130,8 +127,9 @@ static int set_debug(struct debugger *d, bool on)
 
 static void go_on(struct debugger *d)
 {
-	d->stopped_it = false;
-	machine_resume(d->r->machine);
+	machine_let_go(d->r->machine, HOLD_DEBUGGER);
+	if (machine_is_paused(d->r->machine))
+		log_info("gdb: the VM goes on when %s", hold_end(d->r->held));
 }
 
 static int resume(void *arg, const enum gdb_action *action, const struct cpu_point *point)
@@ -139,7 +137,6 @@ static int resume(void *arg, const enum gdb_action *action, const struct cpu_poi
 	struct debugger *d = arg;
 	int rc;
 
-	machine_pause(d->r->machine);
 	memcpy(d->action, action, sizeof(d->action));
 	memcpy(d->point, point, sizeof(d->point));
 	rc = set_debug(d, true);
@@ -155,8 +152,7 @@ static void detach(void *arg)
 
 	if (rc)
 		log_warn("gdb: a vCPU keeps its breakpoints: %s", strerror(-rc));
-	if (d->stopped_it)
-		go_on(d);
+	go_on(d);
 }
 
 static void end(void *arg)
@@ -194,13 +190,10 @@ int debugger_attach(struct debugger *d, struct err *err)
 	if (!d->gdb)
 		return 0;
 	if (!d->waited && gdb_waits(where)) {
-		d->stopped_it = true;
+		d->r->held |= HOLD_DEBUGGER;
 		log_info("gdb: waiting for a debugger on %.*s", (int)(strrchr(where, ',') - where), where);
 	}
 	d->waited = true;
-	/* Also when one processor stopped as another rebooted the guest. */
-	if (d->stopped_it)
-		machine_pause(d->r->machine);
 	if (!gdb_attached(d->gdb))
 		return 0;
 	for (unsigned i = 0; i < ARRAY_SIZE(d->action); i++)
@@ -217,7 +210,13 @@ int debugger_serve(struct debugger *d, struct err *err)
 
 bool debugger_holds(const struct debugger *d)
 {
-	return d->gdb && (d->stopped_it || gdb_holds(d->gdb));
+	return d->r->held & HOLD_DEBUGGER;
+}
+
+void debugger_hide(struct debugger *d, bool hide)
+{
+	if (d->gdb)
+		gdb_hide(d->gdb, hide);
 }
 
 void debugger_ended(struct debugger *d, int status)

@@ -239,15 +239,10 @@ static void client_ready(struct watch *w, u32 events)
 	serve(g);
 }
 
-static void accept_client(struct watch *w, u32 events)
+static void admit(struct gdb *g, int fd)
 {
-	struct gdb *g = container_of(w, struct gdb, listener);
-	int fd = accept4(g->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), yes = 1;
-	int idle = KEEPALIVE_IDLE_S, step = KEEPALIVE_STEP_S, tries = KEEPALIVE_TRIES;
+	int idle = KEEPALIVE_IDLE_S, step = KEEPALIVE_STEP_S, tries = KEEPALIVE_TRIES, yes = 1;
 
-	(void)events;
-	if (fd < 0)
-		return;
 	if (g->client_fd >= 0) {
 		log_warn("gdb: there is a debugger already; another one was turned away");
 		close(fd);
@@ -270,6 +265,19 @@ static void accept_client(struct watch *w, u32 events)
 	watch_client(g);
 }
 
+/* By the edge: who comes while no more files may be open waits for the next one, and we do not. */
+static void accept_clients(struct watch *w, u32 events)
+{
+	struct gdb *g = container_of(w, struct gdb, listener);
+	int fd;
+
+	(void)events;
+	while ((fd = accept4(g->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0 ||
+	       errno == EINTR || errno == ECONNABORTED)
+		if (fd >= 0)
+			admit(g, fd);
+}
+
 /* --- from outside ------------------------------------------------------------------------------ */
 
 bool gdb_attached(const struct gdb *g)
@@ -277,9 +285,9 @@ bool gdb_attached(const struct gdb *g)
 	return g->client_fd >= 0;
 }
 
-bool gdb_holds(const struct gdb *g)
+void gdb_hide(struct gdb *g, bool hide)
 {
-	return g->client_fd >= 0 && !g->session.running && !g->session.over;
+	gdb_session_hide(&g->session, hide);
 }
 
 bool gdb_stopped(struct gdb *g, unsigned cpu, const struct cpu_stop *stop)
@@ -326,7 +334,7 @@ int gdb_new(struct gdb **out, const char *where, struct loop *loop, const struct
 	g->loop = loop;
 	g->session = (struct gdb_session){ .ops = ops, .arg = arg };
 	g->client_fd = g->listen_fd = -1;
-	g->listener.ready = accept_client;
+	g->listener.ready = accept_clients;
 	g->client.ready = client_ready;
 	rc = parse_where(&w, where, err);
 	if (!rc)
@@ -346,7 +354,7 @@ int gdb_new(struct gdb **out, const char *where, struct loop *loop, const struct
 
 int gdb_serve(struct gdb *g, struct err *err)
 {
-	int rc = g->listener.loop ? 0 : watch_start(&g->listener, g->loop, g->listen_fd, EPOLLIN);
+	int rc = g->listener.loop ? 0 : watch_start(&g->listener, g->loop, g->listen_fd, EPOLLIN | EPOLLET);
 
 	return rc ? err_set(err, rc, "gdb: %s", strerror(-rc)) : 0;
 }

@@ -37,7 +37,8 @@ int  gdb_new(struct gdb **, const char *where, struct loop *, const struct gdb_o
 int  gdb_serve(struct gdb *, struct err *) must_check;	/* idempotent */
 void gdb_free(struct gdb *);			/* NULL is allowed */
 bool gdb_attached(const struct gdb *);
-bool gdb_holds(const struct gdb *);		/* the client has it stopped, whoever stopped it */
+/* What the client has put into memory is out of it for a while.  Stopped. */
+void gdb_hide(struct gdb *, bool hide);
 
 /* A processor met a breakpoint or made its step, and is held.  False: that was not the
  * client's, but the guest's own. */

@@ -219,14 +219,19 @@ static struct gdb_breakpoint *find_breakpoint(struct gdb_session *s, u64 addr)
 	return NULL;
 }
 
-static void unplant(struct gdb_session *s, struct gdb_breakpoint *b)
+/* The guest may have put something else there. */
+static void swap_byte(struct mem *mem, u64 gpa, u8 from, u8 to)
 {
-	struct mem *mem = s->ops->mem(s->arg);
 	u8 now;
 
-	/* The guest may have put something else there. */
-	if (b->planted && !mem_read_obj(mem, GPA(b->gpa), &now) && now == INT3)
-		(void)!mem_write_obj(mem, GPA(b->gpa), &b->byte);
+	if (!mem_read_obj(mem, GPA(gpa), &now) && now == from)
+		(void)!mem_write_obj(mem, GPA(gpa), &to);
+}
+
+static void unplant(struct gdb_session *s, struct gdb_breakpoint *b)
+{
+	if (b->planted)
+		swap_byte(s->ops->mem(s->arg), b->gpa, INT3, b->byte);
 	b->planted = false;
 }
 
@@ -264,6 +269,18 @@ static int remove_breakpoint(struct gdb_session *s, u64 addr)
 		*b = s->breakpoint[--s->nr_breakpoints];
 	}
 	return 0;
+}
+
+/* Two may be at one place, by two addresses: what was planted last goes first. */
+void gdb_session_hide(struct gdb_session *s, bool hide)
+{
+	for (unsigned i = 0; i < s->nr_breakpoints; i++) {
+		const struct gdb_breakpoint *b = &s->breakpoint[hide ? s->nr_breakpoints - 1 - i : i];
+		struct mem *mem = s->ops->mem(s->arg);
+
+		if (b->planted)
+			swap_byte(mem, b->gpa, hide ? INT3 : b->byte, hide ? b->byte : INT3);
+	}
 }
 
 static int change_point(struct gdb_session *s, const struct cpu_point *p, bool set)

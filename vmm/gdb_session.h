@@ -37,5 +37,7 @@ bool gdb_session_interrupt(struct gdb_session *);
 bool gdb_session_ended(struct gdb_session *, int status);
 /* As gdb_stopped. */
 bool gdb_session_stopped(struct gdb_session *, unsigned cpu, const struct cpu_stop *, bool *reply);
+/* As gdb_hide. */
+void gdb_session_hide(struct gdb_session *, bool hide);
 /* The client is gone, or goes: as if it had never been. */
 void gdb_session_end(struct gdb_session *);

@@ -186,12 +186,14 @@ static int set_limits(const struct arguments *a, struct err *err)
 			return err_set(err, -EINVAL, "--resource-limit: '%s' is neither no-file=N nor fsize=N",
 				       a->limit[i]);
 	}
-	if (setrlimit(RLIMIT_NOFILE, &files) && errno == EPERM)
+	if (!setrlimit(RLIMIT_NOFILE, &files)) {
+		if (size.rlim_cur == RLIM_INFINITY || !setrlimit(RLIMIT_FSIZE, &size))
+			return 0;
+	} else if (errno == EPERM) {
 		return err_set(err, -EINVAL, "--resource-limit no-file=%llu: more than this host allows (fs.nr_open), or "
 			       "than who is not root may have", (unsigned long long)files.rlim_cur);
-	if (setrlimit(RLIMIT_NOFILE, &files) || (size.rlim_cur != RLIM_INFINITY && setrlimit(RLIMIT_FSIZE, &size)))
-		return err_set(err, -errno, "--resource-limit: %s", strerror(errno));
-	return 0;
+	}
+	return err_set(err, -errno, "--resource-limit: %s", strerror(errno));
 }
 
 /* All but the last are root's, and nobody else can put a link there. */
@@ -214,9 +216,7 @@ static int make_jail(const struct arguments *a, char path[PATH_MAX], struct err 
 			break;
 		*s = '/';
 	}
-	if (lstat(path, &st) || !S_ISDIR(st.st_mode))
-		return err_set(err, -ENOTDIR, "%s: not a directory", path);
-	return lchown(path, a->uid, a->gid) ? err_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
+	return lstat(path, &st) || !S_ISDIR(st.st_mode) ? err_set(err, -ENOTDIR, "%s: not a directory", path) : 0;
 }
 
 /*
@@ -237,6 +237,12 @@ static int lock_jail(const struct arguments *a, const char *jail, struct err *er
 	return errno == EWOULDBLOCK ?
 		err_set(err, -EBUSY, "--id %s: a VM is in %s already", a->value[ID], jail) :
 		err_set(err, -errno, "%s: %s", path, strerror(errno));
+}
+
+/* It may have been another VM's before. */
+static int own_jail(const struct arguments *a, const char *jail, struct err *err)
+{
+	return lchown(jail, a->uid, a->gid) ? err_set(err, -errno, "%s: %s", jail, strerror(errno)) : 0;
 }
 
 /* Who lives on in the jail. */
@@ -327,6 +333,8 @@ static int enter(const struct arguments *a, struct err *err)
 	c.chroot = jail;
 	if (!rc)
 		rc = lock_jail(a, jail, err);
+	if (!rc)
+		rc = own_jail(a, jail, err);
 	if (!rc)
 		rc = set_limits(a, err);
 	if (!rc)

@@ -15,6 +15,7 @@
 #include "firmware/boot.h"
 #include "firmware/layout.h"
 #include "vmm/core/log.h"
+#include "vmm/core/pager.h"
 #include "vmm/core/state.h"
 #include "vmm/kvm/cpu.h"
 #include "vmm/kvm/irqchip.h"
@@ -46,7 +47,7 @@ struct machine {
 	int exit_code;
 	struct task end;
 	struct task io_error;
-	bool paused, paused_by_error, vcpus_run;
+	bool paused, vcpus_run;
 	u8 snapshot_id[SNAPSHOT_ID_LEN];
 };
 
@@ -62,12 +63,19 @@ static void leave_loop(struct task *t)
 	loop_stop(m->resources->main_loop);
 }
 
+static bool is_users(enum outcome why)
+{
+	return why == OUTCOME_QUIT || why == OUTCOME_STOPPED;
+}
+
+static bool replace_outcome(struct machine *m, int was, int why)
+{
+	return __atomic_compare_exchange_n(&m->outcome, &was, why, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
 void machine_end(struct machine *m, enum outcome why)
 {
-	int none = OUTCOME_NONE;
-
-	if (!__atomic_compare_exchange_n(&m->outcome, &none, why, false, __ATOMIC_SEQ_CST,
-					 __ATOMIC_SEQ_CST))
+	if (!replace_outcome(m, OUTCOME_NONE, why) && !(is_users(why) && replace_outcome(m, OUTCOME_RESET, why)))
 		return;
 	store_release(&m->host.stop, true);
 	loop_post(m->resources->main_loop, &m->end);
@@ -104,7 +112,7 @@ static void debug_stop(struct vcpu_host *h)
 
 /* --- pause ------------------------------------------------------------------------------------- */
 
-void machine_pause(struct machine *m)
+static void pause_all(struct machine *m)
 {
 	if (m->paused)
 		return;
@@ -126,29 +134,54 @@ static int start_vcpus(struct machine *m, struct err *err)
 	return rc;
 }
 
-void machine_resume(struct machine *m)
+/* Paused, or not started yet. */
+static int run_all(struct machine *m, struct err *err)
+{
+	if (m->paused) {
+		chardev_swallow(m->resources->serial, false);
+		for (unsigned i = 0; i < m->nr_devices; i++)
+			device_resume(m->device[i]);
+		m->paused = false;
+		vcpus_resume(&m->host, m->vcpu);
+	}
+	return m->vcpus_run ? 0 : start_vcpus(m, err);
+}
+
+void machine_hold(struct machine *m, enum hold by)
+{
+	m->resources->held |= by;
+	pause_all(m);
+}
+
+void machine_let_go(struct machine *m, unsigned holds)
 {
 	struct err err;
 
-	if (!m->paused)
+	m->resources->held &= ~holds;
+	if (m->resources->held || !m->paused)
 		return;
-	chardev_swallow(m->resources->serial, false);
-	for (unsigned i = 0; i < m->nr_devices; i++)
-		device_resume(m->device[i]);
-	m->paused = m->paused_by_error = false;
-	vcpus_resume(&m->host, m->vcpu);
-	if (!m->vcpus_run && start_vcpus(m, &err)) {
+	if (run_all(m, &err)) {
 		log_err("%s", err.msg);
 		machine_end(m, OUTCOME_FATAL);
 	}
 }
 
+const char *hold_end(unsigned holds)
+{
+	return holds & HOLD_USER ? "the API resumes it" :
+	       holds & HOLD_DEBUGGER ? "its debugger lets it go" :
+	       "the cause of its disk's error is gone, and by SIGCONT";
+}
+
 void machine_retry(struct machine *m)
 {
-	if (!m->paused_by_error)
+	if (!(m->resources->held & HOLD_ERROR))
 		return;
-	log_info("resumed");
-	machine_resume(m);
+	machine_let_go(m, HOLD_ERROR);
+	if (!m->paused)
+		log_info("resumed");
+	else
+		log_info("the VM goes on when %s", hold_end(m->resources->held));
 }
 
 bool machine_is_paused(const struct machine *m)
@@ -162,8 +195,7 @@ static void pause_for_error(struct task *t)
 
 	if (m->paused)
 		return;
-	machine_pause(m);
-	m->paused_by_error = true;
+	machine_hold(m, HOLD_ERROR);
 	log_warn("paused; when the cause is gone, 'kill -CONT %d' goes on", getpid());
 }
 
@@ -479,6 +511,8 @@ void machine_state(struct machine *m, struct state *s)
 	kvm_clock_state(&m->kvm, s);
 	for (unsigned i = 0; i < m->nr_devices; i++)
 		device_state(m->device[i], s);
+	for (unsigned i = 0; i < m->resources->config->nr_nets; i++)
+		m->resources->unplugged[i] = !virtio_net_is_plugged(m->net[i]);
 }
 
 /* By it a guest knows that it was copied, and mixes new randomness. */
@@ -627,13 +661,13 @@ int machine_start(struct machine *m, struct err *err)
 	int rc = 0;
 
 	mem_start(m->mem);
+	if (m->resources->held)
+		pause_all(m);
 	for (unsigned i = 0; i < m->nr_io && !rc; i++) {
 		snprintf(name, sizeof(name), "io/%u", i);
 		rc = loop_start_thread(m->io[i].loop, name, err);
 	}
-	if (!rc && !m->paused)
-		rc = start_vcpus(m, err);
-	return rc;
+	return rc || m->resources->held ? rc : run_all(m, err);
 }
 
 enum outcome machine_outcome(const struct machine *m, int *exit_code)
@@ -651,8 +685,10 @@ static void stop_vcpus(struct machine *m)
 	chardev_hurry(m->resources->serial, true);
 	for (unsigned i = 0; i < CONFIG_MAX_CPUS && m->vcpu[i]; i++)
 		vcpu_kick(m->vcpu[i]);
+	pager_hurry(is_users(load_acquire(&m->outcome)));
 	for (unsigned i = 0; i < CONFIG_MAX_CPUS && m->vcpu[i]; i++)
 		vcpu_join(m->vcpu[i]);
+	pager_hurry(false);
 	chardev_hurry(m->resources->serial, false);
 	chardev_swallow(m->resources->serial, false);
 }
@@ -662,6 +698,7 @@ void machine_free(struct machine *m)
 	if (!m)
 		return;
 	m->resources->machine = NULL;
+	m->resources->held &= ~HOLD_ERROR;
 	stop_vcpus(m);
 	while (m->nr_devices)
 		device_destroy(m->device[--m->nr_devices]);

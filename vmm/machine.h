@@ -14,6 +14,14 @@ enum outcome {
 	OUTCOME_STOPPED,		/* signals, and a guest that did not listen */
 };
 
+/* Who keeps a machine from running, each for himself: bits. */
+enum hold {
+	HOLD_USER = 1,		/* by the API */
+	HOLD_DEBUGGER = 2,
+	HOLD_ERROR = 4,		/* of a disk; not over a reboot */
+	HOLD_SAVE = 8,		/* while it is saved */
+};
+
 /* What outlives a reboot: everything that was opened by path. */
 struct resources {
 	const struct config *config;
@@ -37,6 +45,7 @@ struct resources {
 	char *cmdline;
 	struct task *debug_stop;	/* run when a vCPU stopped for the debugger */
 	struct machine *machine;	/* the one that runs, NULL between two */
+	unsigned held;			/* enum hold: it, and the next one, do not run */
 	struct snapshot *from;		/* how it begins; NULL: by booting the kernel */
 	struct metrics metrics;		/* of the process, and of the machine that runs */
 };
@@ -59,19 +68,20 @@ int  resources_open_disk(struct blk **, const struct disk_config *, struct err *
 struct machine;
 /* From resources->from it comes paused.  *bad_input: it failed for what the user gave, not for what the host lacks. */
 int  machine_new(struct machine **, struct resources *, bool *bad_input, struct err *) must_check;
-/* From here on it runs; at its end it stops the loop. */
+/* From here on it runs, unless it is held; at its end it stops the loop. */
 int  machine_start(struct machine *, struct err *) must_check;
 enum outcome machine_outcome(const struct machine *, int *exit_code);
 void machine_free(struct machine *);			/* NULL is allowed */
 
 /*
- * Between the two nothing of it runs and no I/O is in flight; the guest's clocks go
- * on.  Idempotent.
+ * As long as anybody holds it nothing of it runs and no I/O is in flight; the guest's
+ * clocks go on.  Idempotent.
  */
-void machine_pause(struct machine *);
-void machine_resume(struct machine *);
+void machine_hold(struct machine *, enum hold);
+void machine_let_go(struct machine *, unsigned holds);	/* of enum hold */
+const char *hold_end(unsigned holds);	/* what is waited for, for a message: "goes on when ..." */
 bool machine_is_paused(const struct machine *);
-/* Resumes one that an I/O error paused; no other. */
+/* After an I/O error. */
 void machine_retry(struct machine *);
 
 /* All that it remembers but for RAM.  Paused; loading: by machine_new. */
@@ -107,4 +117,5 @@ void machine_limit_net(struct machine *, unsigned net, const struct limit_config
 int  machine_set_link(struct machine *, unsigned net, bool up, struct err *) must_check;
 
 void machine_press_power_button(struct machine *);
-void machine_end(struct machine *, enum outcome);	/* first one wins; any thread */
+/* The first one wins, but a user's over a reset.  Any thread. */
+void machine_end(struct machine *, enum outcome);

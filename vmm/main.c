@@ -88,6 +88,7 @@ int main(int argc, char **argv)
 
 	fill_standard_files();
 	signal(SIGXFSZ, SIG_IGN);	/* writes say EFBIG */
+	signal(SIGCHLD, SIG_DFL);	/* else nobody learns how a program has ended */
 	status = run(argc, argv);
 	errno = 0;
 	if (!fflush(stdout) && !ferror(stdout))

@@ -68,6 +68,8 @@ static int load_or_make(struct net_host *h, struct joining *j, struct err *err)
 		snprintf(j->network.name, sizeof(j->network.name), "%s", j->name);
 		return net_host_make(h, &j->network, err);
 	}
+	if (rc == -ENOENT)
+		rc = err_set(err, rc, "it has been removed");
 	if (!rc)
 		rc = check_type(j, err);
 	if (!rc)

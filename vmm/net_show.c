@@ -195,6 +195,9 @@ static int list_one(struct net_host *h, const char *name, json_t *list, struct e
 	int rc = net_state_load(h->state, name, &v.network, err);
 	json_t *o;
 
+	/* It has gone since its name was read. */
+	if (rc == -ENOENT)
+		return 0;
 	if (!rc)
 		rc = see(&v, err);
 	if (!rc && list) {

@@ -380,7 +380,8 @@ static bool read_user(int dir, const char *file, struct network_user *u)
 static bool is_alive(int dir, const char *file)
 {
 	int fd = openat(dir, file, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-	bool alive = fd >= 0 && !lock_file(fd);
+	/* Who cannot be looked at, for want of memory or files, is not known to be dead. */
+	bool alive = fd < 0 ? errno != ENOENT : !lock_file(fd);
 
 	if (!alive)
 		unlinkat(dir, file, 0);

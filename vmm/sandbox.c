@@ -28,6 +28,7 @@ enum { MAX_ROWS = 192, MAX_LEN = 768 };
 
 static struct {
 	bool entered;
+	unsigned needs;			/* NEEDS_*, of when it was */
 	u64 caps[THREAD_KINDS];		/* what each kind keeps of its capabilities */
 	bool has_caps;
 	void (*failed)(void *arg);
@@ -39,14 +40,15 @@ static struct {
 
 /* --- capabilities ----------------------------------------------------------------------------- */
 
-static u64 capabilities(void)
+static int capabilities(u64 *had)
 {
 	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct data[2] = { { 0 } };
 
 	if (syscall(SYS_capget, &head, data))
-		return 0;
-	return data[0].permitted | (u64)data[1].permitted << 32;
+		return -errno;
+	*had = data[0].permitted | (u64)data[1].permitted << 32;
+	return 0;
 }
 
 static int keep_capabilities(u64 keep)
@@ -68,11 +70,12 @@ static int keep_capabilities(u64 keep)
  */
 static int drop_capabilities(unsigned needs)
 {
-	u64 had = capabilities();
+	u64 had = 0;
+	int rc = capabilities(&had);
 
 	sandbox.has_caps = had;
 	if (!had)
-		return 0;
+		return rc;
 	sandbox.caps[THREAD_CONTROL] = 1ULL << CAP_DAC_OVERRIDE;
 	if (needs & NEEDS_API)
 		sandbox.caps[THREAD_CONTROL] |= 1ULL << CAP_CHOWN | 1ULL << CAP_FOWNER;
@@ -163,6 +166,16 @@ bool sandbox_has_filters(void)
 	u32 action = SECCOMP_RET_TRAP;
 
 	return !syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action);
+}
+
+bool sandbox_is_entered(void)
+{
+	return sandbox.entered;
+}
+
+bool sandbox_has_user_net(void)
+{
+	return sandbox.needs & NEEDS_USER_NET;
 }
 
 static int filter(enum thread_kind kind)
@@ -317,6 +330,7 @@ int sandbox_enter(const struct config *c, bool has_api, const pid_t child[CONFIG
 				strerror(-rc));
 	sandbox.failed = failed;
 	sandbox.arg = arg;
+	sandbox.needs = needs;
 	thread_set_sandbox(enter_thread);
 	sandbox.entered = true;
 	return 0;

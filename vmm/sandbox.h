@@ -17,3 +17,5 @@ int sandbox_enter(const struct config *, bool has_api, const pid_t child[CONFIG_
 		  void (*failed)(void *arg), void *arg, struct err *) must_check;
 /* Can this kernel filter system calls? */
 bool sandbox_has_filters(void);
+bool sandbox_is_entered(void);
+bool sandbox_has_user_net(void);	/* entered, and it lets libslirp work */

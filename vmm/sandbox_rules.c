@@ -166,6 +166,7 @@ const struct sandbox_rule sandbox_rules[] = {
 	ANY(exit_group, ALL, "the end"),
 	ANY(rt_sigreturn, ALL, "kicks of a vCPU"),
 	ANY(rt_sigprocmask, ALL, "a new thread, by libc; abort()"),
+	ANY(rt_sigpending, C, "is who waits for a page to end?"),
 	ONE_OF(rt_sigaction, 0, signals, C, 0, "kicks of a new vCPU; the end is near: signals take their course"),
 	ONE_OF(rt_sigaction, 0, libc_signals, ALL, 0, "libc, with the first thread"),
 	ONE_OF(rt_sigaction, 0, crashes, ALL, 0, "abort(); a file that memory comes from fails"),

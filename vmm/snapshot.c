@@ -224,7 +224,7 @@ void snapshot_close(struct snapshot *s)
 struct snapshot_info snapshot_info(const struct snapshot *s)
 {
 	struct snapshot_info i = {
-		.mem_size = le64toh(s->trailer.mem_size), .diff = s->mem_trailer.map_len,
+		.mem_size = le64toh(s->trailer.mem_size), .diff = s->mem_trailer.map_len, .paged = s->mem_fd < 0,
 	};
 
 	memcpy(i.id, s->mem_trailer.id, ID_LEN);

@@ -57,6 +57,7 @@ struct snapshot_info {
 	u8 id[SNAPSHOT_ID_LEN];
 	u64 mem_size;
 	bool diff;		/* memory is a diff */
+	bool paged;		/* by a page fault handler */
 	u8 base[SNAPSHOT_ID_LEN];
 };
 struct snapshot_info snapshot_info(const struct snapshot *);

@@ -31,25 +31,29 @@ static bool is_new_file(const char *entry, const char *name)
 	       entry[1 + len] == '.' && !strcmp(entry + 1 + len + NEW_RANDOM, NEW_END);
 }
 
-/* What one left who was killed: nobody holds it. */
-static void remove_left(const char *path)
+/* What one left who was killed: nobody holds it.  True: somebody does another. */
+static bool remove_left(const struct new_file *f)
 {
-	char *dir = chain_directory_of(path);
+	char *dir = chain_directory_of(f->path);
 	DIR *d = dir ? opendir(dir) : NULL;
+	bool others = false;
 	struct dirent *e;
 
 	while (d && (e = readdir(d))) {
-		int fd = is_new_file(e->d_name, chain_last_part(path)) ?
+		int fd = is_new_file(e->d_name, chain_last_part(f->path)) && strcmp(e->d_name, chain_last_part(f->temp)) ?
 			openat(dirfd(d), e->d_name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
 
 		if (fd >= 0 && take(fd))
 			unlinkat(dirfd(d), e->d_name, 0);
+		else if (fd >= 0)
+			others |= errno == EAGAIN || errno == EACCES;
 		if (fd >= 0)
 			close(fd);
 	}
 	if (d)
 		closedir(d);
 	free(dir);
+	return others;
 }
 
 int new_file_open(struct new_file *f, const char *path, struct err *err)
@@ -61,31 +65,42 @@ int new_file_open(struct new_file *f, const char *path, struct err *err)
 	/* A socket, /dev/null: it would be replaced as well. */
 	if (!stat(path, &st) && !S_ISREG(st.st_mode))
 		return err_set(err, -EEXIST, "snapshot %s: there is something of that name that is no file", path);
-	remove_left(path);
 	if (asprintf(&f->temp, "%.*s.%s.XXXXXX" NEW_END, (int)(name - path), path, name) < 0) {
 		f->temp = NULL;
 		return err_set(err, -ENOMEM, "out of memory");
 	}
 	f->fd = mkostemps(f->temp, sizeof(NEW_END) - 1, O_CLOEXEC);
-	if (f->fd >= 0) {
-		(void)take(f->fd);	/* where there are no locks, nothing is removed */
-		return 0;
+	if (f->fd < 0) {
+		free(f->temp);
+		f->temp = NULL;
+		return err_set(err, -errno, "snapshot %s: %s", path, strerror(errno));
 	}
-	free(f->temp);
-	f->temp = NULL;
-	return err_set(err, -errno, "snapshot %s: %s", path, strerror(errno));
+	(void)take(f->fd);	/* where there are no locks, nothing is removed */
+	/* Of two that end at one time each could take the place of one of the other's files. */
+	if (!remove_left(f))
+		return 0;
+	new_file_drop(f, true);
+	f->fd = -1;
+	return err_set(err, -EBUSY, "snapshot %s: another is being saved under that name", path);
 }
 
-int new_file_check_apart(const struct new_file *a, const struct new_file *b, struct err *err)
+static char *whole_directory_of(const char *path, struct err *err)
 {
-	char *one = realpath(a->temp, NULL), *two = realpath(b->temp, NULL);
-	int rc = 0;
+	char *dir = chain_directory_of(path), *whole = dir ? realpath(dir, NULL) : NULL;
 
-	if (!one || !two)
-		rc = err_set(err, -errno, "snapshot %s: %s", one ? b->path : a->path, strerror(errno));
-	else if (strlen(one) == strlen(two) && !strncmp(one, two, strlen(one) - NEW_REST))
-		rc = err_set(err, -EINVAL, "snapshot %s: state and memory are two files; give each a name",
-			     a->path);
+	if (!whole)
+		err_set(err, -errno, "snapshot %s: %s", path, strerror(errno));
+	free(dir);
+	return whole;
+}
+
+int new_file_check_apart(const char *a, const char *b, struct err *err)
+{
+	char *one = whole_directory_of(a, err), *two = one ? whole_directory_of(b, err) : NULL;
+	int rc = two ? 0 : err->code;
+
+	if (!rc && !strcmp(one, two) && !strcmp(chain_last_part(a), chain_last_part(b)))
+		rc = err_set(err, -EINVAL, "snapshot %s: state and memory are two files; give each a name", a);
 	free(one);
 	free(two);
 	return rc;

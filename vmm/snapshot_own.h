@@ -64,17 +64,17 @@ int snapshot_copy_ram(int from, int to, u64 size) must_check;
 
 /*
  * A file that appears under its name only when it is whole.  Until then it is a hidden one beside that,
- * which the next one of that name removes if nobody holds it any more.  Errors begin with "snapshot PATH".
+ * which the next one of that name removes if nobody holds it any more, or is refused.  Errors begin with "snapshot PATH".
  */
 struct new_file {
 	const char *path;		/* the caller's */
 	char *temp;			/* NULL: it has its name */
 	int fd;				/* -1: there is none */
 };
+/* However their paths are written, one would take the other's place. */
+int  new_file_check_apart(const char *one, const char *other, struct err *) must_check;
 int  new_file_open(struct new_file *, const char *path, struct err *) must_check;
 int  new_file_sync(const struct new_file *, struct err *) must_check;
-/* However their paths are written, one would take the other's place. */
-int  new_file_check_apart(const struct new_file *, const struct new_file *, struct err *) must_check;
 /* What has been written and synced, under its name. */
 int  new_file_keep(struct new_file *, struct err *) must_check;
 /* failed: neither under its name nor under the other is anything left. */

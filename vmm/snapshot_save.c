@@ -209,7 +209,11 @@ static int check_no_disk(struct machine *m, const char *path, struct err *err)
 static int may_save(struct machine *m, bool diff, struct err *err)
 {
 	const struct config *c = machine_config(m);
+	int code;
 
+	/* Its processors have done all that they would: who went on from there would wait for nothing. */
+	if (machine_outcome(m, &code) != OUTCOME_NONE)
+		return err_set(err, -EBUSY, "snapshot: the guest ends, or resets, at this moment");
 	for (unsigned i = 0; i < c->nr_disks; i++)
 		if (c->disk[i].is_base)
 			return err_set(err, -EINVAL, "snapshot: this VM was restored without --disk-dir, so "
@@ -228,6 +232,12 @@ static bool was_saved(struct machine *m)
 	return memcmp(machine_snapshot_id(m), none, ID_LEN);
 }
 
+static int check_none(const char *state_path, struct err *err)
+{
+	return access(state_path, F_OK) ? 0 :
+		err_set(err, -EEXIST, "snapshot %s: there is one already; choose another directory", state_path);
+}
+
 int snapshot_save(struct machine *m, const char *state_path, const char *memory_path, bool diff,
 		  bool bases, struct err *err)
 {
@@ -241,16 +251,19 @@ int snapshot_save(struct machine *m, const char *state_path, const char *memory_
 	if (!rc)
 		rc = check_no_disk(m, memory_path, err);
 	if (!rc)
+		rc = new_file_check_apart(state_path, memory_path, err);
+	if (!rc)
 		rc = new_file_open(&state, state_path, err);
 	if (rc)
 		return rc;
 	memcpy(t.magic, state_magic, sizeof(t.magic));
 	if (getrandom(t.id, ID_LEN, 0) != ID_LEN)
 		rc = err_set(err, -errno, "snapshot: no random number: %s", strerror(errno));
+	/* Since it was looked at another may have been saved; from here on none is. */
+	if (!rc && bases)
+		rc = check_none(state_path, err);
 	if (!rc)
 		rc = new_file_open(&memory, memory_path, err);
-	if (!rc)
-		rc = new_file_check_apart(&state, &memory, err);
 	if (!rc)
 		rc = save_state(m, bases, &state, &t, err);
 	if (!rc)
@@ -377,9 +390,8 @@ int snapshot_save_directory(struct machine *m, const char *path, bool diff, stru
 		rc = err_set(err, -ENOMEM, "out of memory");
 	if (!rc && mkdir(dir, 0777) && errno != EEXIST)
 		rc = err_set(err, -errno, "snapshot %s: %s", dir, strerror(errno));
-	if (!rc && !access(state, F_OK))
-		rc = err_set(err, -EEXIST, "snapshot %s: there is one already; choose another directory",
-			     dir);
+	if (!rc)
+		rc = check_none(state, err);
 	if (!rc)
 		rc = begin_disks(m, chain_last_part(dir), err);
 	if (!rc) {

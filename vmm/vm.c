@@ -36,7 +36,6 @@ struct vm {
 	int pidfile;
 	struct api *api;		/* NULL: nobody asked for it */
 	bool bad_input;			/* it did not start for what the user gave */
-	bool stay_paused;
 	u64 started_ns;
 	struct usage usage;
 };
@@ -81,8 +80,6 @@ static int boot(struct vm *v, struct err *err)
 		rc = debugger_serve(&v->debugger, err);
 	if (rc)
 		machine_free(m);
-	else if (!v->stay_paused && !debugger_holds(&v->debugger))
-		machine_resume(m);
 	return rc;
 }
 
@@ -96,11 +93,34 @@ static int boot_again(struct vm *v, struct err *err)
 	return rc ? rc : boot(v, err);
 }
 
+/* Of a start that failed when all was open: what takes more than its sandbox leaves cannot be opened again. */
+static int check_again(const struct vm *v, struct err *err)
+{
+	const struct config *c = v->config;
+	const char *serial = c->serial ?: "stdio", *what = NULL;
+
+	if (!sandbox_is_entered())
+		return 0;
+	for (unsigned i = 0; i < c->nr_nets; i++)
+		if (c->net[i].mode != NET_USER || !sandbox_has_user_net())
+			what = "network card";
+	if (c->vsock.path)
+		what = "vsock";
+	if (!strncmp(serial, "unix:", 5) || !strcmp(serial, "pty"))
+		what = "console of that kind";
+	if (v->r.from && snapshot_info(v->r.from).paged)
+		what = "page fault handler";
+	return what ? err_set(err, -EPERM, "the sandbox is up since a start that failed, and lets no %s be opened: "
+			      "start vmm anew", what) : 0;
+}
+
 /* After a failure nothing is open: it can be configured better, and tried again. */
 static int start(struct vm *v, struct err *err)
 {
-	int rc = resources_open(&v->r, err);
+	int rc = check_again(v, err);
 
+	if (!rc)
+		rc = resources_open(&v->r, err);
 	v->bad_input = rc && !err_of_host(rc);
 	if (rc)
 		return rc;
@@ -181,7 +201,7 @@ static int start_asked(struct api_vm *a, struct err *err)
 static int pause_vm(struct api_vm *a, struct err *err)
 {
 	(void)err;
-	machine_pause(vm_of(a)->r.machine);
+	machine_hold(vm_of(a)->r.machine, HOLD_USER);
 	return 0;
 }
 
@@ -191,26 +211,32 @@ static int resume(struct api_vm *a, struct err *err)
 
 	if (debugger_holds(&v->debugger))
 		return err_set(err, -EBUSY, "a debugger has stopped it; continue there");
-	machine_resume(v->r.machine);
+	machine_let_go(v->r.machine, HOLD_USER | HOLD_ERROR);
 	return 0;
 }
 
 static int save(struct api_vm *a, const char *state_path, const char *memory_path, bool diff,
 		struct err *err)
 {
-	return snapshot_save(vm_of(a)->r.machine, state_path, memory_path, diff, false, err);
+	struct vm *v = vm_of(a);
+	int rc;
+
+	debugger_hide(&v->debugger, true);
+	rc = snapshot_save(v->r.machine, state_path, memory_path, diff, false, err);
+	debugger_hide(&v->debugger, false);
+	return rc;
 }
 
 static int save_directory(struct api_vm *a, const char *dir, bool diff, struct err *err)
 {
-	struct machine *m = vm_of(a)->r.machine;
-	bool was_paused = machine_is_paused(m);
+	struct vm *v = vm_of(a);
 	int rc;
 
-	machine_pause(m);
-	rc = snapshot_save_directory(m, dir, diff, err);
-	if (!was_paused)
-		machine_resume(m);
+	machine_hold(v->r.machine, HOLD_SAVE);
+	debugger_hide(&v->debugger, true);
+	rc = snapshot_save_directory(v->r.machine, dir, diff, err);
+	debugger_hide(&v->debugger, false);
+	machine_let_go(v->r.machine, HOLD_SAVE);
 	return rc;
 }
 
@@ -271,11 +297,12 @@ static int load(struct api_vm *a, const struct api_load *l, struct err *err)
 		rc = set_vsock(c, l->vsock, err);
 	if (!rc)
 		rc = restore_disks(c, NULL, err);
-	v->stay_paused = !l->resume;
+	if (!l->resume)
+		v->r.held |= HOLD_USER;
 	if (!rc)
 		rc = start(v, err);
-	v->stay_paused = false;
 	if (rc) {
+		v->r.held &= ~HOLD_USER;
 		snapshot_close(v->r.from);
 		v->r.from = NULL;
 		restore_undo(c);

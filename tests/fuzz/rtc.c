@@ -94,9 +94,10 @@ static void set_date(struct fuzz *f)
 		.tm_hour = fuzz_below(f, 24), .tm_mday = 1 + fuzz_below(f, 28),
 		.tm_mon = fuzz_below(f, 12), .tm_year = fuzz_below(f, 9990) - 1900 + 5,
 	};
-	u8 mode = fuzz_u8(f) & (H24 | BINARY);
+	u8 how = fuzz_u8(f), mode = how & (H24 | BINARY);
 
-	set(REG_B, SET | mode);
+	/* All at once, or each byte for itself. */
+	set(REG_B, how & 1 ? mode : SET | mode);
 	set(SECONDS, encode(tm.tm_sec));
 	set(MINUTES, encode(tm.tm_min));
 	set(HOURS, encode_hour(tm.tm_hour));

@@ -357,6 +357,30 @@ static void test_int3(void **state)
 	assert_reply("Z5,ffffffff81000010,1", "");
 }
 
+/* Out of memory for a while, but not what the guest has put there. */
+static void test_hidden_int3s(void **state)
+{
+	static const u8 other = 0x90;
+
+	(void)state;
+	assert_reply("Mffffffff81000010,2:1234", "OK");
+	assert_reply("Z0,ffffffff81000010,1", "OK");
+	assert_reply("Z0,ffffffff81000011,1", "OK");
+	gdb_session_hide(&s, true);
+	assert_int_equal(byte_at(0x10), 0x12);
+	assert_int_equal(byte_at(0x11), 0x34);
+	gdb_session_hide(&s, false);
+	assert_int_equal(byte_at(0x10), 0xcc);
+	assert_int_equal(byte_at(0x11), 0xcc);
+	assert_int_equal(mem_write_obj(target.mem, GPA(0x11), &other), 0);
+	gdb_session_hide(&s, true);
+	gdb_session_hide(&s, false);
+	assert_int_equal(byte_at(0x10), 0xcc);
+	assert_int_equal(byte_at(0x11), other);
+	assert_reply("z0,ffffffff81000010,1", "OK");
+	assert_int_equal(byte_at(0x10), 0x12);
+}
+
 static void test_many_int3s(void **state)
 {
 	char command[64];
@@ -649,7 +673,7 @@ int main(void)
 		SESSION(test_reply_too_long),
 		SESSION(test_numbers), SESSION(test_questions), SESSION(test_description),
 		SESSION(test_register_table), SESSION(test_registers), SESSION(test_memory),
-		SESSION(test_int3), SESSION(test_many_int3s), SESSION(test_points),
+		SESSION(test_int3), SESSION(test_hidden_int3s), SESSION(test_many_int3s), SESSION(test_points),
 		SESSION(test_steps), SESSION(test_goodbyes), cmocka_unit_test(test_where),
 		SERVER(test_conversation), SERVER(test_client_dies),
 		SERVER(test_client_does_not_read), SERVER(test_end),

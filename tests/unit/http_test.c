@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -564,6 +565,59 @@ static void test_crowd_at_the_door(void **state)
 	unlink(other);
 }
 
+static struct {
+	struct loop_hook hook;
+	unsigned sleeps;		/* atomic */
+} sleeper;
+
+static bool count_sleep(struct loop_hook *h)
+{
+	(void)h;
+	__atomic_add_fetch(&sleeper.sleeps, 1, __ATOMIC_SEQ_CST);
+	return false;
+}
+
+static void add_hook(void *arg)
+{
+	loop_add_hook(arg, &sleeper.hook);
+}
+
+static void remove_hook(void *arg)
+{
+	loop_remove_hook(arg, &sleeper.hook);
+}
+
+/* No more files may be open, and nobody is there who could leave: who comes waits, and we look now and then. */
+static void test_few_files(void **state)
+{
+	enum { LOOKS = 5 };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), free_fd = dup(0);
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct rlimit was, few;
+	unsigned from;
+	u64 begin;
+
+	(void)state;
+	sleeper.hook.before_sleep = count_sleep;
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+	loop_call(f.loop, add_hook, f.loop);
+	close(free_fd);
+	getrlimit(RLIMIT_NOFILE, &was);
+	few = (struct rlimit){ free_fd, was.rlim_max };
+	begin = now_ns();
+	setrlimit(RLIMIT_NOFILE, &few);
+	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	from = __atomic_load_n(&sleeper.sleeps, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&sleeper.sleeps, __ATOMIC_SEQ_CST) - from < LOOKS)
+		sched_yield();
+	assert_true(now_ns() - begin > 100000000);
+	setrlimit(RLIMIT_NOFILE, &was);
+	say(fd, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+	assert_int_equal(hear(fd), 200);
+	loop_call(f.loop, remove_hook, f.loop);
+	close(fd);
+}
+
 int main(void)
 {
 #define T(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -572,7 +626,7 @@ int main(void)
 		T(test_slow), T(test_not_reading), T(test_gone), T(test_payload_limit),
 		T(test_chunks), T(test_methods), T(test_bad_http), T(test_many),
 		T(test_half_words), T(test_close_with_clients), T(test_socket_names),
-		T(test_crowd_at_the_door), T(test_all_at_once),
+		T(test_crowd_at_the_door), T(test_all_at_once), T(test_few_files),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

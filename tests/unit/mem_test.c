@@ -245,6 +245,12 @@ static void test_dirty(void **state)
 		for (u64 page = 0; page < PAGES; page++)
 			assert_int_equal(mem_dirty_pages(small, 0)[page / 64] >> page % 64 & 1, model[page]);
 	}
+	mem_forget_dirty(small);
+	assert_int_equal(mem_write(small, GPA(MEM_PAGE - 1), "ab", 2), 0);
+	assert_int_equal(mem_dirty_pages(small, 0)[0], 3);
+	mem_forget_dirty(small);
+	assert_int_equal(mem_fill(small, GPA(3 * MEM_PAGE - 1), 0, 2), 0);
+	assert_int_equal(mem_dirty_pages(small, 0)[0], 0xc);
 }
 
 /* --- memory that somebody else fills -------------------------------------------------------- */

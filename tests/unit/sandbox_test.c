@@ -263,6 +263,21 @@ static void memory_as_code(void **state)
 		.arg = { 0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1 } });
 }
 
+/* Calls that all have, but not with these: signals to others, a program that is its owner, another's limits, broken memory. */
+static void arguments(void **state)
+{
+	enum { POISON = 100 };
+	static const long set[] = { F_SETOWN, F_SETSIG, F_NOTIFY, F_SETLEASE };
+
+	(void)state;
+	for (int kind = 0; kind < THREAD_KINDS; kind++)
+		for (unsigned i = 0; i < ARRAY_SIZE(set); i++)
+			try(&(struct attempt){ .kind = kind, .nr = SYS_fcntl, .arg = { -1, set[i] }, .says = "fcntl" });
+	all_kinds((struct attempt){ .nr = SYS_chmod, .arg = { (long)"/none", 04755 }, .has_api = true, .says = "chmod" });
+	all_kinds((struct attempt){ .nr = SYS_prlimit64, .arg = { getppid() }, .says = "prlimit64" });
+	all_kinds((struct attempt){ .nr = SYS_madvise, .arg = { 1, 4096, POISON }, .says = "madvise" });
+}
+
 /* --- what is others' ---------------------------------------------------------------------------- */
 
 static void files(void **state)
@@ -514,6 +529,28 @@ static void files_of_control(void **state)
 			       .expected = -EACCES });
 }
 
+/* Clients of the API say which files, guests do not: of those of a thread that opens some few are left. */
+static void files_of_a_thread(void **state)
+{
+	static const char path[] = "/bin/true", hosts[] = "/etc/none";
+
+	(void)state;
+	if (!landlock_abi())
+		skip();
+	try(&(struct attempt){ .kind = THREAD_IO, .nr = SYS_openat, .arg = { AT_FDCWD, (long)path }, .has_api = true,
+			       .user_net = true, .expected = -EACCES });
+	try(&(struct attempt){ .kind = THREAD_IO, .nr = SYS_openat, .arg = { AT_FDCWD, (long)hosts }, .has_api = true,
+			       .user_net = true, .expected = -ENOENT });
+}
+
+/* Who asks is let, where nothing is stopped. */
+static void not_dumpable(void **state)
+{
+	(void)state;
+	try(&(struct attempt){ .nr = SYS_prctl, .arg = { PR_GET_DUMPABLE }, .mode = SANDBOX_OFF, .expected = 1 });
+	try(&(struct attempt){ .nr = SYS_prctl, .arg = { PR_GET_DUMPABLE }, .mode = SANDBOX_LOG });
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -521,10 +558,12 @@ int main(void)
 		cmocka_unit_test(privileges),
 		cmocka_unit_test(calls_that_come_later), cmocka_unit_test(other_numbers),
 		cmocka_unit_test(the_end_itself), cmocka_unit_test(memory_as_code),
+		cmocka_unit_test(arguments),
 		cmocka_unit_test(files), cmocka_unit_test(what_files_are), cmocka_unit_test(no_names), cmocka_unit_test(connections),
 		cmocka_unit_test(abstract_sockets), cmocka_unit_test(where_to),
 		cmocka_unit_test(devices), cmocka_unit_test(what_libc_needs), cmocka_unit_test(log_mode),
 		cmocka_unit_test(privileges_left), cmocka_unit_test(files_of_control),
+		cmocka_unit_test(files_of_a_thread), cmocka_unit_test(not_dumpable),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

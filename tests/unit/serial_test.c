@@ -9,6 +9,7 @@
 #include "devices/legacy.h"
 #include "tests/lib/fake.h"
 #include "tests/lib/test.h"
+#include "vmm/core/state.h"
 
 static struct fake fake;
 static struct chardev *line;
@@ -224,16 +225,23 @@ static int connected(void)
 	return fd;
 }
 
+static int open_to_client(void)
+{
+	char spec[80];
+
+	snprintf(spec, sizeof(spec), "unix:%s", path);
+	open_line(spec);
+	return connected();
+}
+
 /* A client that shut its own side down, as `printf x | nc -U` does, still gets what is said. */
 static void test_client_listens(void **state)
 {
-	char spec[80], got[8];
+	char got[8];
 	int fd;
 
 	(void)state;
-	snprintf(spec, sizeof(spec), "unix:%s", path);
-	open_line(spec);
-	fd = connected();
+	fd = open_to_client();
 	assert_int_equal(send(fd, "x", 1, 0), 1);
 	assert_int_equal(shutdown(fd, SHUT_WR), 0);
 	fake_settle(&fake);
@@ -255,18 +263,11 @@ static void test_client_listens(void **state)
 	fake_settle(&fake);
 }
 
-/* The other end does not read: the guest sees that, waits, and is told when there is room. */
-static void test_transmit_waits(void **state)
+/* Until there is no more room, as the other end does not read; returns how much that is. */
+static int fill_line(void)
 {
-	static char got[65536];
-	char spec[80];
-	int fd, sent = 0;
-	ssize_t n, sum = 0;
+	int sent = 0;
 
-	(void)state;
-	snprintf(spec, sizeof(spec), "unix:%s", path);
-	open_line(spec);
-	fd = connected();
 	while (in(UART_LSR) & UART_LSR_THRE) {
 		out(UART_TX, 'x');
 		assert_in_range(++sent, 1, 16 * MIB);
@@ -274,17 +275,89 @@ static void test_transmit_waits(void **state)
 	fake_settle(&fake);
 	out(UART_IER, UART_IER_THRI);
 	assert_false(wire());
+	return sent;
+}
+
+static ssize_t read_all(int fd)
+{
+	static char got[65536];
+	ssize_t n, sum = 0;
+
 	do {
 		n = recv(fd, got, sizeof(got), 0);
 		sum += MAX(n, 0);
 		fake_settle(&fake);
 	} while (n > 0);
-	assert_int_equal(sum, sent);
+	return sum;
+}
+
+/* The guest waited for room, and its interrupt says that there is some. */
+static void check_told(void)
+{
 	assert_true(wire());
 	assert_int_equal(in(UART_IIR) & 0x0f, UART_IIR_THRI);
+}
+
+/* The other end does not read: the guest sees that, waits, and is told when there is room. */
+static void test_transmit_waits(void **state)
+{
+	int fd, sent;
+
+	(void)state;
+	fd = open_to_client();
+	sent = fill_line();
+	assert_int_equal(read_all(fd), sent);
+	check_told();
 	assert_true(in(UART_LSR) & UART_LSR_THRE);
 	close(fd);
 	fake_settle(&fake);
+}
+
+/* It reads while the machine is paused: the guest, which waits for its interrupt, is told then. */
+static void test_room_in_a_pause(void **state)
+{
+	int fd, sent;
+
+	(void)state;
+	fd = open_to_client();
+	sent = fill_line();
+	device_quiesce(dev);
+	assert_int_equal(read_all(fd), sent);
+	device_resume(dev);
+	check_told();
+	close(fd);
+	fake_settle(&fake);
+}
+
+/* A guest that waited goes on elsewhere, where there is room. */
+static void test_room_in_a_copy(void **state)
+{
+	struct state *save, *load;
+	const void *blob;
+	size_t len;
+	struct err err;
+	int fd;
+
+	(void)state;
+	fd = open_to_client();
+	fill_line();
+	device_quiesce(dev);
+	assert_int_equal(state_new_save(&save, &err), 0);
+	device_state(dev, save);
+	assert_int_equal(state_finish_save(save, &blob, &len, &err), 0);
+	close(fd);
+	fake_settle(&fake);
+	device_destroy(dev);
+	assert_int_equal(serial_new(&fake.p, "com1", PORT_COM1, COM1_GSI, line, &dev, &err), 0);
+	device_quiesce(dev);
+	assert_int_equal(state_new_load(&load, blob, len, &err), 0);
+	device_state(dev, load);
+	assert_int_equal(state_finish_load(load, &err), 0);
+	state_free(load);
+	state_free(save);
+	assert_false(wire());
+	device_resume(dev);
+	assert_true(wire());
 }
 
 int main(void)
@@ -294,6 +367,7 @@ int main(void)
 		T(test_registers), T(test_transmit_interrupt), T(test_loopback),
 		T(test_output_arrives), T(test_input_arrives), T(test_client_listens),
 		T(test_modem_interrupt), T(test_not_made), T(test_transmit_waits),
+		T(test_room_in_a_pause), T(test_room_in_a_copy),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,11 @@
 /* state_test.c: the visitor, and every device's state: saved, loaded, saved again; and hostile streams. */
 #include <fcntl.h>
 #include <libfdt.h>
+#include <linux/pci_regs.h>
 #include <linux/virtio_blk.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_mmio.h>
+#include <linux/virtio_pci.h>
 #include "devices/block/blk.h"
 #include "devices/chardev.h"
 #include "devices/legacy.h"
@@ -288,6 +292,7 @@ static void test_hostile_trees(void **state)
 /* --- all devices ---------------------------------------------------------------------------- */
 
 enum { NR = 7, DISK = 4 };
+enum { ECAM = 0xe0000000, BAR = 0xc0000000 };
 
 struct machine {
 	struct fake fake;
@@ -323,7 +328,7 @@ static void machine_start(struct machine *m, const char *path)
 	assert_int_equal(serial_new(p, "com1", PORT_COM1, COM1_GSI, m->line, &m->dev[0], NULL), 0);
 	assert_int_equal(rtc_new(p, &m->dev[1], NULL), 0);
 	assert_int_equal(acpi_ports_new(p, &m->dev[2], NULL), 0);
-	assert_int_equal(pci_bus_new(&bus, p, 0xe0000000, 0xc0000000, 0x1000000, NULL), 0);
+	assert_int_equal(pci_bus_new(&bus, p, ECAM, BAR, 0x1000000, NULL), 0);
 	m->dev[3] = pci_bus_device(bus);
 	assert_int_equal(virtio_blk_new(p, "disk0", m->blk, &o, &v, NULL), 0);
 	m->dev[DISK] = transport(m, v, NULL);
@@ -383,24 +388,71 @@ static void make_image(char path[32])
 	close(fd);
 }
 
+/* Of the disk. */
+static void ask_for_name(struct machine *m, int queue)
+{
+	static const struct piece p[] = { { 0x200000, sizeof(struct virtio_blk_outhdr), false }, { 0x201000, 21, true } };
+	struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_GET_ID };
+	u16 before = ring_used_idx(&m->d.ring[queue]);
+
+	assert_int_equal(mem_write_obj(m->fake.p.mem, GPA(p[0].addr), &hdr), 0);
+	ring_add(&m->d.ring[queue], p, 2);
+	driver_kick(&m->d, queue);
+	assert_int_equal(ring_used_idx(&m->d.ring[queue]), (u16)(before + 1));
+}
+
 /* A machine in the middle of something. */
 static void use(struct machine *m)
 {
 	struct bus *pio = &m->fake.pio, *mmio = &m->fake.mmio;
 
-	bus_write(pio, PORT_COM1 + 1, 1, 5);
+	/* The line's speed; then looped back, more than the FIFO holds. */
+	bus_write(pio, PORT_COM1 + 3, 1, 0x83);
+	bus_write(pio, PORT_COM1, 1, 0x12);
+	bus_write(pio, PORT_COM1 + 1, 1, 0x34);
+	bus_write(pio, PORT_COM1 + 3, 1, 0x1b);
+	bus_write(pio, PORT_COM1 + 2, 1, 0x81);
+	bus_write(pio, PORT_COM1 + 4, 1, 0x15);
+	for (int n = 0; n < 20; n++)
+		bus_write(pio, PORT_COM1, 1, 'a' + n);
+	bus_write(pio, PORT_COM1 + 1, 1, 7);
 	bus_write(pio, PORT_COM1 + 7, 1, 0x5a);
+	bus_write(pio, PORT_RTC, 1, 8);
+	bus_write(pio, PORT_RTC + 1, 1, 6);
+	bus_write(pio, PORT_RTC, 1, 9);
+	bus_write(pio, PORT_RTC + 1, 1, 0x99);
 	bus_write(pio, PORT_RTC, 1, 0x20);
 	bus_write(pio, PORT_RTC + 1, 1, 0x77);
 	acpi_event(m->dev[2], ACPI_EVENT_POWER_BUTTON);
 	bus_write(pio, 0xcf8, 4, 0x80000800);
+	bus_write(mmio, ECAM + (1 << 15) + PCI_INTERRUPT_LINE, 1, 11);
 	/* MSI-X of rng0, slot 1: an address, and enabled. */
-	bus_write(mmio, 0xc0004000, 4, 0xfee00000);
-	bus_write(mmio, 0xc0004008, 4, 0x41);
+	bus_write(mmio, BAR + 0x4000, 4, 0xfee00000);
+	bus_write(mmio, BAR + 0x4008, 4, 0x41);
+	bus_write(mmio, BAR + 0x4010, 4, 0xfee01000);
+	bus_write(mmio, BAR + 0x4014, 4, 1);
+	bus_write(mmio, BAR + 0x401c, 4, 0);
+	bus_write(mmio, BAR + VIRTIO_PCI_COMMON_MSIX, 2, 1);
+	bus_write(mmio, BAR + VIRTIO_PCI_COMMON_Q_MSIX, 2, 0);
 	/* Its driver begins, and writes features that nobody offered. */
-	bus_write(mmio, 0xc0000008, 4, 0);
-	bus_write(mmio, 0xc000000c, 4, ~0U);
-	driver_start(&m->d, 1ULL << VIRTIO_BLK_F_FLUSH, 2, 16);
+	bus_write(mmio, BAR + VIRTIO_PCI_COMMON_DFSELECT, 4, 1);
+	bus_write(mmio, BAR + VIRTIO_PCI_COMMON_GFSELECT, 4, 0);
+	bus_write(mmio, BAR + VIRTIO_PCI_COMMON_GF, 4, ~0U);
+	bus_write(mmio, BAR + VIRTIO_PCI_COMMON_GFSELECT, 4, 1);
+	bus_write(mmio, BAR + VIRTIO_PCI_COMMON_Q_SIZE, 2, 32);
+	bus_write(mmio, BAR + VIRTIO_PCI_COMMON_Q_DESCLO, 4, 0x123000);
+	bus_write(mmio, BAR + VIRTIO_PCI_COMMON_Q_AVAILLO, 4, 0x124000);
+	bus_write(mmio, BAR + VIRTIO_PCI_COMMON_Q_USEDHI, 4, 0x125);
+	bus_write(mmio, BAR + VIRTIO_PCI_COMMON_Q_SELECT, 2, 3);
+	driver_start(&m->d, 1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_CONFIG_WCE, 2, 16);
+	bus_write(mmio, DRIVER_BASE + VIRTIO_MMIO_CONFIG + offsetof(struct virtio_blk_config, wce), 1, 0);
+	ask_for_name(m, 0);
+	ask_for_name(m, 1);
+	/* Another is started too soon. */
+	bus_write(mmio, BAR + 0x8000 + VIRTIO_PCI_COMMON_STATUS, 1, VIRTIO_CONFIG_S_DRIVER_OK);
+	driver_set(&m->d, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
+	driver_set(&m->d, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
+	driver_set(&m->d, VIRTIO_MMIO_QUEUE_SEL, 2);
 }
 
 /* The state of a machine that was used; its disk, a new image at PATH, is free for another. */
@@ -417,8 +469,72 @@ static struct state *machine_used(struct machine *m, char path[32], const void *
 	return s;
 }
 
+enum { SEEN = 4096 };
+
+struct seen {
+	u32 value[SEEN];
+	unsigned nr;
+};
+
+static void see(struct seen *s, struct bus *bus, u64 at, unsigned size, unsigned count)
+{
+	for (; count--; at += size) {
+		assert_in_range(s->nr, 0, SEEN - 1);
+		s->value[s->nr++] = bus_read(bus, at, size);
+	}
+}
+
+/* All that a guest can read; of what reading changes, all is read in the same order. */
+static void look(struct machine *m, struct seen *s)
+{
+	static const u8 word[] = { VIRTIO_PCI_COMMON_MSIX, VIRTIO_PCI_COMMON_NUMQ, VIRTIO_PCI_COMMON_Q_SELECT,
+				   VIRTIO_PCI_COMMON_Q_SIZE, VIRTIO_PCI_COMMON_Q_MSIX, VIRTIO_PCI_COMMON_Q_ENABLE };
+	static const u8 dword[] = { VIRTIO_PCI_COMMON_DFSELECT, VIRTIO_PCI_COMMON_DF, VIRTIO_PCI_COMMON_GFSELECT,
+				    VIRTIO_PCI_COMMON_GF, VIRTIO_PCI_COMMON_Q_DESCLO, VIRTIO_PCI_COMMON_Q_AVAILLO,
+				    VIRTIO_PCI_COMMON_Q_USEDHI };
+	struct bus *pio = &m->fake.pio, *mmio = &m->fake.mmio;
+
+	s->nr = 0;
+	see(s, pio, PORT_COM1 + 1, 1, 7);
+	see(s, pio, PORT_COM1 + 2, 1, 1);		/* thri was told of; now rx */
+	for (int n = 0; n < 20; n++)
+		see(s, pio, PORT_COM1, 1, 1);
+	see(s, pio, PORT_COM1 + 2, 1, 4);
+	bus_write(pio, PORT_COM1 + 3, 1, 0x80);
+	see(s, pio, PORT_COM1, 1, 2);
+	see(s, pio, PORT_RTC + 1, 1, 1);
+	for (int at = 9; at < 128; at++) {		/* no clock, but for the year */
+		bus_write(pio, PORT_RTC, 1, at);
+		see(s, pio, PORT_RTC + 1, 1, 1);
+	}
+	see(s, pio, PORT_ACPI, 1, 8);
+	see(s, pio, 0xcf8, 4, 1);
+	for (int slot = 0; slot < 4; slot++)
+		see(s, mmio, ECAM + (slot << 15), 4, 64);
+	for (u64 bar = BAR; bar < BAR + 2 * 0x8000; bar += 0x8000) {
+		for (int select = -1; select < 2; select++) {
+			if (select >= 0)
+				bus_write(mmio, bar + VIRTIO_PCI_COMMON_Q_SELECT, 2, select);
+			for (unsigned i = 0; i < ARRAY_SIZE(word); i++)
+				see(s, mmio, bar + word[i], 2, 1);
+			for (unsigned i = 0; i < ARRAY_SIZE(dword); i++)
+				see(s, mmio, bar + dword[i], 4, 1);
+		}
+		see(s, mmio, bar + VIRTIO_PCI_COMMON_STATUS, 1, 2);
+		bus_write(mmio, bar + VIRTIO_PCI_COMMON_GFSELECT, 4, 0);
+		see(s, mmio, bar + VIRTIO_PCI_COMMON_GF, 4, 1);
+		see(s, mmio, bar + 0x1000, 1, 1);
+		see(s, mmio, bar + 0x4000, 4, 12);
+		see(s, mmio, bar + 0x5000, 4, 2);
+	}
+	see(s, mmio, DRIVER_BASE, 4, 64 + sizeof(struct virtio_blk_config) / 4);
+	driver_set(&m->d, VIRTIO_MMIO_QUEUE_SEL, 0);
+	see(s, mmio, DRIVER_BASE, 4, 64);
+}
+
 static void test_same_again(void **state)
 {
+	static struct seen before, after;
 	struct machine a, b;
 	const void *one, *two;
 	struct state *s, *t;
@@ -441,13 +557,24 @@ static void test_same_again(void **state)
 	t = machine_save(&b, &two, &len2);
 	assert_int_equal(len, len2);
 	assert_memory_equal(one, two, len);
+	/* Nor is there anything that the stream does not have. */
+	look(&a, &before);
+	look(&b, &after);
+	assert_int_equal(before.nr, after.nr);
+	for (unsigned i = 0; i < before.nr; i++)
+		if (before.value[i] != after.value[i])
+			fail_msg("the %uth is %#x, and was %#x", i, after.value[i], before.value[i]);
 	state_free(s);
 	state_free(t);
-	/* It goes on where the other was. */
+	/* What was answered is not answered again. */
+	b.d = a.d;
+	b.d.fake = &b.fake;
 	for (int i = 0; i < NR; i++)
 		device_resume(b.dev[i]);
-	assert_int_equal(bus_read(&b.fake.pio, PORT_COM1 + 7, 1), 0x5a);
-	assert_int_equal(bus_read(&b.fake.pio, PORT_RTC + 1, 1), 0x77);
+	for (int queue = 0; queue < 2; queue++) {
+		b.d.ring[queue].mem = b.fake.p.mem;
+		ask_for_name(&b, queue);
+	}
 	machine_stop(&b);
 	machine_stop(&a);
 	unlink(path);
@@ -682,6 +809,40 @@ static void test_config_of_mmds(void **state)
 	}
 }
 
+/* What a disk is based on has a format, and each a path: who restores it relies on both. */
+static void test_config_of_bases(void **state)
+{
+	(void)state;
+	for (int part = 0; part < 3; part++) {
+		struct config c, d;
+		struct state *s, *l;
+		const void *blob;
+		struct err err = { 0 };
+		size_t len;
+		bool good;
+
+		config_init(&c);
+		config_init(&d);
+		c.nr_disks = 1;
+		c.disk[0].is_base = true;
+		c.disk[0].path = part == 1 ? NULL : strdup("disk");
+		c.disk[0].format = part == 2 ? NULL : strdup("raw");
+		assert_int_equal(state_new_save(&s, &err), 0);
+		config_state(&c, s);
+		assert_int_equal(state_finish_save(s, &blob, &len, &err), 0);
+		assert_int_equal(state_new_load(&l, blob, len, &err), 0);
+		config_state(&d, l);
+		good = !state_finish_load(l, &err);
+		assert_int_equal(good, !part);
+		if (part)
+			assert_says(err.msg, part == 1 ? "path is missing" : "format is missing");
+		state_free(l);
+		state_free(s);
+		config_fini(&c);
+		config_fini(&d);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -691,7 +852,7 @@ int main(void)
 		cmocka_unit_test(test_hostile_fields),
 		cmocka_unit_test_setup_teardown(test_hostile_card, vnet_setup_pairs, vnet_teardown),
 		cmocka_unit_test(test_config),
-		cmocka_unit_test(test_config_of_mmds),
+		cmocka_unit_test(test_config_of_mmds), cmocka_unit_test(test_config_of_bases),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

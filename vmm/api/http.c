@@ -13,6 +13,7 @@
 /* A body that is too long is read to its end, so that its sender gets to read the answer;
  * but not for ever. */
 #define DRAIN_MAX	(8 * MIB)
+#define FULL_NS		100000000ULL
 
 struct connection {
 	int fd;				/* -1: free */
@@ -24,7 +25,9 @@ struct http {
 	struct http_user user;
 	struct loop *loop;
 	struct watch watch;		/* of the library's epoll */
+	int epoll_fd;
 	struct task again;
+	struct timer full;		/* no more files may be open: look again then */
 	bool closing;
 	struct socket_file file;
 	struct MHD_Daemon *daemon;
@@ -254,10 +257,35 @@ static void run_again(struct task *t)
 	run(h);
 }
 
+/* Of whoever waits to be let in, and cannot be, its epoll would tell without end. */
+static bool is_full(const struct http *h)
+{
+	int fd = dup(h->epoll_fd);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0;
+}
+
 static void ready(struct watch *w, u32 events)
 {
+	struct http *h = container_of(w, struct http, watch);
+
 	(void)events;
-	run(container_of(w, struct http, watch));
+	run(h);
+	if (!is_full(h))
+		return;
+	watch_stop(w);
+	timer_start(&h->full, h->loop, FULL_NS);
+}
+
+static void look_again(struct timer *t)
+{
+	struct http *h = container_of(t, struct http, full);
+
+	run(h);
+	if (is_full(h) || watch_start(&h->watch, h->loop, h->epoll_fd, EPOLLIN))
+		timer_start(t, h->loop, FULL_NS);
 }
 
 /* Once there is a daemon listen_fd is the library's. */
@@ -272,9 +300,8 @@ static int start(struct http *h, int listen_fd)
 				     MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 	if (!h->daemon)
 		return -EIO;
-	return watch_start(&h->watch, h->loop,
-			   MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
-			   EPOLLIN);
+	h->epoll_fd = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+	return watch_start(&h->watch, h->loop, h->epoll_fd, EPOLLIN);
 }
 
 int http_listen(struct http **out, struct loop *loop, const char *path,
@@ -289,6 +316,7 @@ int http_listen(struct http **out, struct loop *loop, const char *path,
 	h->loop = loop;
 	h->watch.ready = ready;
 	h->again.run = run_again;
+	h->full.fire = look_again;
 	for (unsigned i = 0; i < ARRAY_SIZE(h->connection); i++)
 		h->connection[i] = (struct connection){ .fd = -1 };
 	rc = socket_listen(path, &fd, err);
@@ -313,6 +341,7 @@ void http_close(struct http *h)
 	if (!h)
 		return;
 	watch_stop(&h->watch);
+	timer_stop(&h->full);
 	socket_file_remove(&h->file);
 	h->closing = true;
 	if (h->daemon) {

@@ -52,7 +52,7 @@ struct log_limit {
 	u32 lines;
 };
 enum { LOG_LIMIT_LINES = 5, LOG_LIMIT_S = 60 };
+u64  log_suppressed(void);	/* of all limits, ever */
 /* How many lines there are left in this minute, with this one; 0: do not write it.
  * *missed: of the minute before, so many were not written. */
-u64  log_suppressed(void);	/* of all limits, ever */
 unsigned log_allows(struct log_limit *, u64 now_ns, u64 *missed);

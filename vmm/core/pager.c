@@ -24,16 +24,35 @@ static struct {
 	struct pager *pager;		/* NULL: none */
 	struct uffdio_range range[MAX_RANGES];
 	unsigned nr;
-	unsigned seconds;		/* that pages are waited for, and there is no handler */
+	unsigned seconds;		/* that pages are waited for, and there is no handler, or no time */
+	bool hurry;
 	greg_t at[2];			/* where the last signal found its thread */
 	bool has_timer;
 	timer_t timer;
 } watched;
-static void (*when_lost)(void);
+static void (*when_lost)(bool gone);
+static sigset_t ends;
 
-void pager_set_lost(void (*lost)(void))
+void pager_set_lost(void (*lost)(bool gone), const sigset_t *end)
 {
 	when_lost = lost;
+	ends = *end;
+}
+
+void pager_hurry(bool on)
+{
+	watched.seconds = 0;
+	store_once(&watched.hurry, on);
+}
+
+/* By a signal that its loop would be told of. */
+static bool is_to_end(void)
+{
+	sigset_t pending;
+
+	if (sigpending(&pending) || sigandset(&pending, &pending, &ends))
+		return false;
+	return !sigisemptyset(&pending);
 }
 
 /* While it is here the thread itself does not wait.  Where it was found before, and not in a call of the
@@ -54,7 +73,7 @@ static void look(int sig, siginfo_t *info, void *context)
 {
 	struct pollfd p[] = { { .fd = -1 }, { .fd = -1, .events = POLLIN } };
 	int was = errno;
-	bool stuck;
+	bool stuck, gone;
 
 	(void)sig;
 	if (!watched.pager || info->si_code != SI_TIMER)
@@ -62,13 +81,15 @@ static void look(int sig, siginfo_t *info, void *context)
 	stuck = waits(context);
 	p[0].fd = watched.pager->socket;
 	p[1].fd = watched.pager->uffd;
-	if (poll(p, ARRAY_SIZE(p), 0) > 0 && p[0].revents & POLLHUP) {
-		watched.seconds = stuck || p[1].revents & POLLIN ? watched.seconds + 1 : 0;
-		for (unsigned i = 0; i < watched.nr; i++)
-			(void)!ioctl(p[1].fd, UFFDIO_WAKE, &watched.range[i]);
-		if (watched.seconds == PATIENCE)
-			when_lost();
-	}
+	gone = poll(p, ARRAY_SIZE(p), 0) > 0 && p[0].revents & POLLHUP;
+	if ((gone && (stuck || p[1].revents & POLLIN)) || load_once(&watched.hurry) || (stuck && is_to_end()))
+		watched.seconds++;
+	else
+		watched.seconds = 0;
+	for (unsigned i = 0; gone && i < watched.nr; i++)
+		(void)!ioctl(p[1].fd, UFFDIO_WAKE, &watched.range[i]);
+	if (watched.seconds == PATIENCE)
+		when_lost(gone);
 	errno = was;
 }
 

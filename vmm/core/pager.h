@@ -1,5 +1,6 @@
 /* pager.h: another process that fills RAM, page by page as it is touched: userfaultfd(2). */
 #pragma once
+#include <signal.h>
 #include "vmm/core/base.h"
 #include "vmm/core/err.h"
 
@@ -25,5 +26,8 @@ int  pager_start(struct pager *, const char *socket, const struct pager_range *,
 void pager_stop(struct pager *);	/* after the ranges were unmapped */
 
 /* What to do, in a signal handler, when pages are waited for of a handler that closed its
- * socket some seconds ago.  NULL: nothing. */
-void pager_set_lost(void (*lost)(void));
+ * socket some seconds ago, or, not gone, by who is to end meanwhile: one of the blocked signals
+ * end came, or pager_hurry.  NULL: nothing. */
+void pager_set_lost(void (*lost)(bool gone), const sigset_t *end);
+/* On the control thread, which now waits, or no longer does, for threads that may wait for pages. */
+void pager_hurry(bool);

@@ -93,22 +93,31 @@ static bool has_leaf(const struct kvm_cpuid2 *c, u32 function, u32 index)
 	return false;
 }
 
+static void add_leaf(struct kvm_cpuid2 *c, u32 function, u32 index)
+{
+	c->entries[c->nent++] = (struct kvm_cpuid_entry2){
+		.function = function, .index = index, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+	};
+}
+
 static int set_cpuid(const struct kvm *k, int fd, unsigned index, unsigned nr, struct err *err)
 {
+	enum { LEVELS = 3 };
 	u32 n = k->cpuid->nent;
-	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + (n + 3) * sizeof(c->entries[0]));
+	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + (n + 2 * LEVELS) * sizeof(c->entries[0]));
 	int rc = 0;
 
 	if (!c)
 		return err_set(err, -ENOMEM, "out of memory");
 	memcpy(c, k->cpuid, sizeof(*c) + n * sizeof(c->entries[0]));
-	/* Leaf 0xb is where a guest learns its x2APIC id, on hosts without it too. */
-	for (u32 i = 0; i < 3; i++)
+	/* Leaf 0xb is where a guest learns its x2APIC id, on hosts without it too.  One
+	 * that is there has all levels: KVM need not say more of it than that. */
+	for (u32 i = 0; i < LEVELS; i++) {
 		if (!has_leaf(k->cpuid, 0xb, i))
-			c->entries[c->nent++] = (struct kvm_cpuid_entry2){
-				.function = 0xb, .index = i,
-				.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
-			};
+			add_leaf(c, 0xb, i);
+		if (has_leaf(k->cpuid, 0x1f, 0) && !has_leaf(k->cpuid, 0x1f, i))
+			add_leaf(c, 0x1f, i);
+	}
 	for (u32 i = 0; i < c->nent; i++) {
 		struct kvm_cpuid_entry2 *e = &c->entries[i];
 

@@ -44,7 +44,7 @@ static int get_cpuid(struct kvm *k, struct err *err)
 {
 	k->cpuid = calloc(1, sizeof(*k->cpuid) + CPUID_MAX * sizeof(k->cpuid->entries[0]));
 	if (!k->cpuid)
-		return err_set(err, -ENOMEM, "out of memory");
+		return err_set(err, -ENOMEM, "kvm: out of memory");
 	k->cpuid->nent = CPUID_MAX;
 	if (ioctl(k->sys_fd, KVM_GET_SUPPORTED_CPUID, k->cpuid))
 		return err_set(err, -errno, "kvm: no CPUID from the host: %s", strerror(errno));

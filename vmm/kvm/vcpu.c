@@ -434,18 +434,16 @@ int vcpu_run(struct vcpu *v, struct err *err)
 	pthread_attr_t attr;
 	int rc;
 
-	pthread_mutex_lock(&v->host->lock);
-	v->host->nr_running++;
-	pthread_mutex_unlock(&v->host->lock);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK);
+	/* Nobody waits for one that there is not, nor takes one that is there for parked. */
+	pthread_mutex_lock(&v->host->lock);
 	rc = pthread_create(&v->thread, &attr, thread_main, v);
+	v->host->nr_running += !rc;
+	pthread_mutex_unlock(&v->host->lock);
 	pthread_attr_destroy(&attr);
-	if (rc) {
-		v->host->nr_running--;
-		return err_set(err, -rc, "vcpu %u: cannot start its thread: %s", v->index,
-			       strerror(rc));
-	}
+	if (rc)
+		return err_set(err, -rc, "vcpu %u: cannot start its thread: %s", v->index, strerror(rc));
 	v->has_thread = true;
 	return 0;
 }
