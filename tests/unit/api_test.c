@@ -525,6 +525,8 @@ static void test_patch_drive(void **state)
 	refused(400, "there is no drive 'b'", "PATCH", "/drives/b",
 		"{\"drive_id\":\"b\",\"path_on_host\":\"/new\"}");
 	refused(400, "neither path_on_host nor", "PATCH", "/drives/a", "{\"drive_id\":\"a\"}");
+	refused(400, "path_on_host is empty", "PATCH", "/drives/a",
+		"{\"drive_id\":\"a\",\"path_on_host\":\"\"}");
 	refused(400, "/missing: No such", "PATCH", "/drives/a",
 		"{\"drive_id\":\"a\",\"path_on_host\":\"/missing\"}");
 	refused(400, "unplugged", "DELETE", "/drives/a", NULL);

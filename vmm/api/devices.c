@@ -169,6 +169,8 @@ int api_patch_drive(struct api *a, struct call *call)
 		rc = err_set(&call->err, -ENOENT, "there is no drive '%s'", call->id);
 	else if (!r.path_on_host && !r.rate_limiter.given)
 		rc = err_set(&call->err, -EINVAL, "neither path_on_host nor rate_limiter is given");
+	else if (r.path_on_host && !*r.path_on_host)
+		rc = err_set(&call->err, -EINVAL, "path_on_host is empty");
 	else if (r.path_on_host && !ops->disk_replace)
 		rc = err_set(&call->err, -ENOTSUP, "this VM cannot change the file of a drive");
 	else if (r.rate_limiter.given && !ops->disk_limit)
