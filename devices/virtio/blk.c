@@ -338,10 +338,17 @@ static bool limited(struct blk_queue *q, const struct chain *c)
 	return wait;
 }
 
+static void broken(struct blk_queue *q, bool malformed)
+{
+	virtio_broken(&q->dev->v, malformed ? "malformed chain" :
+		      "request without a header or room for its status");
+}
+
 static void retry_failed(struct blk_queue *q)
 {
 	struct request *r = q->failed, *reread = q->reread, *next;
 	struct chain again;
+	int rc;
 
 	q->failed = q->reread = NULL;
 	q->retry = false;
@@ -354,8 +361,11 @@ static void retry_failed(struct blk_queue *q)
 	}
 	for (r = reread; r; r = next) {
 		next = r->next;
-		if (virtq_walk(q->vq, r->chain.head, &r->chain) || !handle(r))
-			request_put(r);
+		rc = virtq_walk(q->vq, r->chain.head, &r->chain);
+		if (!rc && handle(r))
+			continue;
+		request_put(r);
+		broken(q, rc);
 	}
 }
 
@@ -369,7 +379,6 @@ static void count_held_back(struct blk_queue *q)
 
 static void take_requests(struct blk_queue *q)
 {
-	struct virtio *v = &q->dev->v;
 	struct request *r;
 
 	for (;;) {
@@ -393,8 +402,7 @@ static void take_requests(struct blk_queue *q)
 			continue;
 		request_put(r);
 		if (rc)
-			virtio_broken(v, rc < 0 ? "malformed chain" :
-				      "request without a header or room for its status");
+			broken(q, rc < 0);
 		return;
 	}
 }

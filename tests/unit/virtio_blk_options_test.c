@@ -763,15 +763,44 @@ static void test_stop_dirty(void **state)
 	assert_true(mem_dirty_pages(m, 0)[page / 64] >> page % 64 & 1);
 }
 
+/* What the device is, with f's disk anew behind it and its memory as it is; it is quiesced. */
+static void save(struct vblk *f, struct state **saved, const void **blob, size_t *len)
+{
+	struct err err;
+
+	device_quiesce(f->dev);
+	assert_int_equal(state_new_save(saved, &err), 0);
+	device_state(f->dev, *saved);
+	assert_int_equal(state_finish_save(*saved, blob, len, &err), 0);
+}
+
+static void load(struct vblk *f, const void *blob, size_t len)
+{
+	struct state *s;
+	struct err err;
+
+	driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
+	device_quiesce(f->dev);
+	assert_int_equal(state_new_load(&s, blob, len, &err), 0);
+	device_state(f->dev, s);
+	if (state_finish_load(s, &err))
+		fail_msg("%s", err.msg);
+	state_free(s);
+}
+
+static bool needs_reset(struct vblk *f)
+{
+	return driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET;
+}
+
 /* The guest breaks its queue besides: a saved VM is as good as the one that was saved. */
 static void test_stop_broken(void **state)
 {
 	struct fault fault = { .ops = FILE_WRITE, .error = ENOSPC, .lasting = true };
 	struct vblk_setup s = plain();
-	struct state *saved, *load;
+	struct state *saved;
 	const void *blob;
 	struct vblk *f;
-	struct err err;
 	size_t len;
 
 	(void)state;
@@ -784,25 +813,63 @@ static void test_stop_broken(void **state)
 	ring_offer(&f->d.ring[0], 999);
 	vblk_kick(f, 0);
 	vblk_settle(f);
-	assert_true(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
-	device_quiesce(f->dev);
-	assert_int_equal(state_new_save(&saved, &err), 0);
-	device_state(f->dev, saved);
-	assert_int_equal(state_finish_save(saved, &blob, &len, &err), 0);
+	assert_true(needs_reset(f));
+	save(f, &saved, &blob, &len);
 	recorder_fail(NULL);
 	vblk_reopen(f);
-	driver_set(&f->d, VIRTIO_MMIO_STATUS, 0);
-	device_quiesce(f->dev);
-	assert_int_equal(state_new_load(&load, blob, len, &err), 0);
-	device_state(f->dev, load);
-	if (state_finish_load(load, &err))
-		fail_msg("%s", err.msg);
-	state_free(load);
+	load(f, blob, len);
 	state_free(saved);
 	device_resume(f->dev);
-	assert_true(driver_get(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET);
+	assert_true(needs_reset(f));
 	vblk_start(f);
 	assert_int_equal(vblk_do(f, OUT, 8, 4096), OK);
+}
+
+/* What failed was saved, and its chain, or its header, is none any more when it is tried again: as any
+ * bad chain; the others are answered. */
+static void test_stop_changed(void **state)
+{
+	struct fault fault = { .ops = FILE_WRITE, .error = ENOSPC, .lasting = true };
+	struct vblk_setup s = plain();
+
+	(void)state;
+	s.o.stop_on_error = true;
+	for (unsigned bad = 0; bad < 3; bad++) {
+		struct vblk *f = begin(&s);
+		struct ring *r = &f->d.ring[0];
+		struct state *saved;
+		const void *blob;
+		size_t len;
+
+		recorder_fail(&fault);
+		for (unsigned n = 0; n < 3; n++)
+			vblk_offer(f, 0, n, OUT, 8 + n * 8, 4096);
+		vblk_kick(f, 0);
+		vblk_until(f, failed);
+		vblk_settle(f);
+		save(f, &saved, &blob, &len);
+		recorder_fail(NULL);
+		vblk_reopen(f);
+		for (unsigned n = 0; n < 3; n++)
+			vblk_offer(f, 0, n, OUT, 8 + n * 8, 4096);
+		load(f, blob, len);
+		state_free(saved);
+		if (bad < 2)		/* the one in the middle: nowhere, or of one byte */
+			ring_desc(r, 3, bad ? vblk_data(0, 1).addr : ~0ULL << 20, 1, 0, 0);
+		assert_false(needs_reset(f));
+		device_resume(f->dev);
+		vblk_settle(f);
+		vblk_reap(f);
+		assert_int_equal(needs_reset(f), bad < 2);
+		assert_int_equal(ring_used_idx(r), bad < 2 ? 2 : 3);
+		assert_int_equal(f->nr_busy, bad < 2 ? 1 : 0);
+		assert_int_equal(f->slot[0][0].status, OK);
+		assert_int_equal(f->slot[0][1].status, bad < 2 ? VBLK_PENDING : OK);
+		assert_int_equal(f->slot[0][2].status, OK);
+		vblk_start(f);
+		assert_int_equal(vblk_do(f, OUT, 8, 4096), OK);
+		end();
+	}
 }
 
 /* What the guest did wrong, or what no retry can mend, is reported. */
@@ -1039,7 +1106,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_limits, real_clock),
 		cmocka_unit_test_teardown(test_limit_bytes, real_clock),
 		TEST(test_stop), TEST(test_sync_lost), TEST(test_stop_many), TEST(test_stop_reset),
-		TEST(test_stop_broken), TEST(test_stop_dirty), TEST(test_stop_not_for_all),
+		TEST(test_stop_broken), TEST(test_stop_changed), TEST(test_stop_dirty), TEST(test_stop_not_for_all),
 		TEST(test_resize), TEST(test_resize_raw), TEST(test_resize_fails),
 	};
 
