@@ -93,7 +93,7 @@ $(addprefix $(BUILD)/unit/,virtio_net_vhost_test tap_test link_test cpu_test): W
 $(BUILD)/unit/image_head_test: WRAPPED += poll
 $(BUILD)/unit/tap_test: WRAPPED += syscall
 $(BUILD)/unit/bridge_ask_test: WRAPPED += readlink
-$(addsuffix /chardev_test,$(BUILD)/unit $(BUILD)/tsan): WRAPPED += pthread_cond_wait
+$(addsuffix /chardev_test,$(BUILD)/unit $(BUILD)/tsan): WRAPPED += pthread_cond_wait epoll_wait
 $(addprefix $(BUILD)/unit/,net_user_test virtio_vsock_test): WRAPPED += clock_gettime
 
 $(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(TEST_LIB) $(BUILD)/obj/firmware/blobs.o $(HTTP)

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -33,13 +32,12 @@ struct fifo {
 
 struct chardev {
 	struct loop *loop;
-	int in_fd, out_fd, listen_fd, inotify_fd, slave_fd;
+	int in_fd, out_fd, listen_fd;
 	bool discard;			/* "none", or nobody is connected */
 	bool is_pty, is_terminal;
 	bool out_is_socket;
 	char pty[64];			/* the name of its other end */
 	struct socket_file file;
-	int attached;			/* pty: how many have it open */
 
 	pthread_mutex_t lock;		/* of what follows */
 	pthread_cond_t drained;
@@ -143,6 +141,14 @@ static int reopen(int fd, int flags)
 	return fd;
 }
 
+/* Nobody has the other end of it, or has it any more. */
+static bool is_gone(int fd)
+{
+	struct pollfd p = { .fd = fd };
+
+	return poll(&p, 1, 0) > 0;
+}
+
 static ssize_t put(struct chardev *c, const u8 *buf, size_t len)
 {
 	ssize_t n;
@@ -157,7 +163,7 @@ static ssize_t put(struct chardev *c, const u8 *buf, size_t len)
 		return n;
 	/* A pty that nobody looks at keeps the beginning, then forgets. */
 	if (errno == EAGAIN)
-		return c->is_pty && load_once(&c->attached) <= 0 ? (ssize_t)len : 0;
+		return c->is_pty && is_gone(c->out_fd) ? (ssize_t)len : 0;
 	if (err_of_host(-errno) && !c->told) {
 		c->told = true;
 		log_warn("serial: %s; output is lost", strerror(errno));
@@ -282,6 +288,19 @@ static void client_silent(struct chardev *c)
 		client_gone(c);
 }
 
+/* That nobody has it, a pty says without end.  So it is heard once, and then the first byte of who comes
+ * next; for what is left to read the watch is told to look again. */
+static u32 in_events(const struct chardev *c)
+{
+	return c->is_pty ? EPOLLIN | EPOLLET : EPOLLIN;
+}
+
+static void look_again(struct chardev *c)
+{
+	if (c->is_pty)
+		watch_change(&c->in_watch, in_events(c));
+}
+
 static void in_ready(struct watch *w, u32 events)
 {
 	struct chardev *c = container_of(w, struct chardev, in_watch);
@@ -294,14 +313,18 @@ static void in_ready(struct watch *w, u32 events)
 	room = c->in.len < c->in_max ? c->in_max - c->in.len : 0;
 	holds = fifo_make_room(&c->in, MIN(room, sizeof(buf)));
 	pthread_mutex_unlock(&c->lock);
-	if (!holds)
-		return;		/* what is not read yet is not lost */
+	if (!holds) {
+		look_again(c);	/* what is not read yet is not lost */
+		return;
+	}
 	if (!room) {
 		watch_stop(w);	/* chardev_read starts it again */
 		return;
 	}
 	n = read(c->in_fd, buf, MIN(room, sizeof(buf)));
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (n > 0 || (n < 0 && errno == EINTR))
+		look_again(c);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR || c->is_pty))
 		return;
 	if (n <= 0 && c->listen_fd >= 0) {
 		if (n || events & EPOLLHUP)
@@ -362,7 +385,7 @@ static void rearm(struct task *t)
 	    watch_start(&c->out_watch, c->loop, c->out_fd, EPOLLOUT))
 		log_warn("serial: cannot watch its output");
 	if (in && !c->in_watch.loop && c->in_fd >= 0 &&
-	    watch_start(&c->in_watch, c->loop, c->in_fd, EPOLLIN))
+	    watch_start(&c->in_watch, c->loop, c->in_fd, in_events(c)))
 		log_warn("serial: cannot watch its input");
 }
 
@@ -419,24 +442,6 @@ static int open_stdio(struct chardev *c, struct err *err)
 	return 0;
 }
 
-static void count_openers(struct watch *w, u32 events)
-{
-	struct chardev *c = container_of(w, struct chardev, aux_watch);
-	_Alignas(struct inotify_event) char buf[1024];
-	ssize_t n = read(c->inotify_fd, buf, sizeof(buf));
-
-	(void)events;
-	for (ssize_t at = 0; at < n;) {
-		struct inotify_event *e = (void *)(buf + at);
-
-		__atomic_add_fetch(&c->attached, e->mask & IN_OPEN ? 1 : -1, __ATOMIC_SEQ_CST);
-		at += sizeof(*e) + e->len;
-	}
-	/* Who went without reading does not hold the guest up. */
-	if (load_once(&c->attached) <= 0)
-		move_out(c);
-}
-
 static int watch_aux(struct chardev *c, int fd, const char *path, struct err *err)
 {
 	int rc = watch_start(&c->aux_watch, c->loop, fd, EPOLLIN);
@@ -447,6 +452,7 @@ static int watch_aux(struct chardev *c, int fd, const char *path, struct err *er
 static int open_pty(struct chardev *c, struct err *err)
 {
 	struct termios t;
+	int fd, rc;
 
 	c->is_pty = true;
 	c->in_fd = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
@@ -454,18 +460,17 @@ static int open_pty(struct chardev *c, struct err *err)
 	    ptsname_r(c->in_fd, c->pty, sizeof(c->pty)))
 		return err_set(err, -errno, "pty: %s", strerror(errno));
 	c->out_fd = dup(c->in_fd);	/* two watches want two of them */
-	/* Kept open: without a slave the master says "hung up", again and again. */
-	c->slave_fd = open(c->pty, O_RDWR | O_NOCTTY | O_CLOEXEC);
-	if (c->slave_fd < 0 || tcgetattr(c->slave_fd, &t))
-		return err_set(err, -errno, "%s: %s", c->pty, strerror(errno));
-	cfmakeraw(&t);
-	tcsetattr(c->slave_fd, TCSANOW, &t);
-	c->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (c->inotify_fd < 0 || inotify_add_watch(c->inotify_fd, c->pty, IN_OPEN | IN_CLOSE) < 0)
-		return err_set(err, -errno, "%s: %s", c->pty, strerror(errno));
-	c->aux_watch.ready = count_openers;
-	log_info("serial on %s", c->pty);
-	return watch_aux(c, c->inotify_fd, c->pty, err);
+	/* Its modes are set there, and stay; and a master says that nobody is there once somebody was. */
+	fd = open(c->pty, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	rc = c->out_fd < 0 || fd < 0 || tcgetattr(fd, &t) ? -errno : 0;
+	if (!rc) {
+		cfmakeraw(&t);
+		tcsetattr(fd, TCSANOW, &t);
+		log_info("serial on %s", c->pty);
+	}
+	if (fd >= 0)
+		close(fd);
+	return rc ? err_set(err, rc, "%s: %s", c->pty, strerror(-rc)) : 0;
 }
 
 static int open_file(struct chardev *c, const char *path, struct err *err)
@@ -474,14 +479,6 @@ static int open_file(struct chardev *c, const char *path, struct err *err)
 	if (c->out_fd < 0)
 		return err_set(err, -errno, "%s: %s", path, strerror(errno));
 	return 0;
-}
-
-/* Of one whose input is not read, as there is no room for it, this is not heard. */
-static bool is_gone(int fd)
-{
-	struct pollfd p = { .fd = fd };
-
-	return poll(&p, 1, 0) > 0;
 }
 
 static void accept_client(struct watch *w, u32 events)
@@ -496,6 +493,7 @@ static void accept_client(struct watch *w, u32 events)
 	}
 	if (fd < 0)
 		return;
+	/* While there is no room for its input no watch says so. */
 	if (c->in_fd >= 0 && is_gone(c->in_fd))
 		client_gone(c);		/* what the guest has not read of it is lost */
 	if (c->in_fd >= 0) {
@@ -539,7 +537,7 @@ int chardev_open(struct chardev **out, const char *spec, struct loop *loop, void
 
 	if (!c)
 		return err_set(err, -ENOMEM, "serial: out of memory");
-	c->in_fd = c->out_fd = c->listen_fd = c->inotify_fd = c->slave_fd = -1;
+	c->in_fd = c->out_fd = c->listen_fd = -1;
 	c->loop = loop;
 	c->in_max = IN_MAX;
 	c->quit = quit;
@@ -597,15 +595,12 @@ void chardev_close(struct chardev *c)
 		return;
 	chardev_leave(c);
 	loop_unpost(c->loop, &c->rearm);
-	/* A reader that pauses gets the rest when it comes back; of a pty, unless it goes. */
-	while (c->out.len && !(c->is_pty && c->attached <= 0)) {
-		struct pollfd p[] = { { .fd = c->out_fd, .events = POLLOUT },
-				      { .fd = c->inotify_fd, .events = POLLIN } };
+	/* A reader that pauses gets the rest when it comes back. */
+	while (c->out.len) {
+		struct pollfd p = { .fd = c->out_fd, .events = POLLOUT };
 
-		if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
+		if (poll(&p, 1, -1) < 0 && errno != EINTR)
 			break;
-		if (c->is_pty)
-			count_openers(&c->aux_watch, 0);
 		flush_out(c);
 	}
 	if (c->in_fd >= 0)
@@ -614,10 +609,6 @@ void chardev_close(struct chardev *c)
 		close(c->out_fd);
 	if (c->listen_fd >= 0)
 		close(c->listen_fd);
-	if (c->inotify_fd >= 0)
-		close(c->inotify_fd);
-	if (c->slave_fd >= 0)
-		close(c->slave_fd);
 	free(c->in.data);
 	free(c->out.data);
 	pthread_cond_destroy(&c->drained);

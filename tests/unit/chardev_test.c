@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -15,6 +16,7 @@
 #include "devices/escape.h"
 #include "tests/lib/fake.h"
 #include "tests/lib/test.h"
+#include "vmm/core/log.h"
 
 enum { OUT_MAX = 64 * KIB, IN_MAX = 4096 };
 
@@ -530,6 +532,21 @@ static void test_not_our_terminal(void **state)
 
 /* --- a pty ------------------------------------------------------------------------------------------- */
 
+int __real_epoll_wait(int, struct epoll_event *, int, int);
+int __wrap_epoll_wait(int, struct epoll_event *, int, int);
+
+static int nr_turns_with_events;
+
+/* But for the task that ends a turn, which wakes the loop. */
+int __wrap_epoll_wait(int fd, struct epoll_event *event, int max, int timeout)
+{
+	int n = __real_epoll_wait(fd, event, max, timeout);
+
+	for (int i = 0; i < n; i++)
+		nr_turns_with_events += event[i].data.ptr ? 1 : 0;
+	return n;
+}
+
 static int open_other_end(void)
 {
 	int fd = open(chardev_pty(line), O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
@@ -579,6 +596,86 @@ static void test_pty_without_a_reader(void **state)
 	fake_settle(&fake);
 	assert_int_equal(chardev_room(line), OUT_MAX);
 	assert_int_equal(nr_rooms, 1);
+}
+
+/* One that is killed closes all that it had at once. */
+static void test_pty_opened_twice(void **state)
+{
+	int fd[2];
+
+	(void)state;
+	open_line("pty");
+	for (int i = 0; i < 3; i++) {
+		fd[0] = open_other_end();
+		fd[1] = open_other_end();
+		fill();
+		assert_int_equal(chardev_room(line), 0);
+		close(fd[0]);
+		fake_settle(&fake);
+		assert_int_equal(chardev_room(line), 0);	/* the other one is there still */
+		fd[0] = open_other_end();
+		close(fd[0]);
+		close(fd[1]);
+		fake_settle(&fake);
+		assert_int_equal(chardev_room(line), OUT_MAX);
+		assert_int_equal(nr_rooms, i + 1);
+	}
+}
+
+/* While nobody has it the loop has nothing to do; who comes then is heard, to the last byte. */
+static void test_pty_with_nobody(void **state)
+{
+	static u8 much[3 * 4096], got[sizeof(much)];
+	size_t sum = 0;
+	int fd;
+
+	(void)state;
+	memset(much, 'x', sizeof(much));
+	open_line("pty");
+	for (int i = 0; i < 5; i++) {
+		fake_settle(&fake);
+		nr_turns_with_events = 0;
+		fake_settle(&fake);
+		assert_int_equal(nr_turns_with_events, 0);
+		fd = open_other_end();
+		assert_int_equal(write(fd, "come and gone", 13), 13);
+		close(fd);
+		assert_reads("come and gone");
+		fd = open_other_end();
+		assert_true(!isatty(fd) || is_raw(fd));
+		assert_int_equal(write(fd, "a", 1), 1);
+		assert_reads("a");
+		assert_int_equal(write(fd, "b", 1), 1);
+		assert_reads("b");
+		write_text("c");
+		assert_has(fd, "c");
+		close(fd);
+	}
+	/* More than the line holds, and than one read takes. */
+	fd = open_other_end();
+	for (size_t sent = 0; sent < sizeof(much) || sum < sizeof(much); fake_settle(&fake)) {
+		ssize_t n = write(fd, much, sizeof(much) - sent);
+
+		sent += MAX(n, 0);
+		sum += chardev_read(line, got, sizeof(got));
+	}
+	assert_int_equal(sum, sizeof(much));
+	close(fd);
+}
+
+/* As many as a host has terminals for. */
+static void test_many_ptys(void **state)
+{
+	static struct chardev *many[150];
+
+	(void)state;
+	log_set_level(LOG_WARN);
+	for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
+		if (chardev_open(&many[i], "pty", fake.p.io_loop, quit, &nr_quits, &err))
+			fail_msg("%u: %s", i, err.msg);
+	for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
+		chardev_close(many[i]);
+	log_set_level(LOG_INFO);
 }
 
 /* It went while the end waited for it. */
@@ -707,7 +804,7 @@ int main(void)
 		T(test_refused), T(test_pipes), T(test_input_waits), T(test_output_waits),
 		T(test_hurry_and_swallow), T(test_closing_waits), cmocka_unit_test(test_escape),
 		T(test_terminal), T(test_not_our_terminal), T(test_pty), T(test_pty_without_a_reader),
-		T(test_pty_closes), T(test_one_client), T(test_client_goes), T(test_unread_client_goes),
+		T(test_pty_opened_twice), T(test_pty_with_nobody), T(test_many_ptys), T(test_pty_closes), T(test_one_client), T(test_client_goes), T(test_unread_client_goes),
 		T(test_no_more_files),
 	};
 
