@@ -276,6 +276,22 @@ static bool bad_bitmaps(struct checker *k, u64 at)
 	return false;
 }
 
+/* It is theirs alone, or whoever writes it writes to what else is there.  They are seen last, and one
+ * that is not is not counted: the other has not to be mended for it. */
+static bool see_own(struct checker *k, u64 offset, u64 len, const char *what)
+{
+	u64 first = offset >> k->q->cluster_bits, last = (offset + len - 1) >> k->q->cluster_bits;
+
+	for (u64 c = first; c <= last && c < k->file_clusters; c++) {
+		if (!k->seen[c])
+			continue;
+		tell(k, "corrupt: %s at %#" PRIx64 " is something else, too", what, offset);
+		k->c->corruptions++;
+		return false;
+	}
+	return see_table(k, offset, len, what);
+}
+
 static bool see_bitmap(struct checker *k, const struct bitmap_entry *e, u64 *left)
 {
 	bool good = true;
@@ -286,7 +302,7 @@ static bool see_bitmap(struct checker *k, const struct bitmap_entry *e, u64 *lef
 	if (clusters > *left)
 		return bad_bitmaps(k, table);
 	*left -= clusters;
-	if (nr && !see_table(k, table, nr * 8, "a bitmap's table"))
+	if (nr && !see_own(k, table, nr * 8, "a bitmap's table"))
 		return false;
 	for (u64 at = 0; at < nr * 8 && !k->rc; at += sizeof(piece)) {
 		u64 len = MIN(sizeof(piece), nr * 8 - at);
@@ -294,7 +310,7 @@ static bool see_bitmap(struct checker *k, const struct bitmap_entry *e, u64 *lef
 		k->rc = file_read(k->q->image->fd, table + at, piece, len);
 		for (u64 n = 0; n < len / 8 && !k->rc; n++)
 			if (be64toh(piece[n]) & QCOW2_OFFSET)
-				good &= see_table(k, be64toh(piece[n]) & QCOW2_OFFSET, cluster_len(k->q), "a bitmap");
+				good &= see_own(k, be64toh(piece[n]) & QCOW2_OFFSET, cluster_len(k->q), "a bitmap");
 	}
 	return good;
 }
@@ -307,7 +323,7 @@ static bool see_bitmaps(struct checker *k)
 
 	if (!(q->autoclear & QCOW2_BITMAPS) || !q->bitmaps_len)
 		return true;
-	if (!see_table(k, at, q->bitmaps_len, "the bitmaps' directory"))
+	if (!see_own(k, at, q->bitmaps_len, "the bitmaps' directory"))
 		return false;
 	for (u32 n = 0; n < q->nr_bitmaps; n++) {
 		struct bitmap_entry e;
@@ -368,7 +384,6 @@ static void see_all(struct checker *k)
 		see_l1(k, k->more_l1, k->more_len, k->more_offset, false);
 	if (!see_snapshots(k))
 		k->blind = true;
-	k->bad_bitmaps = !see_bitmaps(k);
 	see_table(k, q->reftable_offset, q->reftable_len * 8ULL, "the refcount table");
 	for (u32 n = 0; n < q->reftable_len; n++) {
 		u64 block = q->reftable[n];
@@ -391,6 +406,7 @@ static void see_all(struct checker *k)
 		}
 	}
 	see_mixed(k);
+	k->bad_bitmaps = !see_bitmaps(k);
 }
 
 /* COPIED says "exactly one": a lie lets a writer change what others see. */
