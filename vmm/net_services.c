@@ -13,13 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "vmm/core/log.h"
 #include "vmm/program.h"
 
 enum { END_MS = 5000, MAX_ARGS = 40 };
+/* One dnsmasq that starts, and is two or three for that, has the lock. */
+enum { MOST_AT_ONCE = 8 };
 
 /* --- the packet filter ------------------------------------------------------------------------ */
 
@@ -226,21 +227,21 @@ static void pid_argument(struct net_state *s, const struct network *n, char *tex
 	snprintf(text, room, "--pid-file=%s", path);
 }
 
-/* No user's process: what changed its user belongs to root there, as root's own does. */
+static FILE *open_of(int pid, const char *file)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
+	return fopen(path, "re");
+}
+
 static bool has_argument(int pid, const char *argument_text)
 {
-	char path[32], *word = NULL;
+	FILE *f = open_of(pid, "cmdline");
+	char *word = NULL;
 	size_t room = 0;
 	bool found = false;
-	struct stat st;
-	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
-	f = fopen(path, "re");
-	if (f && (fstat(fileno(f), &st) || st.st_uid != geteuid())) {
-		fclose(f);
-		return false;
-	}
 	while (f && !found && getdelim(&word, &room, 0, f) > 0)
 		found = !strcmp(word, argument_text);
 	free(word);
@@ -249,25 +250,62 @@ static bool has_argument(int pid, const char *argument_text)
 	return found;
 }
 
+/* Whose it really is: who owns its files in /proc any user can make root. */
+static bool has_our_user(int pid)
+{
+	const struct passwd *p = getpwnam("dnsmasq") ?: getpwnam("nobody");
+	FILE *f = open_of(pid, "status");
+	bool found = false;
+	char line[128];
+	u32 uid;
+
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = sscanf(line, "Uid: %" SCNu32, &uid) == 1;
+	if (f)
+		fclose(f);
+	return found && (uid == geteuid() || (p && uid == p->pw_uid));
+}
+
+/* Not another program that a user may start as root.  What we may not look at is none of a user's. */
+static bool runs_dnsmasq(int pid)
+{
+	char path[32], exe[PATH_MAX], *name;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	n = readlink(path, exe, sizeof(exe) - 1);
+	if (n < 0)
+		return errno == EACCES || errno == EPERM;
+	exe[n] = 0;
+	name = strrchr(exe, '/');
+	/* An upgrade may have replaced it. */
+	return name && (!strcmp(name, "/dnsmasq") || !strcmp(name, "/dnsmasq (deleted)"));
+}
+
+static bool is_dnsmasq(int pid, const char *argument_text)
+{
+	return has_argument(pid, argument_text) && has_our_user(pid) && runs_dnsmasq(pid);
+}
+
 /*
  * Of a dnsmasq that runs for this network: a pidfd; -1: none does.  By its arguments:
  * the number in its pid file may be another's by now.
  */
-static int find_dnsmasq(struct net_state *s, const struct network *n)
+static int find_dnsmasq(struct net_state *s, const struct network *n, int *pid)
 {
 	DIR *proc = opendir("/proc");
 	char ours[PATH_MAX];
 	struct dirent *e;
-	int fd = -1, pid;
+	int fd = -1;
 
 	pid_argument(s, n, ours, sizeof(ours));
 	while (proc && fd < 0 && (e = readdir(proc))) {
-		pid = atoi(e->d_name);
-		if (pid <= 0 || !has_argument(pid, ours))
+		*pid = atoi(e->d_name);
+		if (*pid <= 0 || !is_dnsmasq(*pid, ours))
 			continue;
 		/* Looked at again: the number may have become another's. */
-		fd = syscall(SYS_pidfd_open, pid, 0);
-		if (fd >= 0 && !has_argument(pid, ours)) {
+		fd = syscall(SYS_pidfd_open, *pid, 0);
+		if (fd >= 0 && !is_dnsmasq(*pid, ours)) {
 			close(fd);
 			fd = -1;
 		}
@@ -281,7 +319,7 @@ int net_names_start(struct net_state *s, const struct network *n, struct err *er
 {
 	struct arguments *a;
 	char path[PATH_MAX], *output;
-	int fd = find_dnsmasq(s, n), rc = -ENOMEM;
+	int pid, fd = find_dnsmasq(s, n, &pid), rc = -ENOMEM;
 	struct err why;
 
 	if (fd >= 0) {
@@ -330,15 +368,17 @@ static bool ended(int pidfd, int signal)
 
 int net_names_stop(struct net_state *s, const struct network *n, struct err *err)
 {
+	int fd, pid, left = MOST_AT_ONCE;
 	bool gone = true;
-	int fd;
 
-	/* One that starts, and is two or three for that, has the lock. */
-	while (gone && (fd = find_dnsmasq(s, n)) >= 0) {
-		gone = ended(fd, SIGTERM) || ended(fd, SIGKILL);
+	while (gone && (fd = find_dnsmasq(s, n, &pid)) >= 0) {
+		gone = left-- && (ended(fd, SIGTERM) || ended(fd, SIGKILL));
 		close(fd);
 	}
-	return gone ? 0 : err_set(err, -EBUSY, "its dnsmasq does not end");
+	if (gone)
+		return 0;
+	return err_set(err, -EBUSY, left < 0 ? "somebody starts its dnsmasq again and again; process %d is the "
+		       "last" : "its dnsmasq, process %d, does not end", pid);
 }
 
 /* "EXPIRES MAC ADDRESS HOST CLIENT"; HOST is * or what a guest says of itself. */
