@@ -2,9 +2,11 @@
 #include <errno.h>
 #include <linux/if_tun.h>
 #include <linux/virtio_net.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -336,19 +338,51 @@ static struct tap *tap_new(int fd)
 	return t;
 }
 
-/* Of one that was made for several queues the kernel gives some to whoever asks: each would have
- * a part of the frames. */
-static bool has_others(const struct ifreq *tap)
+static bool has_others(const char *name)
 {
-	struct netlink *nl;
 	struct link l = { 0 };
+	struct netlink *nl;
+	struct err why;
+	int rc = netlink_open(&nl, &why);
 
-	if (!(tap->ifr_flags & IFF_MULTI_QUEUE) || netlink_open(&nl, NULL))
-		return false;
-	if (link_find(nl, 0, tap->ifr_name, &l))
-		l.queues = 0;
-	netlink_close(nl);
-	return l.queues > 1;
+	if (!rc) {
+		rc = link_find(nl, 0, name, &l);
+		if (rc)
+			err_set(&why, rc, "%s", strerror(-rc));
+		netlink_close(nl);
+	}
+	if (rc)
+		log_warn("net: tap %s: whether another program has queues of it, too, cannot be seen: %s",
+			 name, why.msg);
+	return !rc && l.queues > 1;
+}
+
+/* Whoever may use taps could hold it for ever. */
+static int lock_taps(void)
+{
+	enum { TRIES = 100, PAUSE_MS = 10 };
+	int fd = tun_open(NULL);
+
+	for (int i = 0; i < TRIES && fd >= 0 && flock(fd, LOCK_EX | LOCK_NB); i++)
+		poll(NULL, 0, PAUSE_MS);
+	return fd;
+}
+
+/*
+ * Of a tap that was made for several queues the kernel gives some to whoever asks: each would
+ * have a part of the frames.  Of those who begin at once one is to have it: they look one after
+ * the other, and who finds another is gone before the next looks.
+ */
+static bool is_ours_alone(int fd, const char *name)
+{
+	int lock = lock_taps();
+	bool alone = !has_others(name);
+
+	if (!alone)
+		close(fd);
+	if (lock >= 0)
+		close(lock);
+	return alone;
 }
 
 /* real: the name it got, where name is a pattern.  first: all of the tap is to be ours. */
@@ -362,10 +396,8 @@ static int new_queue(struct net **out, const char *name, unsigned nr, bool first
 	if (fd < 0)
 		return fd;
 	rc = ioctl(fd, TUNGETIFF, &ifr);
-	if (!rc && first && has_others(&ifr)) {
-		close(fd);
+	if (!rc && first && ifr.ifr_flags & IFF_MULTI_QUEUE && !is_ours_alone(fd, ifr.ifr_name))
 		return refused(-EBUSY, name, nr, err);
-	}
 	t = rc ? NULL : tap_new(fd);
 	if (!t) {
 		rc = err_set(err, -errno, "%s", strerror(errno));
