@@ -157,9 +157,9 @@ int snapshot_open(struct snapshot **out, const char *state_path, const char *mem
 {
 	int rc = snapshot_open_pair(out, state_path, memory_path, err);
 	struct err ignored;
-	char *aside;
+	char *aside = rc ? new_file_aside(memory_path) : NULL;
 
-	if (!rc || asprintf(&aside, "%s" ASIDE, memory_path) < 0)
+	if (!aside)
 		return rc;
 	if (!snapshot_open_pair(out, state_path, aside, &ignored)) {
 		*err = (struct err){ 0 };

@@ -12,6 +12,7 @@
 
 /* Of the state: .state.XXXXXX.vmm-new, beside it. */
 #define NEW_END ".vmm-new"
+#define ASIDE_END ".vmm-before"
 enum { NEW_RANDOM = sizeof(".XXXXXX") - 1, NEW_REST = NEW_RANDOM + sizeof(NEW_END) - 1 };
 
 /* As long as it is written to it is held. */
@@ -56,24 +57,57 @@ static bool remove_left(const struct new_file *f)
 	return others;
 }
 
-int new_file_open(struct new_file *f, const char *path, struct err *err)
+/* NAME in its directory: .NAMEEND. */
+static char *hidden(const char *path, const char *end)
 {
 	const char *name = chain_last_part(path);
+	char *out;
+
+	return asprintf(&out, "%.*s.%s%s", (int)(name - path), path, name, end) < 0 ? NULL : out;
+}
+
+char *new_file_aside(const char *path)
+{
+	return hidden(path, ASIDE_END);
+}
+
+/* A socket, /dev/null: it would be replaced as well. */
+static int check_plain(const char *path, bool follow, struct err *err)
+{
 	struct stat st;
 
-	*f = (struct new_file){ .path = path, .fd = -1 };
-	/* A socket, /dev/null: it would be replaced as well. */
-	if (!stat(path, &st) && !S_ISREG(st.st_mode))
-		return err_set(err, -EEXIST, "snapshot %s: there is something of that name that is no file", path);
-	if (asprintf(&f->temp, "%.*s.%s.XXXXXX" NEW_END, (int)(name - path), path, name) < 0) {
-		f->temp = NULL;
+	return (follow ? stat(path, &st) : lstat(path, &st)) || S_ISREG(st.st_mode) ? 0 :
+		err_set(err, -EEXIST, "snapshot %s: there is something of that name that is no file", path);
+}
+
+static int open_temp(struct new_file *f, struct err *err)
+{
+	int rc;
+
+	f->temp = hidden(f->path, ".XXXXXX" NEW_END);
+	f->aside = new_file_aside(f->path);
+	if (!f->temp || !f->aside)
 		return err_set(err, -ENOMEM, "out of memory");
-	}
+	rc = check_plain(f->path, true, err);
+	if (!rc)
+		rc = check_plain(f->aside, false, err);
+	if (rc)
+		return rc;
 	f->fd = mkostemps(f->temp, sizeof(NEW_END) - 1, O_CLOEXEC);
-	if (f->fd < 0) {
+	return f->fd < 0 ? err_set(err, -errno, "snapshot %s: %s", f->path, strerror(errno)) : 0;
+}
+
+int new_file_open(struct new_file *f, const char *path, struct err *err)
+{
+	int rc;
+
+	*f = (struct new_file){ .path = path, .fd = -1 };
+	rc = open_temp(f, err);
+	if (rc) {
 		free(f->temp);
-		f->temp = NULL;
-		return err_set(err, -errno, "snapshot %s: %s", path, strerror(errno));
+		free(f->aside);
+		*f = (struct new_file){ .path = path, .fd = -1 };
+		return rc;
 	}
 	(void)take(f->fd);	/* where there are no locks, nothing is removed */
 	/* Of two that end at one time each could take the place of one of the other's files. */
@@ -108,8 +142,12 @@ int new_file_check_apart(const char *a, const char *b, struct err *err)
 
 int new_file_keep(struct new_file *f, struct err *err)
 {
-	int rc = rename(f->temp, f->path) ? -errno : 0;
+	int rc;
 
+	unlink(f->aside);	/* of one who was killed when all was there */
+	f->is_aside = !link(f->path, f->aside);
+	f->replaces = f->is_aside || errno != ENOENT;
+	rc = rename(f->temp, f->path) ? -errno : 0;
 	if (rc)
 		return err_set(err, rc, "snapshot %s: %s", f->path, strerror(-rc));
 	free(f->temp);
@@ -127,8 +165,16 @@ void new_file_drop(struct new_file *f, bool failed)
 {
 	if (f->fd < 0)
 		return;
-	if (failed)
-		unlink(f->temp ?: f->path);
+	if (f->temp && failed)
+		unlink(f->temp);
+	/* What cannot come back is better replaced than lost. */
+	else if (failed && f->is_aside)
+		f->is_aside = rename(f->aside, f->path);
+	else if (failed && !f->replaces)
+		unlink(f->path);
+	if (f->is_aside && (f->temp || !failed))
+		unlink(f->aside);
 	free(f->temp);
+	free(f->aside);
 	close(f->fd);
 }

@@ -7,7 +7,6 @@ enum { ID_LEN = SNAPSHOT_ID_LEN };
 
 /* After the name of the memory file. */
 #define WORKING_SET	".working-set"
-#define ASIDE		".before"	/* what the state needs until that is replaced, too */
 
 static const char state_magic[8] = "VMMSTATE", mem_magic[8] = "VMM-RAM", diff_magic[8] = "VMM-DIFF";
 static const char set_magic[8] = "VMM-WSET";
@@ -69,13 +68,17 @@ int snapshot_copy_ram(int from, int to, u64 size) must_check;
 struct new_file {
 	const char *path;		/* the caller's */
 	char *temp;			/* NULL: it has its name */
+	char *aside;			/* the name, hidden too, of what it takes the place of... */
+	bool is_aside, replaces;	/* ...which is there, unless the file system has no links */
 	int fd;				/* -1: there is none */
 };
+/* Where what a file of that name was is found while it is replaced; to be freed.  NULL: no memory. */
+char *new_file_aside(const char *path);
 /* However their paths are written, one would take the other's place. */
 int  new_file_check_apart(const char *one, const char *other, struct err *) must_check;
 int  new_file_open(struct new_file *, const char *path, struct err *) must_check;
 int  new_file_sync(const struct new_file *, struct err *) must_check;
-/* What has been written and synced, under its name. */
+/* What has been written and synced, under its name; what was there is set aside. */
 int  new_file_keep(struct new_file *, struct err *) must_check;
-/* failed: neither under its name nor under the other is anything left. */
+/* failed: under its name is what was there before, or nothing. */
 void new_file_drop(struct new_file *, bool failed);

@@ -25,38 +25,19 @@ static bool are_pair(const char *state, const char *memory)
 	return true;
 }
 
-/* A link to the memory that will be replaced; NULL: there is none, or no links there. */
-static char *set_aside(const char *state, const char *memory)
-{
-	char *aside;
-
-	if (asprintf(&aside, "%s" ASIDE, memory) < 0)
-		return NULL;
-	/* Of one who was killed between the two. */
-	if (!are_pair(state, memory) && are_pair(state, aside))
-		(void)!rename(aside, memory);
-	unlink(aside);
-	if (!link(memory, aside))
-		return aside;
-	free(aside);
-	return NULL;
-}
-
 /* At any moment there is a state with its memory, the old or the new. */
 static int keep_both(struct new_file *state, struct new_file *memory, struct err *err)
 {
-	char *aside = set_aside(state->path, memory->path);
-	int rc = new_file_keep(memory, err);
+	int rc = 0;
 
+	/* Of one who was killed between the two. */
+	if (!are_pair(state->path, memory->path) && are_pair(state->path, memory->aside) &&
+	    rename(memory->aside, memory->path))
+		rc = err_set(err, -errno, "snapshot %s: %s", memory->path, strerror(errno));
+	if (!rc)
+		rc = new_file_keep(memory, err);
 	if (!rc)
 		rc = new_file_keep(state, err);
-	if (aside && rc && !memory->temp && !rename(aside, memory->path)) {
-		memory->temp = aside;	/* and is gone: nothing to drop */
-		return rc;
-	}
-	if (aside)
-		unlink(aside);
-	free(aside);
 	return rc;
 }
 
@@ -205,6 +186,31 @@ static int check_no_disk(struct machine *m, const char *path, struct err *err)
 	return 0;
 }
 
+/* None of the names that are taken, if for a while, is a disk's or that of the other file. */
+static int check_names(struct machine *m, const char *state, const char *memory, struct err *err)
+{
+	char *state_aside = new_file_aside(state), *memory_aside = new_file_aside(memory);
+	int rc = state_aside && memory_aside ? 0 : err_set(err, -ENOMEM, "out of memory");
+
+	if (!rc)
+		rc = check_no_disk(m, state, err);
+	if (!rc)
+		rc = check_no_disk(m, memory, err);
+	if (!rc)
+		rc = check_no_disk(m, state_aside, err);
+	if (!rc)
+		rc = check_no_disk(m, memory_aside, err);
+	if (!rc)
+		rc = new_file_check_apart(state, memory, err);
+	if (!rc)
+		rc = new_file_check_apart(state, memory_aside, err);
+	if (!rc)
+		rc = new_file_check_apart(memory, state_aside, err);
+	free(state_aside);
+	free(memory_aside);
+	return rc;
+}
+
 /* Before anything is made. */
 static int may_save(struct machine *m, bool diff, struct err *err)
 {
@@ -247,11 +253,7 @@ int snapshot_save(struct machine *m, const char *state_path, const char *memory_
 	int rc = may_save(m, diff, err);
 
 	if (!rc)
-		rc = check_no_disk(m, state_path, err);
-	if (!rc)
-		rc = check_no_disk(m, memory_path, err);
-	if (!rc)
-		rc = new_file_check_apart(state_path, memory_path, err);
+		rc = check_names(m, state_path, memory_path, err);
 	if (!rc)
 		rc = new_file_open(&state, state_path, err);
 	if (rc)
@@ -279,8 +281,9 @@ int snapshot_save(struct machine *m, const char *state_path, const char *memory_
 		if (mem_tracks_dirty(machine_mem(m)))
 			mem_forget_dirty(machine_mem(m));
 	}
-	new_file_drop(&memory, rc);
+	/* The old state comes back first: it finds its memory where that is set aside. */
 	new_file_drop(&state, rc);
+	new_file_drop(&memory, rc);
 	return rc;
 }
 
