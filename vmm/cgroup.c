@@ -113,7 +113,7 @@ static int apply(unsigned version, const char *group, const char *setting, struc
 	const char *eq = strchr(setting, '=');
 	int rc;
 
-	if (!eq || eq == setting || !eq[1] || eq - setting >= (int)sizeof(controller) ||
+	if (!eq || strcspn(setting, ".=") == 0 || !eq[1] || eq - setting >= (int)sizeof(controller) ||
 	    !memchr(setting, '.', eq - setting) || strchr(setting, '/') || strstr(setting, ".."))
 		return err_set(err, -EINVAL, "cgroup: '%s' is not FILE=VALUE, like cpu.weight=50", setting);
 	snprintf(file, sizeof(file), "%.*s", (int)(eq - setting), setting);

@@ -125,7 +125,7 @@ static int set_id(const char *what, const char *v, bool *has, u32 *id, struct er
 	unsigned long n;
 
 	if (config_parse_number(v, 0, UINT32_MAX - 1, &n))
-		return err_set(err, -EINVAL, "%s: '%s' is not a number", what, v);
+		return err_set(err, -EINVAL, "%s: '%s' is not a number from 0 to %u", what, v, UINT32_MAX - 1);
 	*has = true;
 	*id = n;
 	return 0;

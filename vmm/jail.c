@@ -160,7 +160,7 @@ static int enter_root(const struct config *c, struct err *err)
 	return rc;
 }
 
-static int become(const struct config *c, struct err *err)
+int jail_become(const struct config *c, struct err *err)
 {
 	gid_t gid = group_of(c);
 
@@ -203,6 +203,6 @@ int jail_enter(const struct config *c, struct err *err)
 	if (!rc && c->chroot)
 		rc = enter_root(c, err);
 	if (!rc && c->has_uid)
-		rc = become(c, err);
+		rc = jail_become(c, err);
 	return jail_refused(rc, err);
 }

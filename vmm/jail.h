@@ -15,5 +15,7 @@ void jail_close_files(const struct config *);
  * All of it takes root.  After a failure the process is good for nothing but to say why.
  */
 int jail_enter(const struct config *, struct err *) must_check;
+/* Of that the user, and the group, alone: of who has more to do in there first, and calls that without has_uid. */
+int jail_become(const struct config *, struct err *) must_check;
 /* Say that it takes root, if that is what such a code means; returns it. */
 int jail_refused(int code, struct err *);

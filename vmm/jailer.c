@@ -132,7 +132,8 @@ static int number(const struct arguments *a, int id, u32 *n, struct err *err)
 	value = strtoull(a->value[id], &end, 10);
 	*n = value;
 	if (!isdigit((unsigned char)*a->value[id]) || *end || errno || value >= UINT32_MAX)
-		return err_set(err, -EINVAL, "--%s: '%s' is not a number", known[id].name, a->value[id]);
+		return err_set(err, -EINVAL, "--%s: '%s' is not a number from 0 to %u", known[id].name, a->value[id],
+			       UINT32_MAX - 1);
 	return 0;
 }
 
@@ -158,6 +159,8 @@ static int check(struct arguments *a, struct err *err)
 	a->name = slash ? slash + 1 : a->value[EXEC_FILE];
 	if (number(a, UID, &a->uid, err) || number(a, GID, &a->gid, err))
 		return err->code;
+	if (a->value[NETNS] && !*a->value[NETNS])
+		return err_set(err, -EINVAL, "--netns is empty; leave it out to stay in this network");
 	if (a->value[BASE] && !*a->value[BASE])
 		return err_set(err, -EINVAL, "--chroot-base-dir is empty: that would be /");
 	a->cgroup_version = 1;
@@ -245,10 +248,10 @@ static int own_jail(const struct arguments *a, const char *jail, struct err *err
 	return lchown(jail, a->uid, a->gid) ? err_set(err, -errno, "%s: %s", jail, strerror(errno)) : 0;
 }
 
-/* Who lives on in the jail. */
+/* Who lives on in the jail, which is all there is by now. */
 static int write_pid(const struct arguments *a, const char *jail, pid_t pid, struct err *err)
 {
-	int root = open(jail, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), fd = -1, rc = 0;
+	int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -1, rc = 0;
 	char name[NAME_MAX + sizeof(".pid")];
 
 	snprintf(name, sizeof(name), "%s.pid", a->name);
@@ -260,6 +263,8 @@ static int write_pid(const struct arguments *a, const char *jail, pid_t pid, str
 		rc = err_set(err, -errno, "%s/%s: %s", jail, name, strerror(errno));
 	if (fd >= 0)
 		close(fd);
+	if (fd >= 0 && rc)
+		unlinkat(root, name, 0);	/* a part of it is another's */
 	if (root >= 0)
 		close(root);
 	return rc;
@@ -293,9 +298,8 @@ static int new_pid_namespace(const struct arguments *a, const char *jail, struct
 	_exit(EXIT_OK);
 }
 
-static int daemonize(struct err *err)
+static int daemonize(int null, struct err *err)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	pid_t pid = null < 0 ? -1 : fork();
 
 	if (pid < 0)
@@ -305,7 +309,6 @@ static int daemonize(struct err *err)
 	setsid();
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
 		dup2(null, fd);
-	close(null);
 	return 0;
 }
 
@@ -324,11 +327,11 @@ static int enter_cgroup(const struct arguments *a, struct err *err)
 
 static int enter(const struct arguments *a, struct err *err)
 {
-	struct config c = { .uid = a->uid, .gid = a->gid, .has_uid = true, .has_gid = true,
+	struct config c = { .uid = a->uid, .gid = a->gid, .has_gid = true,
 			    .netns = (char *)(uintptr_t)a->value[NETNS], .chroot = (char *)(uintptr_t)"",
 			    .api_sock = (char *)(uintptr_t)"" };
 	char jail[PATH_MAX];
-	int rc = make_jail(a, jail, err);
+	int rc = make_jail(a, jail, err), null;
 
 	c.chroot = jail;
 	if (!rc)
@@ -339,11 +342,20 @@ static int enter(const struct arguments *a, struct err *err)
 		rc = set_limits(a, err);
 	if (!rc)
 		rc = enter_cgroup(a, err);
-	if (!rc && a->value[DAEMONIZE])
-		rc = daemonize(err);
+	if (rc)
+		return jail_refused(rc, err);
+	/* What fails is said as long as somebody hears it, and who becomes the user can write no process id any more. */
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	rc = jail_enter(&c, err);
+	if (rc)
+		return rc;
+	if (a->value[DAEMONIZE])
+		rc = daemonize(null, err);
+	if (null >= 0)
+		close(null);
 	if (!rc)
 		rc = a->value[NEW_PID_NS] ? new_pid_namespace(a, jail, err) : write_pid(a, jail, getpid(), err);
-	return rc ? jail_refused(rc, err) : jail_enter(&c, err);
+	return jail_refused(rc ?: jail_become(&c, err), err);
 }
 
 static u64 clock_us(clockid_t clock)
