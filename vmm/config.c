@@ -402,7 +402,9 @@ static int parse_args(struct config *c, int argc, char **argv, int pass, bool *h
 			return err_set(err, -EINVAL, "--%s needs a value: --%s %s", a.name, a.name,
 				       o ? o->metavar : "FILE.json");
 		if (!o) {
-			if (pass == 0)
+			if (!*a.value)
+				rc = err_set(err, -EINVAL, "--config: the value is empty");
+			else if (pass == 0)
 				rc = config_parse_file(c, a.value, err);
 			continue;
 		}

@@ -262,7 +262,7 @@ static void test_choices(void **state)
 	assert_string_equal(c.chroot, "/j");
 	assert_string_equal(c.netns, "n");
 	bad("uid: '-1'", "--uid", "-1");
-	bad("uid: '4294967295'", "--uid", "4294967295");
+	bad("uid: '4294967295' is not a number from 0 to 4294967294", "--uid", "4294967295");
 	bad("give --uid", "--gid", "1");
 	bad("give --uid", "--chroot", "/j");
 	bad("holds no root", "--chroot", "/j", "--uid", "0");
@@ -629,6 +629,7 @@ static void test_unknown_options(void **state)
 	bad("unknown option", "--=x");
 	bad("needs a value", "--mem");
 	bad("needs a value", "--config");
+	bad("config: the value is empty", "--config=");
 	bad("unknown option",
 	    "--a-name-that-is-much-longer-than-any-buffer-for-the-names-of-options-could-be");
 }

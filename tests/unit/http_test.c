@@ -618,6 +618,32 @@ static void test_few_files(void **state)
 	close(fd);
 }
 
+/* Whatever cannot be opened, it is said why. */
+static void test_no_files(void **state)
+{
+	char other[sizeof(path) + 1];
+	struct rlimit was, few;
+	struct fake_vm two;
+	struct err err;
+	int rc;
+
+	(void)state;
+	fake_vm_init(&two);
+	snprintf(other, sizeof(other), "%s2", path);
+	getrlimit(RLIMIT_NOFILE, &was);
+	few = (struct rlimit){ 0, was.rlim_max };
+	do {
+		setrlimit(RLIMIT_NOFILE, &few);
+		rc = api_listen(two.api, other, &err);
+		setrlimit(RLIMIT_NOFILE, &was);
+		if (rc)
+			assert_says(err.msg, "Too many open files");
+		assert_int_equal(access(other, F_OK), rc ? -1 : 0);
+		few.rlim_cur++;
+	} while (rc);
+	fake_vm_fini(&two);
+}
+
 int main(void)
 {
 #define T(name)	cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -626,7 +652,7 @@ int main(void)
 		T(test_slow), T(test_not_reading), T(test_gone), T(test_payload_limit),
 		T(test_chunks), T(test_methods), T(test_bad_http), T(test_many),
 		T(test_half_words), T(test_close_with_clients), T(test_socket_names),
-		T(test_crowd_at_the_door), T(test_all_at_once), T(test_few_files),
+		T(test_crowd_at_the_door), T(test_all_at_once), T(test_few_files), T(test_no_files),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

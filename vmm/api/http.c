@@ -291,6 +291,7 @@ static void look_again(struct timer *t)
 /* Once there is a daemon listen_fd is the library's. */
 static int start(struct http *h, int listen_fd)
 {
+	errno = 0;	/* the library says no more than that it cannot */
 	h->daemon = MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, handle, h,
 				     MHD_OPTION_LISTEN_SOCKET, listen_fd,
 				     MHD_OPTION_CONNECTION_LIMIT, ARRAY_SIZE(h->connection),
@@ -299,7 +300,7 @@ static int start(struct http *h, int listen_fd)
 				     MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
 				     MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 	if (!h->daemon)
-		return -EIO;
+		return errno ? -errno : -EIO;
 	h->epoll_fd = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
 	return watch_start(&h->watch, h->loop, h->epoll_fd, EPOLLIN);
 }
