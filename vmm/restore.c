@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "devices/block/image.h"
@@ -27,14 +28,18 @@ static int make_delta(struct disk_config *d, const char *dir, const char *name, 
 	struct image_create create = { .format = "qcow2", .backing = d->path,
 				       .backing_format = d->format };
 	const char *slash = strrchr(d->path, '/');
+	u64 number;
 	char *path;
 	int rc;
 
+	/* Not the process's: in each container that may be the same, and one that is killed here leaves it. */
+	if (getrandom(&number, sizeof(number), 0) != sizeof(number))
+		return err_set(err, -errno, "disk %s: no random number: %s", d->path, strerror(errno));
 	if (dir)
 		rc = asprintf(&path, "%s/%s-disk%u.qcow2", dir, name, i);
 	else
-		rc = asprintf(&path, "%.*s.vmm-%d-disk%u.qcow2", (int)(slash + 1 - d->path), d->path,
-			      (int)getpid(), i);
+		rc = asprintf(&path, "%.*s.vmm-%016llx-disk%u.qcow2", (int)(slash + 1 - d->path), d->path,
+			      (unsigned long long)number, i);
 	if (rc < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	rc = image_create(path, &create, err);
