@@ -91,6 +91,7 @@ $(BUILD)/unit/image_fault_test: WRAPPED += malloc calloc realloc reallocarray st
 $(foreach d,unit tsan,$(addprefix $(BUILD)/$d/,virtio_blk_options_test virtio_test)): WRAPPED += clock_gettime
 $(addprefix $(BUILD)/unit/,virtio_net_vhost_test tap_test link_test cpu_test): WRAPPED += ioctl
 $(BUILD)/unit/image_head_test: WRAPPED += poll
+$(BUILD)/unit/virtio_net_vhost_test: WRAPPED += socket bind poll
 $(BUILD)/unit/tap_test: WRAPPED += syscall
 $(BUILD)/unit/bridge_ask_test: WRAPPED += readlink
 $(addsuffix /chardev_test,$(BUILD)/unit $(BUILD)/tsan): WRAPPED += pthread_cond_wait epoll_wait

@@ -2,15 +2,18 @@
 #include "devices/net/vhost.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/rtnetlink.h>
 #include <linux/vhost.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* What changes how rings and frames look; of the rest only the driver and the tap know. */
@@ -22,12 +25,13 @@ struct vhost {
 	int fd;
 	bool owned;
 	struct vhost_setup setup;
-	/* Raised for irqs that the kernel cannot raise itself, and for errors. */
+	/* Raised for irqs that the kernel cannot raise itself, and for errors; and a socket that hears of
+	 * the host's links. */
 	struct event {
 		struct watch watch;
 		struct vhost *vhost;
 		int fd;
-	} call[VHOST_RINGS], error;
+	} call[VHOST_RINGS], error, links;
 	u64 *log;			/* a bit for each page that was written to; NULL: not asked */
 	size_t log_len;			/* in words */
 };
@@ -39,6 +43,19 @@ static int open_event(struct event *e, struct vhost *v)
 	e->vhost = v;
 	e->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return e->fd < 0 ? -errno : 0;
+}
+
+/*
+ * A watch of the tap itself would be woken by each frame: what says that it was deleted says
+ * nothing else.  So we look at it when a link of this network namespace is, or changes.
+ */
+static int open_links(struct vhost *v)
+{
+	struct sockaddr_nl a = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK };
+
+	v->links.vhost = v;
+	v->links.fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	return v->links.fd < 0 || bind(v->links.fd, (struct sockaddr *)&a, sizeof(a)) ? -errno : 0;
 }
 
 static int open_device(struct vhost *v, struct err *err)
@@ -65,7 +82,7 @@ int vhost_open(struct vhost **out, struct err *err)
 
 	if (!v)
 		return err_set(err, -ENOMEM, "out of memory");
-	v->call[VHOST_RX].fd = v->call[VHOST_TX].fd = v->error.fd = -1;
+	v->call[VHOST_RX].fd = v->call[VHOST_TX].fd = v->error.fd = v->links.fd = -1;
 	rc = open_device(v, err);
 	if (!rc) {
 		rc = open_event(&v->error, v);
@@ -73,6 +90,11 @@ int vhost_open(struct vhost **out, struct err *err)
 			rc = open_event(&v->call[i], v);
 		if (rc)
 			err_set(err, rc, "eventfd: %s", strerror(-rc));
+	}
+	if (!rc) {
+		rc = open_links(v);
+		if (rc)
+			err_set(err, rc, "netlink: %s", strerror(-rc));
 	}
 	if (rc) {
 		vhost_close(v);
@@ -91,6 +113,8 @@ void vhost_close(struct vhost *v)
 			close(v->call[i].fd);
 	if (v->error.fd >= 0)
 		close(v->error.fd);
+	if (v->links.fd >= 0)
+		close(v->links.fd);
 	if (v->fd >= 0)
 		close(v->fd);
 	free(v);
@@ -116,6 +140,30 @@ static void failed(struct watch *w, u32 events)
 	(void)events;
 	watch_stop(w);
 	v->setup.broken(v->setup.arg);
+}
+
+static void look_at_tap(struct vhost *v)
+{
+	struct pollfd p = { .fd = v->setup.tap_fd };
+
+	if (poll(&p, 1, 0) != 1 || !(p.revents & POLLERR))
+		return;
+	watch_stop(&v->links.watch);
+	v->setup.lost(v->setup.arg);
+}
+
+/* What it says does not matter, nor what there was no room for. */
+static void links_changed(struct watch *w, u32 events)
+{
+	enum { AT_ONCE = 64 };
+	struct event *e = container_of(w, struct event, watch);
+	char some[64];
+
+	(void)events;
+	for (int i = 0; i < AT_ONCE; i++)
+		if (recv(e->fd, some, sizeof(some), MSG_DONTWAIT) < 0 && errno != ENOBUFS)
+			break;
+	look_at_tap(e->vhost);
 }
 
 static int set_call(struct vhost *v, unsigned ring)
@@ -254,10 +302,16 @@ int vhost_start(struct vhost *v, const struct vhost_setup *setup)
 		v->call[i].watch.ready = called;
 		rc = watch_start(&v->call[i].watch, setup->loop, v->call[i].fd, EPOLLIN);
 	}
+	if (!rc) {
+		v->links.watch.ready = links_changed;
+		rc = watch_start(&v->links.watch, setup->loop, v->links.fd, EPOLLIN);
+	}
 	if (!rc)
 		rc = hand_over(v);
 	if (rc)
 		vhost_stop(v, unused);
+	else
+		look_at_tap(v);		/* it may have been deleted before */
 	return rc;
 }
 
@@ -279,5 +333,6 @@ void vhost_stop(struct vhost *v, u16 next_avail[VHOST_RINGS])
 		watch_stop(&v->call[i].watch);
 	}
 	watch_stop(&v->error.watch);
+	watch_stop(&v->links.watch);
 	take_log(v);
 }

@@ -23,8 +23,9 @@ struct vhost_setup {
 	int tap_fd;			/* of a tap with struct virtio_net_hdr_v1 before its frames */
 	u64 features;			/* that the driver took */
 	struct vhost_ring ring[VHOST_RINGS];
-	/* On the loop, once: a ring is not as it must be. */
+	/* On the loop, once: a ring is not as it must be; the tap was deleted. */
 	void (*broken)(void *arg);
+	void (*lost)(void *arg);
 	void *arg;
 };
 

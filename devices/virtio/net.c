@@ -86,6 +86,11 @@ static void vhost_broken(void *arg)
 		      p->rx->index, p->tx->index);
 }
 
+static void vhost_lost(void *arg)
+{
+	lost(((struct pair *)arg)->net);
+}
+
 static struct vhost_ring ring_of(const struct pair *p, const struct virtq *q)
 {
 	return (struct vhost_ring){
@@ -117,7 +122,7 @@ static void start_vhost(struct pair *p)
 		.mem = v->platform->mem, .loop = p->kick->io.loop,
 		.tap_fd = p->net->ops->vhost_fd(p->net), .features = v->accepted,
 		.ring = { [VHOST_RX] = ring_of(p, p->rx), [VHOST_TX] = ring_of(p, p->tx) },
-		.broken = vhost_broken, .arg = p,
+		.broken = vhost_broken, .lost = vhost_lost, .arg = p,
 	};
 	int rc = vhost_start(p->vhost, &s);
 	u64 missed;

@@ -2,12 +2,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/pci_regs.h>
+#include <linux/rtnetlink.h>
 #include <linux/vhost.h>
 #include <linux/virtio_pci.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include "devices/net/vhost.h"
 #include "devices/pci/pci.h"
 #include "tests/lib/recorder.h"
@@ -39,6 +43,8 @@ static struct {
 	u64 known;
 	int fail_after;			/* so many requests go well, then one fails; negative: none does */
 	int nr_opened, last;		/* the descriptor that was asked for features last */
+	int news;			/* of links: whoever was bound to them last */
+	bool gone;			/* the taps are */
 } kernel;
 
 static struct kernel_ring *ring_at(struct kernel *k, void *arg)
@@ -162,6 +168,53 @@ int __wrap_ioctl(int fd, unsigned long nr, ...)
 	if (errno)
 		return -1;
 	return request(&kernel.of[fd], nr, arg);
+}
+
+int __real_socket(int, int, int);
+int __wrap_socket(int, int, int);
+int __real_bind(int, const struct sockaddr *, socklen_t);
+int __wrap_bind(int, const struct sockaddr *, socklen_t);
+int __real_poll(struct pollfd *, nfds_t, int);
+int __wrap_poll(struct pollfd *, nfds_t, int);
+
+int __wrap_socket(int domain, int type, int protocol)
+{
+	if (domain != AF_NETLINK)
+		return __real_socket(domain, type, protocol);
+	assert_int_equal(protocol, NETLINK_ROUTE);
+	return __real_socket(AF_UNIX, SOCK_DGRAM | (type & SOCK_CLOEXEC), 0);
+}
+
+int __wrap_bind(int fd, const struct sockaddr *a, socklen_t len)
+{
+	const struct sockaddr any = { .sa_family = AF_UNIX };
+
+	if (a->sa_family != AF_NETLINK)
+		return __real_bind(fd, a, len);
+	assert_int_equal(((const struct sockaddr_nl *)a)->nl_groups, RTMGRP_LINK);
+	kernel.news = fd;
+	return __real_bind(fd, &any, sizeof(any.sa_family));
+}
+
+int __wrap_poll(struct pollfd *p, nfds_t nr, int timeout)
+{
+	if (nr != 1 || p->fd < VNET_FD || p->fd >= VNET_FD + VNET_PAIRS)
+		return __real_poll(p, nr, timeout);
+	p->revents = kernel.gone ? POLLERR : 0;
+	return kernel.gone;
+}
+
+/* Something happened to a link. */
+static void tell_of_link(void)
+{
+	int fd = __real_socket(AF_UNIX, SOCK_DGRAM, 0);
+	struct sockaddr_un a;
+	socklen_t len = sizeof(a);
+	char news[1000] = { 0 };
+
+	assert_int_equal(getsockname(kernel.news, (struct sockaddr *)&a, &len), 0);
+	assert_int_equal(sendto(fd, news, sizeof(news), 0, (struct sockaddr *)&a, len), sizeof(news));
+	close(fd);
 }
 
 /* It answers nr requests of that ring, all of them with nothing. */
@@ -401,6 +454,46 @@ static void test_own_thread(void **state)
 	assert_int_equal(k->ring[TX].base, 5);
 }
 
+static bool link_is_up(struct card *c)
+{
+	return bus_read(&c->n.fake.mmio, DRIVER_BASE + VIRTIO_MMIO_CONFIG + 6, 2) & VIRTIO_NET_S_LINK_UP;
+}
+
+/* Nobody here reads of the tap or writes to it: that it was deleted is heard of all the same. */
+static void test_deleted(void **state)
+{
+	struct card *c = *state;
+
+	start(c, F(VIRTIO_NET_F_STATUS));
+	/* What happens to others, many times a turn. */
+	for (int i = 0; i < 5; i++)
+		tell_of_link();
+	fake_settle(&c->n.fake);
+	assert_true(link_is_up(c));
+	kernel.gone = true;
+	fake_settle(&c->n.fake);
+	assert_true(link_is_up(c));
+	tell_of_link();
+	fake_settle(&c->n.fake);
+	assert_false(link_is_up(c));
+	assert_true(driver_get(&c->n.d, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG);
+	/* What the driver sends comes back. */
+	assert_by_vhost(c, true);
+	pause_and_go(c);
+	assert_by_vhost(c, false);
+}
+
+static void test_deleted_meanwhile(void **state)
+{
+	struct card *c = *state;
+
+	start(c, F(VIRTIO_NET_F_STATUS));
+	device_quiesce(c->n.dev);
+	kernel.gone = true;
+	device_resume(c->n.dev);
+	assert_false(link_is_up(c));
+}
+
 /* Whatever it refuses: nothing is half lent, and the card works. */
 static void test_refused(void **state)
 {
@@ -627,7 +720,7 @@ static void test_open(void **state)
 	recorder_null = NULL;
 }
 
-/* The device, and three events: nothing is left of what could be had. */
+/* The device, three events, and news of links: nothing is left of what could be had. */
 static void test_open_without_files(void **state)
 {
 	int next = fcntl(0, F_DUPFD_CLOEXEC, 0), nr = 0, rc;
@@ -651,11 +744,12 @@ static void test_open_without_files(void **state)
 		if (!rc)
 			break;
 		assert_int_equal(rc, -EMFILE);
-		assert_non_null(strstr(err.msg, nr ? "eventfd: Too many open files" :
+		assert_non_null(strstr(err.msg, nr == 4 ? "netlink: Too many open files" :
+				       nr ? "eventfd: Too many open files" :
 				       "/dev/vhost-net: Too many open files"));
 		assert_int_equal(fcntl(next, F_GETFD), -1);
 	} while (++nr < 20);
-	assert_int_equal(nr, 4);
+	assert_int_equal(nr, 5);
 	vhost_close(v);
 	recorder_null = NULL;
 }
@@ -774,7 +868,8 @@ static int setup_pci(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_lent), T(test_handed_back), T(test_own_thread), T(test_refused), T(test_broken),
+		T(test_lent), T(test_handed_back), T(test_own_thread), T(test_deleted),
+		T(test_deleted_meanwhile), T(test_refused), T(test_broken),
 		T(test_half), T(test_filter), cmocka_unit_test(test_open),
 		cmocka_unit_test(test_open_without_files),
 		cmocka_unit_test_setup_teardown(test_dirty, setup_tracked, teardown),
