@@ -8,6 +8,7 @@
 #include "vmm/gdb.h"
 
 enum { NAME_MAX_LEN = 64 };
+#define DEFAULT_MEM	(512 * MIB)
 
 /* --- the options ---------------------------------------------------------------------------------- */
 
@@ -484,12 +485,28 @@ int config_parse(struct config *c, int argc, char **argv, bool *help, bool *vers
 void config_init(struct config *c)
 {
 	memset(c, 0, sizeof(*c));
-	c->mem = 512 * MIB;
+	c->mem = DEFAULT_MEM;
 	c->cpus = 1;
 	c->log_level = LOG_INFO;
 }
 
-void config_forget_machine(struct config *c)
+void config_set_aside(struct config *c, struct config *was)
+{
+	*was = *c;
+	c->kernel = c->initrd = c->append = c->cmdline = NULL;
+	memset(c->disk, 0, sizeof(c->disk));
+	memset(c->net, 0, sizeof(c->net));
+	c->nr_disks = c->nr_nets = 0;
+	c->vsock = (struct vsock_config){ 0 };
+	c->mmds = (struct mmds_config){ 0 };
+	c->entropy = (struct limit_config){ 0 };
+	c->mem = DEFAULT_MEM;
+	c->cpus = 1;
+	c->smt = c->track_dirty_pages = false;
+	c->transport = TRANSPORT_PCI;
+}
+
+void config_drop_machine(struct config *c)
 {
 	for (unsigned i = 0; i < config_nr_options; i++)
 		if (config_options[i].is_list)
@@ -499,23 +516,11 @@ void config_forget_machine(struct config *c)
 	free(c->append);
 	free(c->cmdline);
 	free(c->vsock.path);
-	c->kernel = c->initrd = c->append = c->cmdline = NULL;
-	c->vsock = (struct vsock_config){ 0 };
-	c->mmds = (struct mmds_config){ 0 };
-	free(c->metadata);
-	c->metadata = NULL;
 }
 
 void config_fini(struct config *c)
 {
-	for (unsigned i = 0; i < config_nr_options; i++)
-		if (config_options[i].is_list)
-			clear_list(c, &config_options[i]);
-	free(c->kernel);
-	free(c->initrd);
-	free(c->append);
-	free(c->cmdline);
-	free(c->vsock.path);
+	config_drop_machine(c);
 	free(c->serial);
 	free(c->name);
 	free(c->pidfile);

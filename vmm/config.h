@@ -133,8 +133,9 @@ extern const unsigned config_nr_options;
 
 void config_init(struct config *);		/* the defaults */
 void config_fini(struct config *);
-/* As before any kernel, disk or network was named. */
-void config_forget_machine(struct config *);
+/* What describes the machine goes to was, whose rest is c's still; c is as before any was described. */
+void config_set_aside(struct config *c, struct config *was);
+void config_drop_machine(struct config *);	/* takes the strings of that back, and no others */
 /* What the guest's machine depends on; loading wants a config after config_init, whose
  * values are as hostile as the stream until config_check. */
 struct state;

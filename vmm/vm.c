@@ -277,19 +277,19 @@ static int set_vsock(struct config *c, const char *path, struct err *err)
 static int load(struct api_vm *a, const struct api_load *l, struct err *err)
 {
 	struct vm *v = vm_of(a);
-	struct config *c = v->config;
-	char *name = c->name;
+	struct config *c = v->config, was;
 	int rc = l->pager ? snapshot_open_paged(&v->r.from, l->state, l->pager, err) :
 			    snapshot_open(&v->r.from, l->state, l->memory, err);
 
 	if (rc)
 		return rc;
+	config_set_aside(c, &was);
 	c->name = NULL;
 	rc = snapshot_refuse_diff(v->r.from, err);
 	if (!rc)
 		rc = snapshot_config(v->r.from, c, err);
 	free(c->name);
-	c->name = name;
+	c->name = was.name;
 	c->track_dirty_pages = l->track_dirty_pages;
 	if (!rc)
 		rc = set_taps(c, l->taps, err);
@@ -306,7 +306,10 @@ static int load(struct api_vm *a, const struct api_load *l, struct err *err)
 		snapshot_close(v->r.from);
 		v->r.from = NULL;
 		restore_undo(c);
-		config_forget_machine(c);
+		config_drop_machine(c);
+		*c = was;
+	} else {
+		config_drop_machine(&was);
 	}
 	return rc;
 }
