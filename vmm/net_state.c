@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "devices/block/file.h"
 #include "vmm/runtime.h"
 
 const char *const network_types[] = {
@@ -201,8 +202,11 @@ static json_t *read_json(int dir, const char *path, struct err *err)
 
 static int write_json(int fd, json_t *j)
 {
-	int rc = !j ? -ENOMEM : json_dumpfd(j, fd, JSON_INDENT(2)) ? -EIO : 0;
+	/* json_dumpfd would not say why it failed. */
+	char *text = j ? json_dumps(j, JSON_INDENT(2)) : NULL;
+	int rc = text ? file_write(fd, 0, text, strlen(text)) : -ENOMEM;
 
+	free(text);
 	json_decref(j);
 	return rc;
 }
