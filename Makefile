@@ -94,6 +94,7 @@ $(BUILD)/unit/image_head_test: WRAPPED += poll
 $(BUILD)/unit/virtio_net_vhost_test: WRAPPED += socket bind poll
 $(BUILD)/unit/tap_test: WRAPPED += syscall
 $(BUILD)/unit/bridge_ask_test: WRAPPED += readlink
+$(BUILD)/unit/socket_test: WRAPPED += connect
 $(addsuffix /chardev_test,$(BUILD)/unit $(BUILD)/tsan): WRAPPED += pthread_cond_wait epoll_wait
 $(addprefix $(BUILD)/unit/,net_user_test virtio_vsock_test): WRAPPED += clock_gettime
 

@@ -2,7 +2,11 @@
 #include "vmm/core/socket.h"
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -10,6 +14,7 @@
 
 /* A client that does not wait, as one in Go, fails at once when the queue is full. */
 enum { BACKLOG = SOMAXCONN };
+enum { HOLD_TRIES = 500, HOLD_MS = 2 };
 
 static int open_socket(const char *path, struct sockaddr_un *a, int *fd, struct err *err)
 {
@@ -38,6 +43,23 @@ int socket_connect(const char *path, int *out, struct err *err)
 	return 0;
 }
 
+/*
+ * From the look at who is there until somebody listens: another would take that for left over, too.  What is held is
+ * the directory, so that nothing is left.  Who holds it for longer is none of us: then it goes on without.
+ */
+static int hold_directory(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[sizeof(((struct sockaddr_un *)0)->sun_path) + 2];
+	int fd;
+
+	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash + 1 - path) : 1, slash ? path : ".");
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int n = 0; fd >= 0 && n < HOLD_TRIES && flock(fd, LOCK_EX | LOCK_NB); n++)
+		poll(NULL, 0, HOLD_MS);
+	return fd;
+}
+
 /* Left over by one that was killed: away with it. */
 static int make_way(const char *path, struct err *err)
 {
@@ -61,10 +83,11 @@ static int make_way(const char *path, struct err *err)
 int socket_listen(const char *path, int *out, struct err *err)
 {
 	struct sockaddr_un a;
-	int fd, rc = open_socket(path, &a, &fd, err);
+	int fd, held, rc = open_socket(path, &a, &fd, err);
 
 	if (rc)
 		return rc;
+	held = hold_directory(path);
 	rc = make_way(path, err);
 	if (!rc && bind(fd, (struct sockaddr *)&a, sizeof(a)))
 		rc = err_set(err, -errno, "%s: %s", path, errno == EADDRINUSE ?
@@ -73,6 +96,8 @@ int socket_listen(const char *path, int *out, struct err *err)
 		rc = err_set(err, -errno, "%s: %s", path, strerror(errno));
 		unlink(path);
 	}
+	if (held >= 0)
+		close(held);
 	if (rc) {
 		close(fd);
 		return rc;
