@@ -672,6 +672,43 @@ static void test_hostile_fields(void **state)
 	unlink(path);
 }
 
+/* What no driver can write of a function's config space is this machine's: nothing points elsewhere. */
+static void test_hostile_functions(void **state)
+{
+	static const struct { const char *node; u8 at[4]; } lies[] = {
+		{ "/pci@0", { PCI_VENDOR_ID, PCI_HEADER_TYPE, PCI_BASE_ADDRESS_0, 0xff } },
+		{ "/rng0@0/transport@0", { PCI_DEVICE_ID, PCI_CAPABILITY_LIST, PCI_BASE_ADDRESS_5, 0x41 } },
+	};
+	struct machine a, b;
+	const void *blob;
+	struct state *s;
+	size_t len;
+	char path[32];
+	struct err err;
+
+	(void)state;
+	s = machine_used(&a, path, &blob, &len);
+	for (unsigned i = 0; i < 4 * ARRAY_SIZE(lies); i++) {
+		u8 *copy = malloc(len), *config;
+		int node;
+
+		assert_non_null(copy);
+		memcpy(copy, blob, len);
+		node = fdt_path_offset(copy, lies[i / 4].node);
+		config = fdt_getprop_w(copy, node, "config", NULL);
+		assert_non_null(config);
+		config[lies[i / 4].at[i % 4]] ^= 0x80;
+		machine_start(&b, path);
+		assert_int_equal(machine_load(&b, copy, len, &err), -EINVAL);
+		assert_says(err.msg, "config: byte ");
+		machine_stop(&b);
+		free(copy);
+	}
+	state_free(s);
+	machine_stop(&a);
+	unlink(path);
+}
+
 static void test_hostile_card(void **state)
 {
 	static const struct lie lies[] = {
@@ -849,7 +886,7 @@ int main(void)
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_grows),
 		cmocka_unit_test(test_refusals), cmocka_unit_test(test_hostile_trees),
 		cmocka_unit_test(test_same_again), cmocka_unit_test(test_hostile_streams),
-		cmocka_unit_test(test_hostile_fields),
+		cmocka_unit_test(test_hostile_fields), cmocka_unit_test(test_hostile_functions),
 		cmocka_unit_test_setup_teardown(test_hostile_card, vnet_setup_pairs, vnet_teardown),
 		cmocka_unit_test(test_config),
 		cmocka_unit_test(test_config_of_mmds), cmocka_unit_test(test_config_of_bases),
