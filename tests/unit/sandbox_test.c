@@ -205,14 +205,19 @@ static void privileges(void **state)
 {
 	static const long nr[] = { SYS_setuid, SYS_mount, SYS_chroot, SYS_unshare, SYS_setns, SYS_bpf,
 				   SYS_keyctl, SYS_userfaultfd, SYS_perf_event_open, SYS_init_module };
+	static const u64 more[] = { CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWIPC, CLONE_NEWUTS,
+				    CLONE_NEWCGROUP, CLONE_PTRACE, CLONE_VFORK, CLONE_IO };
+	const u64 thread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
 
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(nr); i++)
 		all_kinds((struct attempt){ .nr = nr[i], .says = sandbox_call_name(nr[i]) });
-	/* A new thread, but in a user namespace of its own. */
-	all_kinds((struct attempt){ .nr = SYS_clone, .says = "clone",
-		.arg = { CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
-			 CLONE_NEWUSER } });
+	/* A new thread, but in a namespace of its own, or traced, or without what all have in common. */
+	for (unsigned i = 0; i < ARRAY_SIZE(more); i++)
+		all_kinds((struct attempt){ .nr = SYS_clone, .says = "clone", .arg = { thread | more[i] } });
+	for (unsigned i = 0; i < 32; i++)
+		if (thread >> i & 1)
+			all_kinds((struct attempt){ .nr = SYS_clone, .says = "clone", .arg = { thread & ~(1UL << i) } });
 	all_kinds((struct attempt){ .nr = SYS_prctl, .arg = { PR_SET_DUMPABLE, 1 }, .says = "prctl" });
 }
 
