@@ -34,10 +34,15 @@ static int check_contents(int fd)
 static int take(int fd)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int rc;
 
 	if (fcntl(fd, F_OFD_SETLK, &lock))
 		return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
-	return ftruncate(fd, 0) || dprintf(fd, "%d\n", getpid()) < 0 ? -errno : 0;
+	if (!ftruncate(fd, 0) && dprintf(fd, "%d\n", getpid()) > 0)
+		return 0;
+	rc = -errno;
+	(void)!ftruncate(fd, 0);	/* a part of it is another's */
+	return rc;
 }
 
 /* Its owner ended after we opened it, and has removed it. */
