@@ -24,6 +24,7 @@ enum {
 	HOSTNAME_MAX = 32,
 	NO_HURRY = 1000,	/* ms: what libslirp says when it waits for nothing */
 	LOOK_AGAIN = 500,	/* ms: whether there may be more connections by now */
+	KEPT = 240,		/* s: so long libslirp keeps a socket of datagrams that nobody uses */
 	IP4 = 20, IP6 = 40, TCP_FLAGS = 13, SYN = 2, ACK = 16, ECHO6 = 128,
 	BOOTP = 67, TFTP = 69,
 };
@@ -40,6 +41,12 @@ struct frame {
 	u8 data[];
 };
 
+/* Who of the guest sends datagrams: libslirp has a socket for each. */
+struct sender {
+	u8 version;		/* of IP; 0: nobody */
+	u8 port[2], addr[16];
+};
+
 /* One of libslirp's sockets. */
 struct peer {
 	struct watch watch;
@@ -48,6 +55,7 @@ struct peer {
 	unsigned round;		/* in which it was last wanted */
 	bool is_counted;	/* among sockets */
 	bool listens;
+	struct sender sender;	/* whose it is */
 };
 
 /* Of libslirp, for all cards, and how many there may be: the other descriptors are for whoever
@@ -78,6 +86,8 @@ struct user {
 	bool knows_time;
 	bool busy, want_rx;
 	bool refuses;		/* connections from outside, until some have ended */
+	struct sender sender;			/* of the frame that libslirp has now */
+	u64 ahead_ns, room_ns;			/* of the clock; when room was made last */
 	u8 flags;				/* of every header */
 	size_t queued;				/* bytes of frames */
 	struct frame *first, **last;
@@ -188,6 +198,7 @@ static void count_peer(int fd, void *arg)
 	if (!p || p->is_counted)
 		return;
 	p->is_counted = true;
+	p->sender = p->user->sender;
 	__atomic_add_fetch(&sockets, 1, __ATOMIC_RELAXED);
 }
 
@@ -327,8 +338,9 @@ static void guest_error(const char *text, void *arg)
 
 static int64_t clock_ns(void *arg)
 {
-	(void)arg;
-	return now_ns();
+	const struct user *u = arg;
+
+	return now_ns() + u->ahead_ns;
 }
 
 static void alarm_fire(struct timer *t)
@@ -407,8 +419,8 @@ static bool is_fragment(const u8 *ip)
 	return (ip[6] & 0x3f) | ip[7];
 }
 
-/* May libslirp open a socket for this frame?  It does for the first of a connection; datagrams are not told apart, but
- * for those that it answers itself. */
+/* May libslirp open a socket for this frame?  It does for the first of a connection; datagrams are not told apart here,
+ * but for those that it answers itself. */
 static bool opens(const u8 *frame, size_t len, u16 type)
 {
 	const u8 *ip = frame + ETHER_HDR_LEN;
@@ -433,12 +445,72 @@ static bool opens(const u8 *frame, size_t len, u16 type)
 	return len > tcp + TCP_FLAGS && (frame[tcp + TCP_FLAGS] & (SYN | ACK)) == SYN;
 }
 
+/* In pieces, nobody's. */
+static struct sender sender_of(const u8 *frame, size_t len, u16 type)
+{
+	const u8 *ip = frame + ETHER_HDR_LEN;
+	bool six = type == ETHERTYPE_IPV6;
+	size_t udp = ETHER_HDR_LEN + (six ? IP6 : (ip[0] & 15) * 4U);
+	struct sender s = { 0 };
+
+	if (type == ETHERTYPE_ARP || len < ETHER_HDR_LEN + (six ? IP6 : IP4) || len < udp + 2 ||
+	    ip[six ? 6 : 9] != IPPROTO_UDP || (!six && is_fragment(ip)))
+		return s;
+	s.version = six ? 6 : 4;
+	memcpy(s.port, frame + udp, 2);
+	memcpy(s.addr, ip + (six ? 8 : 12), six ? 16 : 4);
+	return s;
+}
+
+static bool is_known(const struct user *u, const struct sender *s)
+{
+	for (int fd = 0; fd < u->nr_peers && s->version; fd++)
+		if (u->peer[fd] && !memcmp(&u->peer[fd]->sender, s, sizeof(*s)))
+			return true;
+	return false;
+}
+
+/*
+ * By its clock, which is ours: when it looks at it that far ahead of the time, it forgets the sockets of datagrams
+ * that nobody has used for the rest of what it keeps them.
+ */
+static void make_room(struct user *u)
+{
+	static const unsigned idle_s[] = { 180, 120, 60, 20 };
+	u64 now = now_ns();
+
+	if (now < u->room_ns + LOOK_AGAIN * MS)
+		return;
+	u->room_ns = now;
+	for (unsigned i = 0; i < ARRAY_SIZE(idle_s) && is_full(); i++) {
+		u->ahead_ns = (KEPT - idle_s[i]) * 1000 * MS;
+		slirp.poll(u->slirp, 1, take_ready, u);
+		wait_anew(u);
+	}
+	u->ahead_ns = 0;
+	slirp.poll(u->slirp, 1, take_ready, u);
+	u->changed = true;
+}
+
+static bool has_room(struct user *u)
+{
+	if (is_full())
+		make_room(u);
+	return !is_full();
+}
+
 static void say_full(struct user *u)
 {
 	u64 missed;
 
-	if (log_allows(&u->full, now_ns(), &missed))
-		log_warn("net: user: there are %u connections, and may not be more", sockets_max);
+	if (!log_allows(&u->full, now_ns(), &missed))
+		return;
+	if (sockets_max < FDS / 2)
+		log_warn("net: user: there are %u connections, half of the open files that vmm may have; for "
+			 "more raise that before it starts, up to %u: 'ulimit -n', LimitNOFILE=", sockets_max, FDS);
+	else
+		log_warn("net: user: there are %u connections, and may not be more; with --net passt, nat or a tap "
+			 "there may", sockets_max);
 }
 
 static int user_send(struct net *n, const struct iovec *iov, int nr)
@@ -446,6 +518,7 @@ static int user_send(struct net *n, const struct iovec *iov, int nr)
 	struct user *u = container_of(n, struct user, net);
 	const u8 *frame = u->out + NET_HDR_LEN;
 	ssize_t len = frame_take(iov, nr, u->out);
+	struct sender sender;
 	u16 type;
 
 	if (len < 0)
@@ -453,7 +526,8 @@ static int user_send(struct net *n, const struct iovec *iov, int nr)
 	type = frame[12] << 8 | frame[13];
 	if (type != ETHERTYPE_IP && type != ETHERTYPE_IPV6 && type != ETHERTYPE_ARP)
 		return 0;
-	if (is_full() && opens(frame, len, type)) {
+	sender = sender_of(frame, len, type);
+	if (is_full() && opens(frame, len, type) && !is_known(u, &sender) && !has_room(u)) {
 		say_full(u);
 		return -ENOBUFS;
 	}
@@ -464,7 +538,9 @@ static int user_send(struct net *n, const struct iovec *iov, int nr)
 	if (!u->knows_time)
 		slirp.poll(u->slirp, 1, take_ready, u);
 	u->knows_time = true;
+	u->sender = sender;
 	slirp.input(u->slirp, frame, len);
+	u->sender.version = 0;
 	u->look = true;		/* what waited for an answer to ARP goes out then */
 	return 0;
 }

@@ -803,6 +803,67 @@ static void test_many(void **state)
 	wire_fini(&wire);
 }
 
+/* Where there may be no more, those of datagrams that nobody used for longest make room for new ones and for
+ * connections; what is in use stays, and is the same to its peer. */
+static void test_many_idle(void **state)
+{
+	struct net_user_options o = { 0 };
+	struct rlimit few = { FEW, FEW };
+	struct sockaddr_in from[3];
+	socklen_t len = sizeof(from[0]);
+	unsigned before, was;
+	u16 port, server_port, aside;
+	int server, peer, fd;
+	u32 seq, ack;
+	u8 byte;
+
+	(void)state;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);	/* for good */
+	wire_init(&wire, open_net(&o), 0);
+	meet();
+	server = bound_socket(SOCK_STREAM, &server_port);
+	peer = bound_socket(SOCK_DGRAM, &port);
+	close(bound_socket(SOCK_DGRAM, &aside));
+	before = open_files();
+	fd = open_tcp(server, 5000, server_port, &seq, &ack);
+	was = open_files() - before - 1;	/* fd is ours */
+	assert_int_equal(was, 1);
+	for (unsigned i = was; i < FEW / 2; i++) {
+		send_udp("10.0.2.15", "10.0.2.2", 6000 + i, i == 9 || i == 10 ? port : aside, "x", 1);
+		wire_turn(&wire, 1);
+	}
+	assert_int_equal(recvfrom(peer, &byte, 1, 0, (struct sockaddr *)&from[0], &len), 1);
+	assert_int_equal(recvfrom(peer, &byte, 1, 0, NULL, NULL), 1);
+	/* All of them are in use, and may be used. */
+	send_ip_result = -ENOBUFS;
+	send_udp("10.0.2.15", "10.0.2.2", 7000, aside, "x", 1);
+	send_ip_result = 0;
+	assert_int_equal(open_files(), before + 1 + FEW / 2);
+	send_udp("10.0.2.15", "10.0.2.2", 6009, port, "y", 1);
+	assert_int_equal(recv(peer, &byte, 1, 0), 1);
+	/* Now but one. */
+	ahead_ms += 70 * 1000;
+	wire_turn(&wire, 1);
+	send_udp("10.0.2.15", "10.0.2.2", 6009, port, "y", 1);
+	assert_int_equal(recvfrom(peer, &byte, 1, 0, (struct sockaddr *)&from[1], &len), 1);
+	assert_int_equal(from[1].sin_port, from[0].sin_port);
+	send_udp("10.0.2.15", "10.0.2.2", 7000, aside, "x", 1);
+	send_tcp("10.0.2.2", 5001, server_port, 1000, 0, SYN, NULL, 0);
+	wire_turn(&wire, 4);
+	assert_int_equal(open_files(), before + 1 + 4);
+	send_udp("10.0.2.15", "10.0.2.2", 6009, port, "z", 1);
+	assert_int_equal(recvfrom(peer, &byte, 1, 0, (struct sockaddr *)&from[2], &len), 1);
+	assert_int_equal(byte, 'z');
+	assert_int_equal(from[2].sin_port, from[0].sin_port);
+	send_tcp("10.0.2.2", 5000, server_port, seq, ack, ACK | PSH, "still", 5);
+	wire_turn(&wire, 4);
+	assert_int_equal(recv(fd, &byte, 1, 0), 1);
+	close(fd);
+	close(server);
+	close(peer);
+	wire_fini(&wire);
+}
+
 /* What the guest does not acknowledge comes again, as it was. */
 static void test_tcp_repeats(void **state)
 {
@@ -933,6 +994,7 @@ int main(void)
 		cmocka_unit_test(test_other_network), cmocka_unit_test(test_noise),
 		cmocka_unit_test(test_side_by_side), cmocka_unit_test(test_dhcp_options),
 		cmocka_unit_test(test_fd_limit), cmocka_unit_test(test_many),
+		cmocka_unit_test(test_many_idle),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
