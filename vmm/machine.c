@@ -685,10 +685,8 @@ static void stop_vcpus(struct machine *m)
 	chardev_hurry(m->resources->serial, true);
 	for (unsigned i = 0; i < CONFIG_MAX_CPUS && m->vcpu[i]; i++)
 		vcpu_kick(m->vcpu[i]);
-	pager_hurry(is_users(load_acquire(&m->outcome)));
 	for (unsigned i = 0; i < CONFIG_MAX_CPUS && m->vcpu[i]; i++)
 		vcpu_join(m->vcpu[i]);
-	pager_hurry(false);
 	chardev_hurry(m->resources->serial, false);
 	chardev_swallow(m->resources->serial, false);
 }
@@ -699,6 +697,8 @@ void machine_free(struct machine *m)
 		return;
 	m->resources->machine = NULL;
 	m->resources->held &= ~HOLD_ERROR;
+	/* Each that is waited for may itself wait for a page. */
+	pager_hurry(is_users(load_acquire(&m->outcome)));
 	stop_vcpus(m);
 	while (m->nr_devices)
 		device_destroy(m->device[--m->nr_devices]);
@@ -707,6 +707,7 @@ void machine_free(struct machine *m)
 		aio_free(m->io[i].aio);
 		loop_free(m->io[i].loop);
 	}
+	pager_hurry(false);
 	/* A disk may have failed since the main loop ended. */
 	loop_unpost(m->resources->main_loop, &m->io_error);
 	loop_unpost(m->resources->main_loop, &m->end);

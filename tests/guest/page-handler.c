@@ -1,22 +1,35 @@
-/* page-handler.c: page-handler SOCKET FILE: a page fault handler for one VM, whose memory is in the file. */
+/* page-handler.c: page-handler SOCKET FILE [PAGES]: a page fault handler for one VM, whose memory is in the file; it
+ * gives so many pages, and then only says that one more is waited for. */
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "tests/lib/page_handler.h"
 #include "vmm/core/socket.h"
 
+static void say(const char *what)
+{
+	puts(what);
+	fflush(stdout);
+}
+
+static void silent(void)
+{
+	say("silent");
+}
+
 int main(int argc, char **argv)
 {
-	int listener, fd = argc == 3 ? open(argv[2], O_RDONLY) : -1, flags;
+	int listener, fd = argc == 3 || argc == 4 ? open(argv[2], O_RDONLY) : -1, flags;
 	void *memory;
 	struct stat st;
 	struct err err;
 	long filled;
 
 	if (fd < 0 || fstat(fd, &st)) {
-		fputs("usage: page-handler SOCKET FILE\n", stderr);
+		fputs("usage: page-handler SOCKET FILE [PAGES]\n", stderr);
 		return 2;
 	}
 	memory = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -24,9 +37,8 @@ int main(int argc, char **argv)
 		return 1;
 	flags = fcntl(listener, F_GETFL);
 	fcntl(listener, F_SETFL, flags & ~O_NONBLOCK);
-	puts("ready");
-	fflush(stdout);
-	filled = page_handler(listener, memory, st.st_size);
+	say("ready");
+	filled = page_handler(listener, memory, st.st_size, argc == 4 ? atol(argv[3]) : 0, argc == 4 ? silent : NULL);
 	unlink(argv[1]);
 	printf("filled %ld\n", filled);
 	return filled <= 0;

@@ -78,7 +78,7 @@ static bool fill(int uffd, const json_t *ranges, const u8 *memory, u64 size)
 	return !ioctl(uffd, UFFDIO_COPY, &copy) || errno == EEXIST;
 }
 
-long page_handler(int listener, const u8 *memory, u64 size)
+long page_handler(int listener, const u8 *memory, u64 size, long pages, void (*silent)(void))
 {
 	int socket = accept(listener, NULL, NULL), uffd = -1;
 	json_t *ranges = receive(socket, &uffd);
@@ -86,7 +86,10 @@ long page_handler(int listener, const u8 *memory, u64 size)
 	long filled = ranges && is_all(ranges, size) ? 0 : -1;
 
 	while (filled >= 0 && poll(p, 2, -1) > 0 && !p[1].revents)
-		if (p[0].revents)
+		if (silent && p[0].revents && filled == pages) {
+			silent();
+			p[0].fd = -1;
+		} else if (p[0].revents)
 			filled = fill(uffd, ranges, memory, size) ? filled + 1 : -1;
 	json_decref(ranges);
 	close(uffd);

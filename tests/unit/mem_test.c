@@ -1,15 +1,20 @@
 /* mem_test.c: guest memory: bounds, the hole between 3 and 4 GiB, overflow. */
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "tests/lib/page_handler.h"
 #include "tests/lib/test.h"
 #include "vmm/core/mem.h"
+#include "vmm/core/pager.h"
 #include "vmm/core/socket.h"
 
 #define SMALL	(8 * MIB)
@@ -266,7 +271,7 @@ static void *serve(void *arg)
 {
 	struct handler *h = arg;
 
-	h->filled = page_handler(h->listener, h->memory, h->size);
+	h->filled = page_handler(h->listener, h->memory, h->size, 0, NULL);
 	return NULL;
 }
 
@@ -323,6 +328,116 @@ static void test_pager(void **state)
 		skip();
 	assert_int_equal(rc, 0);
 	assert_int_equal(h.filled, ARRAY_SIZE(touched));
+}
+
+/* --- one that gives nothing, and who is to end meanwhile ------------------------------------------- */
+
+enum { TICKS = 20, ENDED = 7, NOT_ALLOWED = 77 };
+
+static sem_t waited_for;
+
+static void is_silent(void)
+{
+	sem_post(&waited_for);
+}
+
+static void *serve_nothing(void *arg)
+{
+	struct handler *h = arg;
+
+	h->filled = page_handler(h->listener, h->memory, h->size, 0, is_silent);
+	return NULL;
+}
+
+static void *touch(void *arg)
+{
+	char byte;
+
+	(void)!mem_read(arg, GPA(0), &byte, 1);
+	return NULL;
+}
+
+static void ended(bool gone)
+{
+	_exit(gone ? 1 : ENDED);
+}
+
+/* As a second that passes. */
+static void tick(void)
+{
+	siginfo_t info = { .si_signo = SIGALRM, .si_code = SI_TIMER };
+
+	syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), SIGALRM, &info);
+	poll(NULL, 0, 0);	/* ThreadSanitizer keeps signals until a call like this */
+}
+
+static int live_with_silent(const char *path, bool waits, bool hurry, bool signalled)
+{
+	static u8 memory[2 * MIB];
+	struct handler h = { .memory = memory, .size = sizeof(memory) };
+	pthread_t thread[2];
+	struct err err;
+	struct mem *m;
+	sigset_t end;
+	int rc;
+
+	sigemptyset(&end);
+	sigaddset(&end, SIGTERM);
+	pthread_sigmask(SIG_BLOCK, &end, NULL);
+	sem_init(&waited_for, 0, 0);
+	pager_set_lost(ended, &end);
+	if (socket_listen(path, &h.listener, &err) || fcntl(h.listener, F_SETFL, 0) ||
+	    pthread_create(&thread[0], NULL, serve_nothing, &h))
+		return 2;
+	rc = mem_new_from_pager(&m, h.size, path, &err);
+	if (rc)
+		return rc == -EPERM ? NOT_ALLOWED : 3;
+	if (waits && pthread_create(&thread[1], NULL, touch, m))
+		return 4;
+	while (waits && sem_wait(&waited_for))
+		continue;
+	pager_hurry(hurry);
+	if (signalled)
+		raise(SIGTERM);
+	for (int i = 0; i < TICKS; i++)
+		tick();
+	return 0;
+}
+
+/* In a process of its own, which ends as vmm would. */
+static int ends_with_silent(bool waits, bool hurry, bool signalled)
+{
+	char dir[] = "/tmp/vmm-pager-XXXXXX", path[64];
+	int status;
+	pid_t pid;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/socket", dir);
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid)
+		_exit(live_with_silent(path, waits, hurry, signalled));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	unlink(path);
+	rmdir(dir);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == NOT_ALLOWED)
+		skip();
+	return WEXITSTATUS(status);
+}
+
+static void test_silent_pager(void **state)
+{
+	(void)state;
+	/* Somebody waits for a page: whoever is to end does. */
+	assert_int_equal(ends_with_silent(true, true, false), ENDED);
+	assert_int_equal(ends_with_silent(true, false, true), ENDED);
+	/* Nobody is to: a handler may take its time. */
+	assert_int_equal(ends_with_silent(true, false, false), 0);
+	/* Nobody waits for one: it is not the handler that takes so long. */
+	assert_int_equal(ends_with_silent(false, true, false), 0);
+	assert_int_equal(ends_with_silent(false, true, true), 0);
 }
 
 static void test_save_paged(void **state)
@@ -414,6 +529,7 @@ int main(void)
 		cmocka_unit_test(test_the_hole_is_not_memory),
 		cmocka_unit_test(test_regions_do_not_alias), cmocka_unit_test(test_iov),
 		cmocka_unit_test(test_ring), cmocka_unit_test(test_dirty), cmocka_unit_test(test_pager),
+		cmocka_unit_test(test_silent_pager),
 		cmocka_unit_test(test_save_paged), cmocka_unit_test(test_prefetch),
 	};
 

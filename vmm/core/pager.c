@@ -22,6 +22,7 @@ enum { MAX_RANGES = 4, RANGE_TEXT = 160, PATIENCE = 5 /* s */ };
 /* By a signal, as the thread that started it may itself wait for a page. */
 static struct {
 	struct pager *pager;		/* NULL: none */
+	int about;			/* what the kernel says of it; -1: there is no /proc here */
 	struct uffdio_range range[MAX_RANGES];
 	unsigned nr;
 	unsigned seconds;		/* that pages are waited for, and there is no handler, or no time */
@@ -29,7 +30,7 @@ static struct {
 	greg_t at[2];			/* where the last signal found its thread */
 	bool has_timer;
 	timer_t timer;
-} watched;
+} watched = { .about = -1 };
 static void (*when_lost)(bool gone);
 static sigset_t ends;
 
@@ -55,8 +56,21 @@ static bool is_to_end(void)
 	return !sigisemptyset(&pending);
 }
 
+/* Does another thread wait for a page, be it in the kernel?  Where nobody says so, one may. */
+static bool others_wait(void)
+{
+	static const char key[] = "\ntotal:\t";
+	char text[512];
+	ssize_t n = pread(watched.about, text, sizeof(text) - 1, 0);
+	const char *at;
+
+	text[MAX(n, 0)] = 0;
+	at = strstr(text, key);
+	return !at || at[sizeof(key) - 1] != '0';
+}
+
 /* While it is here the thread itself does not wait.  Where it was found before, and not in a call of the
- * kernel's, there it does. */
+ * kernel's, nor at one that is to be made again, there it does. */
 static bool waits(const ucontext_t *c)
 {
 	static const u8 syscall_code[] = { 0x0f, 0x05 };
@@ -64,7 +78,8 @@ static bool waits(const ucontext_t *c)
 	bool moved = memcmp(at, watched.at, sizeof(at));
 
 	memcpy(watched.at, at, sizeof(at));
-	return !moved && memcmp((const u8 *)at[0] - 2, syscall_code, sizeof(syscall_code));
+	return !moved && memcmp((const u8 *)at[0] - 2, syscall_code, sizeof(syscall_code)) &&
+	       memcmp((const u8 *)at[0], syscall_code, sizeof(syscall_code));
 }
 
 /* A handler may be done, and go; only who waits for a page then waits in vain.  Those whose fault it
@@ -73,7 +88,7 @@ static void look(int sig, siginfo_t *info, void *context)
 {
 	struct pollfd p[] = { { .fd = -1 }, { .fd = -1, .events = POLLIN } };
 	int was = errno;
-	bool stuck, gone;
+	bool stuck, gone, ending;
 
 	(void)sig;
 	if (!watched.pager || info->si_code != SI_TIMER)
@@ -82,7 +97,8 @@ static void look(int sig, siginfo_t *info, void *context)
 	p[0].fd = watched.pager->socket;
 	p[1].fd = watched.pager->uffd;
 	gone = poll(p, ARRAY_SIZE(p), 0) > 0 && p[0].revents & POLLHUP;
-	if ((gone && (stuck || p[1].revents & POLLIN)) || load_once(&watched.hurry) || (stuck && is_to_end()))
+	ending = load_once(&watched.hurry) || is_to_end();
+	if ((gone && (stuck || p[1].revents & POLLIN)) || (ending && (stuck || others_wait())))
 		watched.seconds++;
 	else
 		watched.seconds = 0;
@@ -98,6 +114,7 @@ static int watch(struct pager *p, const struct pager_range *range, unsigned nr)
 	struct sigaction sa = { .sa_sigaction = look, .sa_flags = SA_SIGINFO | SA_RESTART };
 	struct sigevent to_us = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM };
 	struct itimerspec each_second = { { .tv_sec = 1 }, { .tv_sec = 1 } };
+	char path[32];
 
 	if (!when_lost)
 		return 0;
@@ -105,6 +122,8 @@ static int watch(struct pager *p, const struct pager_range *range, unsigned nr)
 	watched.seconds = 0;
 	for (unsigned i = 0; i < nr; i++)
 		watched.range[i] = (struct uffdio_range){ (uintptr_t)range[i].host, range[i].size };
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", p->uffd);
+	watched.about = open(path, O_RDONLY | O_CLOEXEC);
 	watched.pager = p;
 	if (watched.has_timer)
 		return 0;
@@ -210,8 +229,12 @@ int pager_start(struct pager *p, const char *path, const struct pager_range *ran
 
 void pager_stop(struct pager *p)
 {
-	if (watched.pager == p)
+	if (watched.pager == p) {
 		watched.pager = NULL;
+		if (watched.about >= 0)
+			close(watched.about);
+		watched.about = -1;
+	}
 	if (p->uffd >= 0)
 		close(p->uffd);
 	if (p->socket >= 0)
