@@ -477,8 +477,11 @@ static void test_pvh_headers(void **state)
 	REFUSED(e.e_phnum, 0, -ENOEXEC);
 	REFUSED(e.e_phnum, 0xffff, -ENOEXEC);
 	REFUSED(e.e_phnum, 100, -ENOEXEC);
+	assert_says(f->err.msg, "program headers are cut off");
 	REFUSED(e.e_phoff, ~0ULL, -ENOEXEC);
+	assert_says(f->err.msg, "program headers are cut off");
 	REFUSED(e.e_phoff, sizeof(e) - 1, -ENOEXEC);
+	assert_says(f->err.msg, "program headers are cut off");
 	REFUSED(load.p_offset, ~0ULL, -ENOEXEC);
 	REFUSED(load.p_offset, sizeof(e), -ENOEXEC);
 	REFUSED(load.p_filesz, ~0ULL, -ENOEXEC);
@@ -486,7 +489,9 @@ static void test_pvh_headers(void **state)
 	REFUSED(load.p_memsz, ~0ULL, -ENOEXEC);
 	REFUSED(load.p_paddr, ~0ULL, -ENOEXEC);
 	REFUSED(load.p_paddr, 0, -ENOEXEC);
+	assert_says(f->err.msg, "cannot be loaded");
 	REFUSED(load.p_paddr, MIB - 1, -ENOEXEC);
+	assert_says(f->err.msg, "cannot be loaded");
 	REFUSED(load.p_paddr, MEM_LEN, -E2BIG);
 	REFUSED(load.p_paddr, MEM_LEN - 4095, -E2BIG);
 	REFUSED(load.p_memsz, 1ULL << 40, -E2BIG);
