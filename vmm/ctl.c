@@ -140,7 +140,7 @@ int command_ps(int argc, char **argv)
 		return EXIT_OK;
 	}
 	if (argc && !json)
-		return misused("ps", "'%s' is not an option; usage: vmm ps [--json]", argv[0]);
+		return misused("ps", "'%s' is not an option; usage: vmm ps [--json]", argv[!strcmp(argv[0], "--json")]);
 	if (registry_list(&list, &nr, &err))
 		return failed(&err);
 	all = json_array();

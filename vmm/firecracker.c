@@ -182,7 +182,7 @@ static int prepare(struct api *api, void *arg, struct err *err)
 {
 	const struct arguments *a = arg;
 	json_t *logger = json_object();
-	int rc;
+	int rc = 0;
 
 	if (a->value[LOG_PATH])
 		json_object_set_new(logger, "log_path", json_string(a->value[LOG_PATH]));
@@ -191,15 +191,15 @@ static int prepare(struct api *api, void *arg, struct err *err)
 	if (a->value[SHOW_LEVEL])
 		json_object_set_new(logger, "show_level", json_true());
 	if (json_object_size(logger)) {
-		rc = put(api, "/logger", logger, err);
+		if (put(api, "/logger", logger, err))
+			return err_prefix(err, "--level, --log-path: ");
 	} else {
 		json_decref(logger);
-		rc = 0;
 	}
-	if (!rc && a->value[METRICS_PATH])
-		rc = put(api, "/metrics", json_pack("{s:s}", "metrics_path", a->value[METRICS_PATH]),
-			 err);
-	if (!rc && a->value[CONFIG_FILE])
+	if (a->value[METRICS_PATH] &&
+	    put(api, "/metrics", json_pack("{s:s}", "metrics_path", a->value[METRICS_PATH]), err))
+		return err_prefix(err, "--metrics-path: ");
+	if (a->value[CONFIG_FILE])
 		rc = api_read_file(api, a->value[CONFIG_FILE], err);
 	if (!rc && a->value[METADATA])
 		rc = put_metadata(api, a->value[METADATA], err);
