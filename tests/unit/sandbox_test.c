@@ -190,6 +190,13 @@ static void children(void **state)
 	all_kinds(a);
 	a.arg[0] = -NO_PROCESS;
 	all_kinds(a);
+	/* Its own group, where who started it may be, and all: should it be let, not by a signal. */
+	a.arg[1] = 0;
+	a.arg[0] = 0;
+	all_kinds(a);
+	a.arg[0] = -1;
+	all_kinds(a);
+	a.arg[1] = SIGKILL;
 	a.arg[0] = CHILD;
 	a.kind = THREAD_VCPU;
 	try(&a);
