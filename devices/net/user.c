@@ -476,7 +476,7 @@ static bool is_known(const struct user *u, const struct sender *s)
  */
 static void make_room(struct user *u)
 {
-	static const unsigned idle_s[] = { 180, 120, 60, 20 };
+	static const u64 idle_s[] = { 180, 120, 60, 20 };
 	u64 now = now_ns();
 
 	if (now < u->room_ns + LOOK_AGAIN * MS)
