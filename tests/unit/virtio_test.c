@@ -196,6 +196,16 @@ static void test_mmio_entropy_limit(void **state)
 	fake_s += 10;
 	fake_settle(&f->fake);
 	assert_int_equal(ring_used_idx(&f->d.ring[0]), 6);
+	/* One that goes while it waits. */
+	assert_int_equal(driver_start(&f->d, 0, 1, 16), RUNNING);
+	for (int i = 0; i < 3; i++)
+		ring_add(&f->d.ring[0], &p, 1);
+	driver_kick(&f->d, 0);
+	assert_int_equal(ring_used_idx(&f->d.ring[0]), 2);
+	device_destroy(f->dev);
+	f->dev = NULL;
+	fake_s += 10;
+	fake_settle(&f->fake);
 }
 
 /* Buffers that were there before DRIVER_OK need no kick. */
