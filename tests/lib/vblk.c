@@ -9,7 +9,7 @@
 #include "devices/block/blk_own.h"
 #include "tests/lib/test.h"
 
-enum { MEM = 64 * MIB, HEADERS = 0x200000, DATA = 0x400000, PER_SLOT = 3, RING = 64 };
+enum { HEADERS = 0x200000, DATA = 0x400000, PER_SLOT = 3, RING = 64 };
 
 u8 vblk_below(u64 offset)
 {
@@ -86,7 +86,7 @@ void vblk_new(struct vblk *f, const struct vblk_setup *s)
 {
 	*f = (struct vblk){ .setup = s, .format = s->format ? s->format : "raw", .read_only = s->read_only };
 	make_files(f);
-	fake_init(&f->fake, MEM, s->engine);
+	fake_init(&f->fake, VBLK_MEM, s->engine);
 	f->d.fake = &f->fake;
 	make_loops(f);
 	make_device(f);

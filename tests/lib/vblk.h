@@ -5,7 +5,7 @@
 #include "tests/lib/driver.h"
 
 enum {
-	VBLK_QUEUES = 4, VBLK_SLOTS = 16, VBLK_SLOT_LEN = 128 * 1024,
+	VBLK_MEM = 64 * MIB, VBLK_QUEUES = 4, VBLK_SLOTS = 16, VBLK_SLOT_LEN = 128 * 1024,
 	VBLK_PENDING = 0xee,		/* a status that no device gives */
 };
 

@@ -314,12 +314,25 @@ static void *storm(void *arg)
 	return NULL;
 }
 
+/* A guest that puts two queues in one place races with itself: in this last test that is none of ours. */
+static void ignore_races_in_ram(void)
+{
+#ifdef __SANITIZE_THREAD__
+	void AnnotateBenignRaceSized(const char *file, int line, void *at, size_t len, const char *why);
+	struct iovec ram;
+
+	assert_int_equal(mem_iov(vblk->fake.p.mem, GPA(0), VBLK_MEM, &ram, 1), 1);
+	AnnotateBenignRaceSized(__FILE__, __LINE__, ram.iov_base, ram.iov_len, "the guest's memory");
+#endif
+}
+
 /* Whatever processors write at one time to the registers of a disk that is at work, and is paused meanwhile. */
 static void test_storm(void **state)
 {
 	pthread_t cpu[STORM_CPUS];
 
 	(void)state;
+	ignore_races_in_ram();
 	for (unsigned q = 0; q < vblk->nr_queues; q++)
 		for (unsigned n = 0; n < VBLK_SLOTS; n++)
 			vblk_offer(vblk, q, n, IN, n * 8, 4096);

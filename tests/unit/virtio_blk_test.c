@@ -478,7 +478,7 @@ static void bounded(struct fixture *f, unsigned op, u16 in_flight)
 
 static void test_bytes_in_flight(void **state)
 {
-	enum { PIECE = 256 * KIB, PIECES = 128, TABLE = 0x180000 };	/* 32 MiB */
+	enum { PIECE = 256 * KIB, PIECES = 128, TABLE = 0x180000, TABLES = 4096, PLACE = 0x400000 };	/* 32 MiB */
 	struct virtio_blk_outhdr hdr = { .type = VIRTIO_BLK_T_IN };
 	struct virtio_blk_discard_write_zeroes seg = { 0, 256 * MIB / 512, 0 };
 	struct fixture *f = *state;
@@ -486,12 +486,16 @@ static void test_bytes_in_flight(void **state)
 
 	driver_start(&f->d, 1ULL << VIRTIO_RING_F_INDIRECT_DESC, 1, 16);
 	assert_int_equal(mem_write_obj(m, GPA(HDR), &hdr), 0);
-	ring_desc_at(m, TABLE, 0, HDR, sizeof(hdr), VRING_DESC_F_NEXT, 1);
-	for (u16 i = 1; i <= PIECES; i++)
-		ring_desc_at(m, TABLE, i, DATA, PIECE, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, i + 1);
-	ring_desc_at(m, TABLE, PIECES + 1, STATUS, 1, VRING_DESC_F_WRITE, 0);
 	for (u16 i = 0; i < 6; i++) {
-		ring_desc(&f->d.ring[0], i, TABLE, 16 * (PIECES + 2), VRING_DESC_F_INDIRECT, 0);
+		u64 table = TABLE + i * TABLES;
+
+		/* All of one to one place, but no two to the same. */
+		ring_desc_at(m, table, 0, HDR, sizeof(hdr), VRING_DESC_F_NEXT, 1);
+		for (u16 j = 1; j <= PIECES; j++)
+			ring_desc_at(m, table, j, PLACE + i * PIECE, PIECE, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE,
+				     j + 1);
+		ring_desc_at(m, table, PIECES + 1, STATUS, 1, VRING_DESC_F_WRITE, 0);
+		ring_desc(&f->d.ring[0], i, table, 16 * (PIECES + 2), VRING_DESC_F_INDIRECT, 0);
 		ring_offer(&f->d.ring[0], i);
 	}
 	f->done = 6;
