@@ -456,6 +456,8 @@ static int open_pty(struct chardev *c, struct err *err)
 
 	c->is_pty = true;
 	c->in_fd = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	if (c->in_fd < 0 && errno == ENOENT)
+		return err_set(err, -ENOENT, "pty: there is no /dev/ptmx here; in a jail use unix:PATH");
 	if (c->in_fd < 0 || grantpt(c->in_fd) || unlockpt(c->in_fd) ||
 	    ptsname_r(c->in_fd, c->pty, sizeof(c->pty)))
 		return err_set(err, -errno, "pty: %s", strerror(errno));

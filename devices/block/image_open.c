@@ -161,10 +161,31 @@ static int open_file(struct image *i, const struct image_options *o, struct err 
 	return open_file(i, o, err);
 }
 
+/* By its number, as its name may be another's by now; but a jail has no /proc. */
+static int open_again(const struct image *i, int how)
+{
+	struct stat one, other;
+	char self[40];
+	int fd;
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", i->fd);
+	fd = open(self, how);
+	if (fd >= 0 || errno != ENOENT)
+		return fd;
+	fd = open(i->path, how | O_NONBLOCK);
+	if (fd < 0)
+		return fd;
+	if (fstat(i->fd, &one) || fstat(fd, &other) || one.st_dev != other.st_dev || one.st_ino != other.st_ino) {
+		close(fd);
+		errno = ESTALE;
+		return -1;
+	}
+	fcntl(fd, F_SETFL, how & O_DIRECT);
+	return fd;
+}
+
 /*
- * The same file once more: by its number, as its name may be another's by now.
- *
- * Data is never read or written both ways: where the kernel meets pages of one in
+ * The same file once more.  Data is never read or written both ways: where the kernel meets pages of one in
  * the way of the other it may lose either, and says so by an EIO to the next sync.
  * Tables, which go through the cache, have clusters of their own; without reading
  * ahead the cache has no page, however large, that goes beyond them.
@@ -172,10 +193,8 @@ static int open_file(struct image *i, const struct image_options *o, struct err 
 static int open_direct(struct image *i, struct err *err)
 {
 	struct statx x;
-	char self[40];
 
-	snprintf(self, sizeof(self), "/proc/self/fd/%d", i->fd);
-	i->direct_fd = open(self, (i->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_DIRECT);
+	i->direct_fd = open_again(i, (i->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_DIRECT);
 	if (i->direct_fd < 0)
 		return err_set(err, -errno, "direct=on: %s", errno == EINVAL ?
 			       "its file system has no direct I/O" : strerror(errno));
