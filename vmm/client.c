@@ -19,6 +19,8 @@ static int open_connection(const char *path, u64 end_ns, int *fd, struct err *er
 	do	/* others queue there */
 		rc = socket_connect(path, fd, err);
 	while (rc == -EAGAIN && now_ns() < end_ns && !poll(NULL, 0, 1));
+	if (rc == -ECONNREFUSED || rc == -ENOENT)
+		err_set(err, rc, "%s: no VM listens there: %s; 'vmm ps' lists those that run", path, strerror(-rc));
 	return rc;
 }
 
