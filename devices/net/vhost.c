@@ -132,24 +132,24 @@ static void called(struct watch *w, u32 events)
 		irq_raise(e->vhost->setup.ring[e - e->vhost->call].irq);
 }
 
-/* It says so again with each frame, and once is enough. */
+static bool tap_is_gone(const struct vhost *v)
+{
+	struct pollfd p = { .fd = v->setup.tap_fd };
+
+	return poll(&p, 1, 0) == 1 && p.revents & POLLERR;
+}
+
+/* It says so again with each frame, and once is enough.  Of a tap that is gone it says the same. */
 static void failed(struct watch *w, u32 events)
 {
 	struct vhost *v = container_of(w, struct event, watch)->vhost;
 
 	(void)events;
 	watch_stop(w);
-	v->setup.broken(v->setup.arg);
-}
-
-static void look_at_tap(struct vhost *v)
-{
-	struct pollfd p = { .fd = v->setup.tap_fd };
-
-	if (poll(&p, 1, 0) != 1 || !(p.revents & POLLERR))
-		return;
-	watch_stop(&v->links.watch);
-	v->setup.lost(v->setup.arg);
+	if (tap_is_gone(v))
+		v->setup.lost(v->setup.arg);
+	else
+		v->setup.broken(v->setup.arg);
 }
 
 /* What it says does not matter, nor what there was no room for. */
@@ -163,7 +163,8 @@ static void links_changed(struct watch *w, u32 events)
 	for (int i = 0; i < AT_ONCE; i++)
 		if (recv(e->fd, some, sizeof(some), MSG_DONTWAIT) < 0 && errno != ENOBUFS)
 			break;
-	look_at_tap(e->vhost);
+	if (tap_is_gone(e->vhost))
+		e->vhost->setup.lost(e->vhost->setup.arg);
 }
 
 static int set_call(struct vhost *v, unsigned ring)
@@ -308,10 +309,11 @@ int vhost_start(struct vhost *v, const struct vhost_setup *setup)
 	}
 	if (!rc)
 		rc = hand_over(v);
+	/* Deleted before we heard of links. */
+	if (!rc && tap_is_gone(v))
+		rc = -EBADFD;
 	if (rc)
 		vhost_stop(v, unused);
-	else
-		look_at_tap(v);		/* it may have been deleted before */
 	return rc;
 }
 

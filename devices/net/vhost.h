@@ -23,7 +23,8 @@ struct vhost_setup {
 	int tap_fd;			/* of a tap with struct virtio_net_hdr_v1 before its frames */
 	u64 features;			/* that the driver took */
 	struct vhost_ring ring[VHOST_RINGS];
-	/* On the loop, once: a ring is not as it must be; the tap was deleted. */
+	/* On the loop.  broken, once: a ring is not as it must be.  lost: the tap was deleted, and
+	 * what the kernel had under way stays so until the rings are taken back: that is done there. */
 	void (*broken)(void *arg);
 	void (*lost)(void *arg);
 	void *arg;
@@ -38,7 +39,7 @@ void vhost_close(struct vhost *);		/* stopped; NULL is allowed */
 /*
  * On the loop.  From start to stop the rings are the kernel's: it hears kick_fd and raises
  * irq, without this program where irq_fd() allows.  What it writes to is among mem's dirty
- * pages when it is stopped.  0 or -errno: then they are not.
+ * pages when it is stopped.  0 or -errno: then they are not; -EBADFD: the tap was deleted.
  */
 int  vhost_start(struct vhost *, const struct vhost_setup *) must_check;
 /* On the loop, started.  On return nothing is in flight; next_avail is how far each got. */

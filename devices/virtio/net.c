@@ -86,10 +86,7 @@ static void vhost_broken(void *arg)
 		      p->rx->index, p->tx->index);
 }
 
-static void vhost_lost(void *arg)
-{
-	lost(((struct pair *)arg)->net);
-}
+static void vhost_lost(void *arg);
 
 static struct vhost_ring ring_of(const struct pair *p, const struct virtq *q)
 {
@@ -115,7 +112,7 @@ static bool can_vhost(const struct pair *p)
 }
 
 /* If it cannot be had, that is no failure: then this thread moves the frames. */
-static void start_vhost(struct pair *p)
+static int start_vhost(struct pair *p)
 {
 	const struct virtio *v = &p->card->v;
 	struct vhost_setup s = {
@@ -128,11 +125,12 @@ static void start_vhost(struct pair *p)
 	u64 missed;
 
 	/* A driver may begin as often as it likes. */
-	if (rc && log_allows(&p->noise, now_ns(), &missed))
+	if (rc && rc != -EBADFD && log_allows(&p->noise, now_ns(), &missed))
 		log_warn("%s: vhost-net refuses: %s; vmm itself moves the frames", v->dev.name,
 			 strerror(-rc));
 	p->kick[0].lent = p->kick[1].lent = p->by_vhost = !rc;
 	store_once(&p->counters->by_vhost, p->by_vhost);
+	return rc;
 }
 
 static void stop_vhost(struct pair *p)
@@ -144,6 +142,21 @@ static void stop_vhost(struct pair *p)
 	virtq_served(p->tx, next_avail[VHOST_TX]);
 	p->kick[0].lent = p->kick[1].lent = p->by_vhost = false;
 	store_once(&p->counters->by_vhost, 0);
+}
+
+/* The frames that the kernel did not give back come back from here. */
+static void vhost_lost(void *arg)
+{
+	struct pair *p = arg;
+	int rc;
+
+	stop_vhost(p);
+	rc = p->net->ops->start(p->net, p->kick->io.loop);
+	lost(p->net);
+	for (int i = 0; i < 2 && !rc; i++)
+		rc = virtio_start_queue(&p->kick[i]);
+	if (rc)
+		virtio_broken(&p->card->v, "its queues cannot be taken back: %s", strerror(-rc));
 }
 
 static void net_irq_moved(struct virtio *v, struct virtq *q)
@@ -166,6 +179,7 @@ static void start_pair(void *arg)
 {
 	struct start *s = arg;
 	struct pair *p = s->pair;
+	int rc = 0;
 
 	net_frames_init(p);
 	p->net->card = p;
@@ -173,9 +187,11 @@ static void start_pair(void *arg)
 	p->net->writable = writable;
 	p->net->lost = lost;
 	if (can_vhost(p))
-		start_vhost(p);
+		rc = start_vhost(p);
 	s->rc = p->by_vhost ? 0 : p->net->ops->start(p->net, p->kick->io.loop);
 	p->running = !s->rc;
+	if (rc == -EBADFD)
+		lost(p->net);
 }
 
 static int net_start(struct virtio *v)

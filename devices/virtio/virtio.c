@@ -246,11 +246,11 @@ static void kick_ready(struct watch *w, u32 events)
 	kick_queue(container_of(w, struct kick, watch));
 }
 
-static int start_queue(struct kick *k)
+int virtio_start_queue(struct kick *k)
 {
 	int rc;
 
-	if (!k->v->vq[k - k->v->kick].ready)
+	if (!k->v->vq[k - k->v->kick].ready || k->watch.loop)
 		return 0;
 	if (k->lent) {
 		eventfd_write(k->fd, 1);	/* for what came before, as below */
@@ -290,7 +290,7 @@ static void visit_queues(void *arg)
 		if (k->io.loop != t->loop)
 			continue;
 		if (t->start)
-			t->rc = start_queue(k);
+			t->rc = virtio_start_queue(k);
 		else
 			stop_queue(k);
 	}

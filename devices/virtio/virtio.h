@@ -79,6 +79,8 @@ bool virtio_has(const struct virtio *, unsigned feature);	/* negotiated */
 void virtio_config_changed(struct virtio *);
 /* Status NEEDS_RESET: the guest broke a rule and must start over.  Any thread. */
 void virtio_broken(struct virtio *, const char *fmt, ...) printf_like(2, 3);
+/* On the queue's loop: it was lent, and is not any more. */
+int  virtio_start_queue(struct kick *) must_check;
 
 /* The device types: everything another file may know about them.  name is the
  * device's own: "disk0".  The backend stays the caller's. */

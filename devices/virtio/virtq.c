@@ -247,9 +247,14 @@ void virtq_flush(struct virtq *q)
 
 void virtq_served(struct virtq *q, u16 next_avail)
 {
-	q->next_used += (u16)(next_avail - q->next_avail);
+	u16 taken = next_avail - q->next_avail;
+	u16 answered = q->used_ring ? load_acquire(&q->used_ring->idx) - q->next_used : taken;
+
+	/* It is the guest's memory: no more than it can be. */
+	answered = MIN(answered, taken);
+	q->next_used += answered;
 	q->signalled = q->next_used;
-	q->next_avail = next_avail;
+	q->next_avail += answered;
 }
 
 /* Into the buffers, or out of them: then buf is written to. */

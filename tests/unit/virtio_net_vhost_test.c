@@ -477,10 +477,34 @@ static void test_deleted(void **state)
 	fake_settle(&c->n.fake);
 	assert_false(link_is_up(c));
 	assert_true(driver_get(&c->n.d, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG);
-	/* What the driver sends comes back. */
-	assert_by_vhost(c, true);
+	assert_by_vhost(c, false);
 	pause_and_go(c);
 	assert_by_vhost(c, false);
+}
+
+/* The kernel's worker may see it first, and takes it for the ring's fault. */
+static void test_deleted_in_use(void **state)
+{
+	struct card *c = *state;
+
+	start(c, F(VIRTIO_NET_F_STATUS));
+	for (int i = 0; i < 4; i++)
+		send_one(c);
+	serve(c->k[0], &c->n.d.ring[TX], TX, 1);
+	/* Three it has taken, and one of them it has answered. */
+	c->k[0]->ring[TX].base += 2;
+	kernel.gone = true;
+	eventfd_write(c->k[0]->ring[TX].error, 1);
+	fake_settle(&c->n.fake);
+	assert_false(link_is_up(c));
+	assert_int_equal(ring_used_idx(&c->n.d.ring[TX]), 4);
+	for (u16 i = 1; i < 4; i++)
+		assert_int_equal(ring_used(&c->n.d.ring[TX], i).id, i);
+	tell_of_link();
+	eventfd_write(c->k[0]->ring[RX].error, 1);
+	fake_settle(&c->n.fake);
+	assert_false(driver_get(&c->n.d, VIRTIO_MMIO_STATUS) & NEEDS_RESET);
+	assert_int_equal(c->n.dev->guest_errors, 0);
 }
 
 static void test_deleted_meanwhile(void **state)
@@ -869,7 +893,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_lent), T(test_handed_back), T(test_own_thread), T(test_deleted),
-		T(test_deleted_meanwhile), T(test_refused), T(test_broken),
+		T(test_deleted_in_use), T(test_deleted_meanwhile), T(test_refused), T(test_broken),
 		T(test_half), T(test_filter), cmocka_unit_test(test_open),
 		cmocka_unit_test(test_open_without_files),
 		cmocka_unit_test_setup_teardown(test_dirty, setup_tracked, teardown),

@@ -109,6 +109,14 @@ case_net_vhost_messages()
 	ip link del vmmtest6
 }
 
+# tests/guest/running's, whose ways by vhost-net a host without it takes without it.
+case_net_vhost_gone()
+{
+	modprobe vhost_net || skip 'this host has no vhost-net'
+	PAYLOADS=${VMM%/*}/guest "$here/../guest/running" tap_gone >"$T/out" 2>&1 || fail 'not all passed'
+	says '^1 passed, 0 failed, 0 skipped'
+}
+
 # What the host's kernel wrote to the guest's memory is in a diff: nobody has read it yet when it is saved.
 case_net_vhost_saved()
 {
