@@ -27,7 +27,7 @@ static struct {
 	unsigned nr;
 	unsigned seconds;		/* that pages are waited for, and there is no handler, or no time */
 	bool hurry;
-	greg_t at[2];			/* where the last signal found its thread */
+	greg_t at[REG_RIP + 1];		/* where the last signal found its thread, and with what */
 	bool has_timer;
 	timer_t timer;
 } watched = { .about = -1 };
@@ -56,23 +56,36 @@ static bool is_to_end(void)
 	return !sigisemptyset(&pending);
 }
 
-/* Does another thread wait for a page, be it in the kernel?  Where nobody says so, one may. */
+/* Those whose fault it had read, and did not answer, fault again. */
+static void wake_all(void)
+{
+	for (unsigned i = 0; i < watched.nr; i++)
+		(void)!ioctl(watched.pager->uffd, UFFDIO_WAKE, &watched.range[i]);
+}
+
+/* Where the kernel does not say so, one whose fault the handler has not read. */
 static bool one_waits(void)
 {
 	static const char key[] = "\ntotal:\t";
+	struct pollfd p = { .fd = watched.pager->uffd, .events = POLLIN };
 	char text[512];
-	ssize_t n = pread(watched.about, text, sizeof(text) - 1, 0);
 	const char *at;
+	ssize_t n;
 
+	if (watched.about < 0)
+		return poll(&p, 1, 0) > 0 && p.revents & POLLIN;
+	n = pread(watched.about, text, sizeof(text) - 1, 0);
 	text[MAX(n, 0)] = 0;
 	at = strstr(text, key);
-	return !at || at[sizeof(key) - 1] != '0';
+	return at && at[sizeof(key) - 1] != '0';
 }
 
-/* Who has a signal while the kernel itself needs the page, a vCPU that is kicked, asks for it again and again, and
- * between two times is none that waits. */
+/* Does another thread wait for a page, be it in the kernel?  Who has a signal while the kernel itself needs the page, a
+ * vCPU that is kicked, asks for it again and again, and between two times is none that waits. */
 static bool others_wait(void)
 {
+	if (watched.about < 0)
+		wake_all();
 	for (int n = 0; n < LOOKS; n++) {
 		if (one_waits())
 			return true;
@@ -81,21 +94,21 @@ static bool others_wait(void)
 	return false;
 }
 
-/* While it is here the thread itself does not wait.  Where it was found before, and not in a call of the
- * kernel's, nor at one that is to be made again, there it does. */
+/* While it is here the thread itself does not wait.  Where it was found before, and nothing it computes with has changed,
+ * and not in a call of the kernel's, nor at one that is to be made again, there it does. */
 static bool waits(const ucontext_t *c)
 {
 	static const u8 syscall_code[] = { 0x0f, 0x05 };
-	const greg_t *r = c->uc_mcontext.gregs, at[] = { r[REG_RIP], r[REG_RSP] };
-	bool moved = memcmp(at, watched.at, sizeof(at));
+	const greg_t *r = c->uc_mcontext.gregs;
+	const u8 *at = (const u8 *)r[REG_RIP];
+	bool moved = memcmp(r, watched.at, sizeof(watched.at));
 
-	memcpy(watched.at, at, sizeof(at));
-	return !moved && memcmp((const u8 *)at[0] - 2, syscall_code, sizeof(syscall_code)) &&
-	       memcmp((const u8 *)at[0], syscall_code, sizeof(syscall_code));
+	memcpy(watched.at, r, sizeof(watched.at));
+	return !moved && memcmp(at - 2, syscall_code, sizeof(syscall_code)) &&
+	       memcmp(at, syscall_code, sizeof(syscall_code));
 }
 
-/* A handler may be done, and go; only who waits for a page then waits in vain.  Those whose fault it
- * had read before it went fault again. */
+/* A handler may be done, and go; only who waits for a page then waits in vain. */
 static void look(int sig, siginfo_t *info, void *context)
 {
 	struct pollfd p[] = { { .fd = -1 }, { .fd = -1, .events = POLLIN } };
@@ -114,8 +127,8 @@ static void look(int sig, siginfo_t *info, void *context)
 		watched.seconds++;
 	else
 		watched.seconds = 0;
-	for (unsigned i = 0; gone && i < watched.nr; i++)
-		(void)!ioctl(p[1].fd, UFFDIO_WAKE, &watched.range[i]);
+	if (gone)
+		wake_all();
 	if (watched.seconds == PATIENCE)
 		when_lost(gone);
 	errno = was;
