@@ -242,7 +242,13 @@ static void client_ready(struct watch *w, u32 events)
 static void admit(struct gdb *g, int fd)
 {
 	int idle = KEEPALIVE_IDLE_S, step = KEEPALIVE_STEP_S, tries = KEEPALIVE_TRIES, yes = 1;
+	u8 byte;
 
+	/* One who has gone while he waited keeps nobody out. */
+	if (!recv(fd, &byte, 1, MSG_PEEK)) {
+		close(fd);
+		return;
+	}
 	if (g->client_fd >= 0) {
 		log_warn("gdb: there is a debugger already; another one was turned away");
 		close(fd);

@@ -220,18 +220,17 @@ static struct gdb_breakpoint *find_breakpoint(struct gdb_session *s, u64 addr)
 }
 
 /* The guest may have put something else there. */
-static void swap_byte(struct mem *mem, u64 gpa, u8 from, u8 to)
+static bool swap_byte(struct mem *mem, u64 gpa, u8 from, u8 to)
 {
 	u8 now;
 
-	if (!mem_read_obj(mem, GPA(gpa), &now) && now == from)
-		(void)!mem_write_obj(mem, GPA(gpa), &to);
+	return !mem_read_obj(mem, GPA(gpa), &now) && now == from && !mem_write_obj(mem, GPA(gpa), &to);
 }
 
 static void unplant(struct gdb_session *s, struct gdb_breakpoint *b)
 {
 	if (b->planted)
-		swap_byte(s->ops->mem(s->arg), b->gpa, INT3, b->byte);
+		(void)!swap_byte(s->ops->mem(s->arg), b->gpa, INT3, b->byte);
 	b->planted = false;
 }
 
@@ -275,11 +274,13 @@ static int remove_breakpoint(struct gdb_session *s, u64 addr)
 void gdb_session_hide(struct gdb_session *s, bool hide)
 {
 	for (unsigned i = 0; i < s->nr_breakpoints; i++) {
-		const struct gdb_breakpoint *b = &s->breakpoint[hide ? s->nr_breakpoints - 1 - i : i];
+		struct gdb_breakpoint *b = &s->breakpoint[hide ? s->nr_breakpoints - 1 - i : i];
 		struct mem *mem = s->ops->mem(s->arg);
 
-		if (b->planted)
-			swap_byte(mem, b->gpa, hide ? INT3 : b->byte, hide ? b->byte : INT3);
+		if (hide)
+			b->hidden = b->planted && swap_byte(mem, b->gpa, INT3, b->byte);
+		else if (b->hidden)
+			b->hidden = !swap_byte(mem, b->gpa, b->byte, INT3);
 	}
 }
 

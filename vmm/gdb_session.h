@@ -8,7 +8,7 @@ enum { GDB_MAX_BREAKPOINTS = 1024 };	/* in memory */
 struct gdb_breakpoint {
 	u64 addr, gpa;			/* linear; where that was when it was planted */
 	u8 byte;			/* what int3 stands for, if planted */
-	bool planted;
+	bool planted, hidden;		/* hidden: byte is there now, for a while */
 };
 
 /* Zeroed but for ops and arg it is ready to begin. */

@@ -360,7 +360,7 @@ static void test_int3(void **state)
 /* Out of memory for a while, but not what the guest has put there. */
 static void test_hidden_int3s(void **state)
 {
-	static const u8 other = 0x90;
+	static const u8 other = 0x90, before = 0x34;
 
 	(void)state;
 	assert_reply("Mffffffff81000010,2:1234", "OK");
@@ -377,6 +377,11 @@ static void test_hidden_int3s(void **state)
 	gdb_session_hide(&s, false);
 	assert_int_equal(byte_at(0x10), 0xcc);
 	assert_int_equal(byte_at(0x11), other);
+	/* Nor where that is what was there before. */
+	assert_int_equal(mem_write_obj(target.mem, GPA(0x11), &before), 0);
+	gdb_session_hide(&s, true);
+	gdb_session_hide(&s, false);
+	assert_int_equal(byte_at(0x11), before);
 	assert_reply("z0,ffffffff81000010,1", "OK");
 	assert_int_equal(byte_at(0x10), 0x12);
 }
