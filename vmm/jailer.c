@@ -248,6 +248,14 @@ static int own_jail(const struct arguments *a, const char *jail, struct err *err
 	return lchown(jail, a->uid, a->gid) ? err_set(err, -errno, "%s: %s", jail, strerror(errno)) : 0;
 }
 
+static void drop_pid(const struct arguments *a)
+{
+	char path[1 + NAME_MAX + sizeof(".pid")];
+
+	snprintf(path, sizeof(path), "/%s.pid", a->name);
+	unlink(path);
+}
+
 /* Who lives on in the jail, which is all there is by now. */
 static int write_pid(const struct arguments *a, const char *jail, pid_t pid, struct err *err)
 {
@@ -263,18 +271,19 @@ static int write_pid(const struct arguments *a, const char *jail, pid_t pid, str
 		rc = err_set(err, -errno, "%s/%s: %s", jail, name, strerror(errno));
 	if (fd >= 0)
 		close(fd);
-	if (fd >= 0 && rc)
-		unlinkat(root, name, 0);	/* a part of it is another's */
 	if (root >= 0)
 		close(root);
+	if (fd >= 0 && rc)
+		drop_pid(a);	/* a part of it is another's */
 	return rc;
 }
 
-/* The parent, of which there is nothing more to come, writes who lives on. */
-static int new_pid_namespace(const struct arguments *a, const char *jail, struct err *err)
+/* The parent, of which there is nothing more to come, writes who lives on: once that is told it that he does. */
+static int new_pid_namespace(const struct arguments *a, const char *jail, int *tell, struct err *err)
 {
 	bool leads = getsid(0) == getpid();
 	int ready[2];
+	ssize_t n;
 	pid_t pid;
 
 	if (pipe2(ready, O_CLOEXEC) || unshare(CLONE_NEWPID) || (pid = fork()) < 0)
@@ -284,12 +293,14 @@ static int new_pid_namespace(const struct arguments *a, const char *jail, struct
 		if (leads)
 			setsid();
 		close(ready[0]);
-		close(ready[1]);
+		*tell = ready[1];
 		return 0;
 	}
 	close(ready[1]);
-	while (read(ready[0], &(char){ 0 }, 1) < 0 && errno == EINTR)
+	while ((n = read(ready[0], &(char){ 0 }, 1)) < 0 && errno == EINTR)
 		continue;
+	if (n <= 0)
+		_exit(EXIT_RUNTIME);	/* it said why */
 	if (write_pid(a, jail, pid, err)) {
 		log_err("--new-pid-ns: %s", err->msg);
 		kill(pid, SIGKILL);
@@ -300,10 +311,10 @@ static int new_pid_namespace(const struct arguments *a, const char *jail, struct
 
 static int daemonize(int null, struct err *err)
 {
-	pid_t pid = null < 0 ? -1 : fork();
+	pid_t pid = null < 0 ? null : fork();
 
 	if (pid < 0)
-		return err_set(err, -errno, "--daemonize: %s", strerror(errno));
+		return err_set(err, null < 0 ? null : -errno, "--daemonize: %s", strerror(null < 0 ? -null : errno));
 	if (pid)
 		_exit(EXIT_OK);
 	setsid();
@@ -331,7 +342,7 @@ static int enter(const struct arguments *a, struct err *err)
 			    .netns = (char *)(uintptr_t)a->value[NETNS], .chroot = (char *)(uintptr_t)"",
 			    .api_sock = (char *)(uintptr_t)"" };
 	char jail[PATH_MAX];
-	int rc = make_jail(a, jail, err), null;
+	int rc = make_jail(a, jail, err), null, tell = -1;
 
 	c.chroot = jail;
 	if (!rc)
@@ -346,6 +357,8 @@ static int enter(const struct arguments *a, struct err *err)
 		return jail_refused(rc, err);
 	/* What fails is said as long as somebody hears it, and who becomes the user can write no process id any more. */
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0)
+		null = -errno;
 	rc = jail_enter(&c, err);
 	if (rc)
 		return rc;
@@ -354,8 +367,17 @@ static int enter(const struct arguments *a, struct err *err)
 	if (null >= 0)
 		close(null);
 	if (!rc)
-		rc = a->value[NEW_PID_NS] ? new_pid_namespace(a, jail, err) : write_pid(a, jail, getpid(), err);
-	return jail_refused(rc ?: jail_become(&c, err), err);
+		rc = a->value[NEW_PID_NS] ? new_pid_namespace(a, jail, &tell, err) : write_pid(a, jail, getpid(), err);
+	if (!rc) {
+		rc = jail_become(&c, err);
+		if (rc && tell < 0)
+			drop_pid(a);
+		if (!rc && tell >= 0 && write(tell, "", 1) != 1)
+			rc = err_set(err, -EIO, "--new-pid-ns: the first process is gone");
+	}
+	if (tell >= 0)
+		close(tell);
+	return jail_refused(rc, err);
 }
 
 static u64 clock_us(clockid_t clock)
