@@ -71,12 +71,13 @@ char *new_file_aside(const char *path)
 	return hidden(path, ASIDE_END);
 }
 
-/* A socket, /dev/null: it would be replaced as well. */
-static int check_plain(const char *path, bool follow, struct err *err)
+/* A socket, /dev/null: it would be replaced as well.  What is set aside is a link where the name was one. */
+static int check_plain(const char *path, bool is_aside, struct err *err)
 {
 	struct stat st;
 
-	return (follow ? stat(path, &st) : lstat(path, &st)) || S_ISREG(st.st_mode) ? 0 :
+	return (is_aside ? lstat(path, &st) : stat(path, &st)) || S_ISREG(st.st_mode) ||
+	       (is_aside && S_ISLNK(st.st_mode)) ? 0 :
 		err_set(err, -EEXIST, "snapshot %s: there is something of that name that is no file", path);
 }
 
@@ -88,9 +89,9 @@ static int open_temp(struct new_file *f, struct err *err)
 	f->aside = new_file_aside(f->path);
 	if (!f->temp || !f->aside)
 		return err_set(err, -ENOMEM, "out of memory");
-	rc = check_plain(f->path, true, err);
+	rc = check_plain(f->path, false, err);
 	if (!rc)
-		rc = check_plain(f->aside, false, err);
+		rc = check_plain(f->aside, true, err);
 	if (rc)
 		return rc;
 	f->fd = mkostemps(f->temp, sizeof(NEW_END) - 1, O_CLOEXEC);
