@@ -253,7 +253,7 @@ static bool has_argument(int pid, const char *argument_text)
 /* Whose it really is: who owns its files in /proc any user can make root. */
 static bool has_our_user(int pid)
 {
-	const struct passwd *p = getpwnam("dnsmasq") ?: getpwnam("nobody");
+	static const char *const users[] = { "dnsmasq", "nobody" };	/* the first that there was */
 	FILE *f = open_of(pid, "status");
 	bool found = false;
 	char line[128];
@@ -263,7 +263,13 @@ static bool has_our_user(int pid)
 		found = sscanf(line, "Uid: %" SCNu32, &uid) == 1;
 	if (f)
 		fclose(f);
-	return found && (uid == geteuid() || (p && uid == p->pw_uid));
+	for (unsigned i = 0; found && i < ARRAY_SIZE(users); i++) {
+		const struct passwd *p = getpwnam(users[i]);
+
+		if (p && uid == p->pw_uid)
+			return true;
+	}
+	return found && uid == geteuid();
 }
 
 /* Not another program that a user may start as root.  What we may not look at is none of a user's. */

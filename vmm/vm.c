@@ -99,7 +99,7 @@ static int check_again(const struct vm *v, struct err *err)
 	const struct config *c = v->config;
 	const char *serial = c->serial ?: "stdio", *what = NULL;
 
-	if (!sandbox_is_entered())
+	if (!sandbox_is_entered() || c->sandbox == SANDBOX_LOG)
 		return 0;
 	for (unsigned i = 0; i < c->nr_nets; i++)
 		if (c->net[i].mode != NET_USER || !sandbox_has_user_net())

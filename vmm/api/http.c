@@ -300,7 +300,7 @@ static int start(struct http *h, int listen_fd)
 				     MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
 				     MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 	if (!h->daemon)
-		return errno ? -errno : -EIO;
+		return err_of_host(-errno) ? -errno : -EIO;
 	h->epoll_fd = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
 	return watch_start(&h->watch, h->loop, h->epoll_fd, EPOLLIN);
 }
