@@ -307,11 +307,13 @@ int vhost_start(struct vhost *v, const struct vhost_setup *setup)
 		v->links.watch.ready = links_changed;
 		rc = watch_start(&v->links.watch, setup->loop, v->links.fd, EPOLLIN);
 	}
-	if (!rc)
-		rc = hand_over(v);
-	/* Deleted before we heard of links. */
 	if (!rc && tap_is_gone(v))
 		rc = -EBADFD;
+	if (!rc)
+		rc = hand_over(v);
+	/* Deleted before we heard of links: what was taken meanwhile is asked for as ever. */
+	if (!rc && tap_is_gone(v))
+		eventfd_write(v->error.fd, 1);
 	if (rc)
 		vhost_stop(v, unused);
 	return rc;

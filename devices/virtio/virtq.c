@@ -245,16 +245,51 @@ void virtq_flush(struct virtq *q)
 	virtq_signal(q, q->next_used);
 }
 
+/*
+ * What it forgot is in the last entries of the one ring, and not in the other; before those it had answered all, in
+ * their order.
+ */
+static void answer_forgotten(struct virtq *q, u16 nr, u16 taken)
+{
+	u16 ahead = load_acquire(&q->avail_ring->idx) - q->next_avail;
+	unsigned window = MIN(taken, q->size - MIN(ahead, q->size));
+	int offered[VIRTQ_MAX] = { 0 };
+
+	for (unsigned i = 1; i <= window; i++) {
+		u16 head = load_once(&q->avail_ring->ring[(u16)(q->next_avail - i) % q->size]);
+
+		if (head < q->size)
+			offered[head]++;
+	}
+	for (unsigned i = 1; i + nr <= window; i++) {
+		u32 head = load_once(&q->used_ring->ring[(u16)(q->next_used - i) % q->size].id);
+
+		if (head < q->size)
+			offered[head]--;
+	}
+	for (u16 head = 0; head < q->size && nr; head++)
+		if (offered[head] > 0) {
+			virtq_push(q, head, 0);
+			nr--;
+		}
+	virtq_flush(q);
+}
+
 void virtq_served(struct virtq *q, u16 next_avail)
 {
 	u16 taken = next_avail - q->next_avail;
-	u16 answered = q->used_ring ? load_acquire(&q->used_ring->idx) - q->next_used : taken;
+	u16 used = q->used_ring ? load_acquire(&q->used_ring->idx) : q->next_used + taken;
+	u16 forgotten = taken - (u16)(used - q->next_used);
 
 	/* It is the guest's memory: no more than it can be. */
-	answered = MIN(answered, taken);
-	q->next_used += answered;
-	q->signalled = q->next_used;
-	q->next_avail += answered;
+	if (forgotten > q->size) {
+		used = q->next_used + taken;
+		forgotten = 0;
+	}
+	q->next_used = q->signalled = used;
+	q->next_avail = next_avail;
+	if (forgotten)
+		answer_forgotten(q, forgotten, taken);
 }
 
 /* Into the buffers, or out of them: then buf is written to. */

@@ -140,6 +140,10 @@ static int request(struct kernel *k, unsigned long nr, void *arg)
 		ring_at(k, arg)->error = file->fd;
 		return 0;
 	case VHOST_NET_SET_BACKEND:
+		if (file->fd >= 0 && kernel.gone) {
+			errno = EINVAL;
+			return -1;
+		}
 		if (file->fd >= 0)
 			take_backend(k, ring_at(k, arg), file->fd);
 		ring_at(k, arg)->tap = file->fd;
@@ -217,16 +221,28 @@ static void tell_of_link(void)
 	close(fd);
 }
 
-/* It answers nr requests of that ring, all of them with nothing. */
-static void serve(struct kernel *k, struct ring *ring, unsigned i, u16 nr)
+/* It answers nr requests of that ring, all of them with nothing, but for some that it forgets. */
+static void serve_all_but(struct kernel *k, struct ring *ring, unsigned i, u16 forgotten, u16 nr)
 {
 	struct kernel_ring *r = &k->ring[i];
-	u16 idx = ring_used_idx(ring) + nr;
+	u16 idx = ring_used_idx(ring), head;
 
 	assert_int_equal(r->tap, VNET_FD);
-	r->base += nr;
+	r->base += forgotten;
+	for (; nr; nr--, r->base++, idx++) {
+		struct vring_used_elem e = { 0 };
+
+		assert_int_equal(mem_read_obj(ring->mem, GPA(ring->avail + 4 + r->base % ring->size * 2), &head), 0);
+		e.id = head;
+		assert_int_equal(mem_write_obj(ring->mem, GPA(ring->used + 4 + idx % ring->size * 8), &e), 0);
+	}
 	assert_int_equal(mem_write_obj(ring->mem, GPA(ring->used + 2), &idx), 0);
 	eventfd_write(r->call, 1);
+}
+
+static void serve(struct kernel *k, struct ring *ring, unsigned i, u16 nr)
+{
+	serve_all_but(k, ring, i, 0, nr);
 }
 
 /* --- a card ----------------------------------------------------------------------------------- */
@@ -504,6 +520,41 @@ static void test_deleted_in_use(void **state)
 	eventfd_write(c->k[0]->ring[RX].error, 1);
 	fake_settle(&c->n.fake);
 	assert_false(driver_get(&c->n.d, VIRTIO_MMIO_STATUS) & NEEDS_RESET);
+	assert_int_equal(c->n.dev->guest_errors, 0);
+}
+
+/* It may answer those after what it forgot: each is answered once all the same, also when the ring goes round. */
+static void test_deleted_out_of_order(void **state)
+{
+	struct card *c = *state;
+	struct ring *tx = &c->n.d.ring[TX];
+	bool seen[4] = { false };
+	u16 first;
+
+	start(c, F(VIRTIO_NET_F_STATUS));
+	for (unsigned i = 0; i + 2 < tx->size; i++) {
+		send_one(c);
+		serve(c->k[0], tx, TX, 1);
+	}
+	first = tx->next_avail;
+	for (int i = 0; i < 4; i++)
+		send_one(c);
+	serve_all_but(c->k[0], tx, TX, 2, 2);
+	send_one(c);
+	kernel.gone = true;
+	eventfd_write(c->k[0]->ring[TX].error, 1);
+	fake_settle(&c->n.fake);
+	assert_false(link_is_up(c));
+	assert_int_equal(ring_used_idx(tx), (u16)(first + 5));
+	for (u16 i = 0; i < 4; i++) {
+		u16 nth = ring_used(tx, first + i).id - first % tx->size;
+
+		nth = (nth + tx->size) % tx->size;
+		assert_in_range(nth, 0, 3);
+		assert_false(seen[nth]);
+		seen[nth] = true;
+	}
+	assert_int_equal(ring_used(tx, first + 4).id, (first + 4) % tx->size);
 	assert_int_equal(c->n.dev->guest_errors, 0);
 }
 
@@ -893,7 +944,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_lent), T(test_handed_back), T(test_own_thread), T(test_deleted),
-		T(test_deleted_in_use), T(test_deleted_meanwhile), T(test_refused), T(test_broken),
+		T(test_deleted_in_use), T(test_deleted_out_of_order), T(test_deleted_meanwhile), T(test_refused), T(test_broken),
 		T(test_half), T(test_filter), cmocka_unit_test(test_open),
 		cmocka_unit_test(test_open_without_files),
 		cmocka_unit_test_setup_teardown(test_dirty, setup_tracked, teardown),
