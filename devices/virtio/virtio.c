@@ -353,6 +353,9 @@ static void halt_queues(struct virtio *v)
 
 static void start(struct virtio *v)
 {
+	/* Only a reset mends it. */
+	if (load_acquire(&v->needs_reset))
+		return;
 	for (unsigned i = 0; i < v->nr_queues; i++) {
 		struct virtq *q = &v->vq[i];
 		struct err err;

@@ -905,6 +905,7 @@ static void test_pci_bus_master(void **state)
 {
 	struct fixture *f = *state;
 	struct ring *r = &f->d.ring[0];
+	u16 before;
 
 	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
 	pci_start(f);
@@ -915,8 +916,6 @@ static void test_pci_bus_master(void **state)
 	fake_settle(&f->fake);
 	assert_int_equal(ring_used_idx(r), 1);
 	for (int paused = 0; paused < 2; paused++) {
-		u16 before;
-
 		pci_request(f);
 		before = ring_used_idx(r);
 		cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
@@ -933,6 +932,20 @@ static void test_pci_bus_master(void **state)
 	}
 	pci_request(f);
 	assert_int_equal(f->dev->guest_errors, 0);
+	/* What is broken only a reset mends. */
+	ring_offer(r, 999);
+	bar_set(f, 0x3000, 2, 0);
+	eventfd_write(f->fake.bell[0].fd, 1);
+	fake_settle(&f->fake);
+	assert_true(bar_get(f, VIRTIO_PCI_COMMON_STATUS, 1) & VIRTIO_CONFIG_S_NEEDS_RESET);
+	before = ring_used_idx(r);
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+	cfg_set(f, PCI_COMMAND, 2, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
+	bar_set(f, VIRTIO_PCI_COMMON_STATUS, 1, RUNNING);
+	add_and_ring(f);
+	assert_int_equal(ring_used_idx(r), before);
+	pci_start(f);
+	pci_request(f);
 }
 
 /* A queue that was not enabled is not used, and cannot be enabled once all runs. */

@@ -159,6 +159,8 @@ static void begin(struct probe_model *m)
 
 static void start(struct probe_model *m)
 {
+	if (m->broken)
+		return;
 	for (int i = 0; i < PROBE_QUEUES; i++)
 		if (!sound(&m->q[i])) {
 			probe_break(m);
