@@ -34,6 +34,7 @@ static int setup(void **state)
 	(void)state;
 	fake_init(&fake, 8 * MIB, -1);
 	snprintf(path, sizeof(path), "/tmp/serial-test-%d", getpid());
+	unlink(path);
 	return 0;
 }
 
