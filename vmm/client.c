@@ -9,8 +9,14 @@
 #include <unistd.h>
 #include "vmm/core/loop.h"
 #include "vmm/core/socket.h"
+#include "vmm/registry.h"
 
-enum { ANSWER_MAX = 16 << 20 };
+enum { ANSWER_MAX = 16 << 20, ASKED_AT_ONCE = 250 };	/* a descriptor each */
+
+static int failed(const char *socket, int rc, struct err *err)
+{
+	return err_set(err, rc, "%s: %s", socket, rc == -EAGAIN ? "no answer" : strerror(-rc));
+}
 
 static int open_connection(const char *path, u64 end_ns, int *fd, struct err *err)
 {
@@ -19,7 +25,9 @@ static int open_connection(const char *path, u64 end_ns, int *fd, struct err *er
 	do	/* others queue there */
 		rc = socket_connect(path, fd, err);
 	while (rc == -EAGAIN && now_ns() < end_ns && !poll(NULL, 0, 1));
-	if (rc == -ECONNREFUSED || rc == -ENOENT)
+	if (rc == -EAGAIN)
+		failed(path, rc, err);
+	else if (rc == -ECONNREFUSED || rc == -ENOENT)
 		err_set(err, rc, "%s: no VM listens there: %s; 'vmm ps' lists those that run", path, strerror(-rc));
 	return rc;
 }
@@ -42,7 +50,7 @@ static int wait_for(int fd, short events, u64 end_ns)
 	struct pollfd p = { .fd = fd, .events = events };
 	u64 now = now_ns();
 
-	return now < end_ns && poll(&p, 1, (end_ns - now) / 1000000 + 1) ? 0 : -EAGAIN;
+	return poll(&p, 1, now < end_ns ? (end_ns - now) / 1000000 + 1 : 0) ? 0 : -EAGAIN;
 }
 
 static int send_all(int fd, const char *text, size_t len, u64 end_ns)
@@ -127,35 +135,87 @@ static int read_answer(const char *socket, const char *text, json_t **answer, st
 	return rc;
 }
 
+/* *fd is the connection, on which the answer comes. */
+static int send_request(const char *socket, pid_t owner, const char *method, const char *path, const char *body,
+			u64 end_ns, int *fd, struct err *err)
+{
+	char *text;
+	int len, rc = open_connection(socket, end_ns, fd, err);
+
+	if (rc)
+		return rc;
+	rc = check_owner(*fd, socket, owner, err);
+	if (!rc) {
+		len = asprintf(&text, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+			       "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", method,
+			       path, body ? strlen(body) : 0, body ?: "");
+		rc = len < 0 ? -ENOMEM : send_all(*fd, text, len, end_ns);
+		if (rc)
+			failed(socket, rc, err);
+		if (len >= 0)
+			free(text);
+	}
+	if (rc)
+		close(*fd);
+	return rc;
+}
+
+/* Closes fd. */
+static int receive_answer(const char *socket, int fd, u64 end_ns, json_t **answer, struct err *err)
+{
+	char *text = NULL;
+	int rc = receive_all(fd, &text, end_ns);
+
+	rc = rc ? failed(socket, rc, err) : read_answer(socket, text, answer, err);
+	free(text);
+	close(fd);
+	return rc;
+}
+
 int client_call(const char *socket, pid_t owner, const char *method, const char *path,
 		const char *body, unsigned patience_s, json_t **answer, struct err *err)
 {
 	u64 end_ns = now_ns() + patience_s * 1000000000ULL;
-	char *request = NULL, *text = NULL;
-	int fd, len, rc = open_connection(socket, end_ns, &fd, err);
+	char how_long[16];
+	int fd, rc = send_request(socket, owner, method, path, body, end_ns, &fd, err);
 
 	*answer = NULL;
-	if (rc)
-		return rc;
-	rc = check_owner(fd, socket, owner, err);
-	if (rc) {
-		close(fd);
-		return rc;
-	}
-	len = asprintf(&request, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-		       "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", method, path,
-		       body ? strlen(body) : 0, body ?: "");
-	rc = len < 0 ? -ENOMEM : send_all(fd, request, len, end_ns);
 	if (!rc)
-		rc = receive_all(fd, &text, end_ns);
+		rc = receive_answer(socket, fd, end_ns, answer, err);
+	snprintf(how_long, sizeof(how_long), " in %u s", patience_s);
 	if (rc == -EAGAIN)
-		err_set(err, rc, "%s: no answer in %u s", socket, patience_s);
-	else if (rc)
-		err_set(err, rc, "%s: %s", socket, strerror(-rc));
-	else
-		rc = read_answer(socket, text, answer, err);
-	free(request);
-	free(text);
-	close(fd);
+		err_suffix(err, how_long);
 	return rc;
+}
+
+/* --- many at once ------------------------------------------------------------------------------ */
+
+/* Of one whose queue of connections is full nobody waits for the end before all are asked. */
+static void ask_some(const struct registered *vm, unsigned nr, const char *path, u64 end_ns, json_t *all)
+{
+	int fd[ASKED_AT_ONCE], rc[ASKED_AT_ONCE];
+
+	for (unsigned i = 0; i < nr; i++)
+		rc[i] = send_request(vm[i].socket, vm[i].pid, "GET", path, NULL, 0, &fd[i], NULL);
+	for (unsigned i = 0; i < nr; i++) {
+		json_t *answer = NULL;
+
+		if (rc[i] == -EAGAIN)
+			rc[i] = send_request(vm[i].socket, vm[i].pid, "GET", path, NULL, end_ns, &fd[i], NULL);
+		if (!rc[i])
+			rc[i] = receive_answer(vm[i].socket, fd[i], end_ns, &answer, NULL);
+		json_array_append_new(all, !rc[i] && answer ? answer :
+			json_pack("{s:s, s:i, s:s}", "name", vm[i].name, "pid", (int)vm[i].pid, "state",
+				  "unknown"));
+	}
+}
+
+json_t *client_ask_all(const struct registered *vm, unsigned nr, const char *path, unsigned patience_s)
+{
+	json_t *all = json_array();
+
+	for (unsigned i = 0; i < nr; i += ASKED_AT_ONCE)
+		ask_some(vm + i, MIN(nr - i, (unsigned)ASKED_AT_ONCE), path,
+			 now_ns() + patience_s * 1000000000ULL, all);
+	return all;
 }

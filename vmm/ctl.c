@@ -102,16 +102,6 @@ static struct span_text span_text(u64 ms)
 
 /* --- vmm ps ----------------------------------------------------------------------------------- */
 
-/* One that does not answer is there all the same. */
-static json_t *ask(const struct registered *r)
-{
-	json_t *info;
-
-	if (!client_call(r->socket, r->pid, "GET", "/vmm/v1/vm", NULL, LOOK_PATIENCE_S, &info, NULL) && info)
-		return info;
-	return json_pack("{s:s, s:i, s:s}", "name", r->name, "pid", (int)r->pid, "state", "unknown");
-}
-
 static void print_vm(json_t *vm)
 {
 	bool known = json_object_get(vm, "cpus");
@@ -143,9 +133,7 @@ int command_ps(int argc, char **argv)
 		return misused("ps", "'%s' is not an option; usage: vmm ps [--json]", argv[!strcmp(argv[0], "--json")]);
 	if (registry_list(&list, &nr, &err))
 		return failed(&err);
-	all = json_array();
-	for (i = 0; i < nr; i++)
-		json_array_append_new(all, ask(&list[i]));
+	all = client_ask_all(list, nr, "/vmm/v1/vm", LOOK_PATIENCE_S);
 	free(list);
 	if (json) {
 		print_json(all);

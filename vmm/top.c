@@ -30,17 +30,6 @@ static u64 number_of(const json_t *o, const char *key)
 
 /* --- looking ----------------------------------------------------------------------------------- */
 
-/* One that does not answer is there all the same. */
-static json_t *ask(const struct registered *r)
-{
-	json_t *stats;
-
-	if (!client_call(r->socket, r->pid, "GET", "/vmm/v1/stats", NULL, LOOK_PATIENCE_S, &stats, NULL) &&
-	    stats)
-		return stats;
-	return json_pack("{s:s, s:i, s:s}", "name", r->name, "pid", (int)r->pid, "state", "unknown");
-}
-
 static int look(json_t **all, struct err *err)
 {
 	struct registered *list;
@@ -49,9 +38,7 @@ static int look(json_t **all, struct err *err)
 
 	if (rc)
 		return rc;
-	*all = json_array();
-	for (unsigned i = 0; i < nr; i++)
-		json_array_append_new(*all, ask(&list[i]));
+	*all = client_ask_all(list, nr, "/vmm/v1/stats", LOOK_PATIENCE_S);
 	free(list);
 	return 0;
 }
