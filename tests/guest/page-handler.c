@@ -1,5 +1,5 @@
-/* page-handler.c: page-handler SOCKET FILE [PAGES]: a page fault handler for one VM, whose memory is in the file; it
- * gives so many pages, and then only says that one more is waited for. */
+/* page-handler.c: page-handler SOCKET FILE [PAGES [reads]]: a page fault handler for one VM, whose memory is in the file;
+ * it gives so many pages, and then only says that one more is waited for; reads: it still hears of who waits. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,21 +15,24 @@ static void say(const char *what)
 	fflush(stdout);
 }
 
-static void silent(void)
+static bool reads;
+
+static bool silent(void)
 {
 	say("silent");
+	return reads;
 }
 
 int main(int argc, char **argv)
 {
-	int listener, fd = argc == 3 || argc == 4 ? open(argv[2], O_RDONLY) : -1, flags;
+	int listener, fd = argc >= 3 && argc <= 5 ? open(argv[2], O_RDONLY) : -1, flags;
 	void *memory;
 	struct stat st;
 	struct err err;
 	long filled;
 
 	if (fd < 0 || fstat(fd, &st)) {
-		fputs("usage: page-handler SOCKET FILE [PAGES]\n", stderr);
+		fputs("usage: page-handler SOCKET FILE [PAGES [reads]]\n", stderr);
 		return 2;
 	}
 	memory = mmap(NULL, st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -38,7 +41,8 @@ int main(int argc, char **argv)
 	flags = fcntl(listener, F_GETFL);
 	fcntl(listener, F_SETFL, flags & ~O_NONBLOCK);
 	say("ready");
-	filled = page_handler(listener, memory, st.st_size, argc == 4 ? atol(argv[3]) : 0, argc == 4 ? silent : NULL);
+	reads = argc == 5;
+	filled = page_handler(listener, memory, st.st_size, argc > 3 ? atol(argv[3]) : 0, argc > 3 ? silent : NULL);
 	unlink(argv[1]);
 	printf("filled %ld\n", filled);
 	return filled <= 0;

@@ -78,19 +78,30 @@ static bool fill(int uffd, const json_t *ranges, const u8 *memory, u64 size)
 	return !ioctl(uffd, UFFDIO_COPY, &copy) || errno == EEXIST;
 }
 
-long page_handler(int listener, const u8 *memory, u64 size, long pages, void (*silent)(void))
+/* Until the other end is gone. */
+static void give_nothing(int socket, int uffd, bool reads)
+{
+	struct pollfd p[2] = { { .fd = socket, .events = POLLIN }, { .fd = reads ? uffd : -1, .events = POLLIN } };
+	struct uffd_msg msg;
+
+	while (poll(p, 2, -1) > 0 && !p[0].revents)
+		(void)!read(uffd, &msg, sizeof(msg));
+}
+
+long page_handler(int listener, const u8 *memory, u64 size, long pages, bool (*silent)(void))
 {
 	int socket = accept(listener, NULL, NULL), uffd = -1;
 	json_t *ranges = receive(socket, &uffd);
 	struct pollfd p[2] = { { .fd = uffd, .events = POLLIN }, { .fd = socket, .events = POLLIN } };
 	long filled = ranges && is_all(ranges, size) ? 0 : -1;
 
-	while (filled >= 0 && poll(p, 2, -1) > 0 && !p[1].revents)
-		if (silent && p[0].revents && filled == pages) {
-			silent();
-			p[0].fd = -1;
-		} else if (p[0].revents)
-			filled = fill(uffd, ranges, memory, size) ? filled + 1 : -1;
+	while (filled >= 0 && poll(p, 2, -1) > 0 && !p[1].revents) {
+		if (silent && filled == pages) {
+			give_nothing(socket, uffd, silent());
+			break;
+		}
+		filled = fill(uffd, ranges, memory, size) ? filled + 1 : -1;
+	}
 	json_decref(ranges);
 	close(uffd);
 	close(socket);

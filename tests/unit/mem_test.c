@@ -332,13 +332,22 @@ static void test_pager(void **state)
 
 /* --- one that gives nothing, and who is to end meanwhile ------------------------------------------- */
 
-enum { TICKS = 20, ENDED = 7, NOT_ALLOWED = 77 };
+enum { TICKS = 20, MANY_TICKS = 2000, ENDED = 7, NOT_ALLOWED = 77 };
 
+struct silent_life {
+	bool waits;			/* somebody does, for a page */
+	bool hurry, signalled;
+	bool reads;			/* the handler does, and gives nothing */
+	bool jailed;			/* without /proc */
+	bool busy;			/* the control thread is, by one instruction */
+};
+static const struct silent_life *life;
 static sem_t waited_for;
 
-static void is_silent(void)
+static bool is_silent(void)
 {
 	sem_post(&waited_for);
+	return life->reads;
 }
 
 static void *serve_nothing(void *arg)
@@ -371,16 +380,60 @@ static void tick(void)
 	poll(NULL, 0, 0);	/* ThreadSanitizer keeps signals until a call like this */
 }
 
-static int live_with_silent(const char *path, bool waits, bool hurry, bool signalled)
+/* Between two such seconds the other thread gets on with what it does. */
+static struct busy {
+	pid_t tid;
+	volatile u8 memory[4 * MIB];
+	bool done;
+} busy;
+
+static void *tick_other(void *arg)
+{
+	siginfo_t info = { .si_signo = SIGALRM, .si_code = SI_TIMER };
+	volatile u8 *at = &busy.memory[sizeof(busy.memory) / 2];
+
+	for (int i = 0; i < TICKS; i++) {
+		syscall(SYS_rt_tgsigqueueinfo, getpid(), busy.tid, SIGALRM, &info);
+		for (int round = 0; round < 2; round++) {
+			*at = 0;
+			while (!*at)
+				sched_yield();
+		}
+	}
+	store_once(&busy.done, true);
+	return arg;
+}
+
+static int fill_by_one_instruction(void)
+{
+	pthread_t other;
+
+	busy.tid = gettid();
+	if (pthread_create(&other, NULL, tick_other, NULL))
+		return 5;
+	while (!load_once(&busy.done)) {
+		volatile u8 *at = busy.memory;
+		size_t n = sizeof(busy.memory);
+
+		__asm__ volatile("rep stosb" : "+D"(at), "+c"(n) : "a"(1) : "memory");
+	}
+	return pthread_join(other, NULL);
+}
+
+static int live_with_silent(const char *dir)
 {
 	static u8 memory[2 * MIB];
 	struct handler h = { .memory = memory, .size = sizeof(memory) };
+	char path[64];
 	pthread_t thread[2];
 	struct err err;
 	struct mem *m;
 	sigset_t end;
 	int rc;
 
+	snprintf(path, sizeof(path), "%s/socket", dir);
+	if (life->jailed && (chroot(dir) || strcpy(path, "/socket") != path))
+		return NOT_ALLOWED;
 	sigemptyset(&end);
 	sigaddset(&end, SIGTERM);
 	pthread_sigmask(SIG_BLOCK, &end, NULL);
@@ -392,20 +445,21 @@ static int live_with_silent(const char *path, bool waits, bool hurry, bool signa
 	rc = mem_new_from_pager(&m, h.size, path, &err);
 	if (rc)
 		return rc == -EPERM ? NOT_ALLOWED : 3;
-	if (waits && pthread_create(&thread[1], NULL, touch, m))
+	if (life->waits && pthread_create(&thread[1], NULL, touch, m))
 		return 4;
-	while (waits && sem_wait(&waited_for))
+	while (life->waits && sem_wait(&waited_for))
 		continue;
-	pager_hurry(hurry);
-	if (signalled)
+	pager_hurry(life->hurry);
+	if (life->signalled)
 		raise(SIGTERM);
-	for (int i = 0; i < TICKS; i++)
+	/* Who reads all at once is not seen to be asked at each of them. */
+	for (int i = 0; i < (life->jailed && life->waits ? MANY_TICKS : TICKS) && !life->busy; i++)
 		tick();
-	return 0;
+	return life->busy ? fill_by_one_instruction() : 0;
 }
 
 /* In a process of its own, which ends as vmm would. */
-static int ends_with_silent(bool waits, bool hurry, bool signalled)
+static int ends_with_silent(struct silent_life one)
 {
 	char dir[] = "/tmp/vmm-pager-XXXXXX", path[64];
 	int status;
@@ -414,10 +468,11 @@ static int ends_with_silent(bool waits, bool hurry, bool signalled)
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/socket", dir);
 	fflush(NULL);
+	life = &one;
 	pid = fork();
 	assert_true(pid >= 0);
 	if (!pid)
-		_exit(live_with_silent(path, waits, hurry, signalled));
+		_exit(live_with_silent(dir));
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	unlink(path);
 	rmdir(dir);
@@ -427,17 +482,32 @@ static int ends_with_silent(bool waits, bool hurry, bool signalled)
 	return WEXITSTATUS(status);
 }
 
+#define SILENT(...) ends_with_silent((struct silent_life){ __VA_ARGS__ })
+
 static void test_silent_pager(void **state)
 {
 	(void)state;
 	/* Somebody waits for a page: whoever is to end does. */
-	assert_int_equal(ends_with_silent(true, true, false), ENDED);
-	assert_int_equal(ends_with_silent(true, false, true), ENDED);
+	assert_int_equal(SILENT(.waits = true, .hurry = true), ENDED);
+	assert_int_equal(SILENT(.waits = true, .signalled = true), ENDED);
+	assert_int_equal(SILENT(.waits = true, .hurry = true, .reads = true), ENDED);
 	/* Nobody is to: a handler may take its time. */
-	assert_int_equal(ends_with_silent(true, false, false), 0);
+	assert_int_equal(SILENT(.waits = true), 0);
 	/* Nobody waits for one: it is not the handler that takes so long. */
-	assert_int_equal(ends_with_silent(false, true, false), 0);
-	assert_int_equal(ends_with_silent(false, true, true), 0);
+	assert_int_equal(SILENT(.hurry = true), 0);
+	assert_int_equal(SILENT(.hurry = true, .signalled = true), 0);
+	assert_int_equal(SILENT(.signalled = true, .busy = true), 0);
+}
+
+/* Where the kernel does not say who waits. */
+static void test_silent_pager_in_jail(void **state)
+{
+	(void)state;
+	assert_int_equal(SILENT(.jailed = true, .waits = true, .hurry = true), ENDED);
+	assert_int_equal(SILENT(.jailed = true, .waits = true, .hurry = true, .reads = true), ENDED);
+	assert_int_equal(SILENT(.jailed = true, .waits = true, .reads = true), 0);
+	assert_int_equal(SILENT(.jailed = true, .hurry = true), 0);
+	assert_int_equal(SILENT(.jailed = true, .hurry = true, .busy = true), 0);
 }
 
 static void test_save_paged(void **state)
@@ -529,7 +599,7 @@ int main(void)
 		cmocka_unit_test(test_the_hole_is_not_memory),
 		cmocka_unit_test(test_regions_do_not_alias), cmocka_unit_test(test_iov),
 		cmocka_unit_test(test_ring), cmocka_unit_test(test_dirty), cmocka_unit_test(test_pager),
-		cmocka_unit_test(test_silent_pager),
+		cmocka_unit_test(test_silent_pager), cmocka_unit_test(test_silent_pager_in_jail),
 		cmocka_unit_test(test_save_paged), cmocka_unit_test(test_prefetch),
 	};
 

@@ -63,33 +63,36 @@ static void wake_all(void)
 		(void)!ioctl(watched.pager->uffd, UFFDIO_WAKE, &watched.range[i]);
 }
 
-/* Where the kernel does not say so, one whose fault the handler has not read. */
 static bool one_waits(void)
 {
 	static const char key[] = "\ntotal:\t";
-	struct pollfd p = { .fd = watched.pager->uffd, .events = POLLIN };
 	char text[512];
 	const char *at;
-	ssize_t n;
+	ssize_t n = pread(watched.about, text, sizeof(text) - 1, 0);
 
-	if (watched.about < 0)
-		return poll(&p, 1, 0) > 0 && p.revents & POLLIN;
-	n = pread(watched.about, text, sizeof(text) - 1, 0);
 	text[MAX(n, 0)] = 0;
 	at = strstr(text, key);
 	return at && at[sizeof(key) - 1] != '0';
+}
+
+/* Where the kernel does not say so: one whose fault the handler has not read yet. */
+static bool one_faults(void)
+{
+	struct pollfd p = { .fd = watched.pager->uffd, .events = POLLIN };
+
+	wake_all();
+	return poll(&p, 1, 1) > 0 && p.revents & POLLIN;
 }
 
 /* Does another thread wait for a page, be it in the kernel?  Who has a signal while the kernel itself needs the page, a
  * vCPU that is kicked, asks for it again and again, and between two times is none that waits. */
 static bool others_wait(void)
 {
-	if (watched.about < 0)
-		wake_all();
 	for (int n = 0; n < LOOKS; n++) {
-		if (one_waits())
+		if (watched.about < 0 ? one_faults() : one_waits())
 			return true;
-		(void)!poll(NULL, 0, 1);
+		if (watched.about >= 0)
+			(void)!poll(NULL, 0, 1);
 	}
 	return false;
 }
@@ -125,7 +128,7 @@ static void look(int sig, siginfo_t *info, void *context)
 	ending = load_once(&watched.hurry) || is_to_end();
 	if ((gone && (stuck || p[1].revents & POLLIN)) || (ending && (stuck || others_wait())))
 		watched.seconds++;
-	else
+	else if (!ending || watched.about >= 0)		/* a handler that reads all at once hides who waits */
 		watched.seconds = 0;
 	if (gone)
 		wake_all();
