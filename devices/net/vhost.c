@@ -24,6 +24,7 @@
 struct vhost {
 	int fd;
 	bool owned;
+	unsigned lent;			/* rings, since it was started */
 	struct vhost_setup setup;
 	/* Raised for irqs that the kernel cannot raise itself, and for errors; and a socket that hears of
 	 * the host's links. */
@@ -284,8 +285,8 @@ static int hand_over(struct vhost *v)
 		rc = -errno;
 	for (unsigned i = 0; i < VHOST_RINGS && !rc; i++)
 		rc = set_ring(v, i);
-	for (unsigned i = 0; i < VHOST_RINGS && !rc; i++)
-		rc = set_backend(v, i, v->setup.tap_fd);
+	for (v->lent = 0; v->lent < VHOST_RINGS && !rc; v->lent += !rc)
+		rc = set_backend(v, v->lent, v->setup.tap_fd);
 	return rc;
 }
 
@@ -307,13 +308,16 @@ int vhost_start(struct vhost *v, const struct vhost_setup *setup)
 		v->links.watch.ready = links_changed;
 		rc = watch_start(&v->links.watch, setup->loop, v->links.fd, EPOLLIN);
 	}
+	v->lent = 0;
 	if (!rc && tap_is_gone(v))
 		rc = -EBADFD;
 	if (!rc)
 		rc = hand_over(v);
 	/* Deleted before we heard of links: what was taken meanwhile is asked for as ever. */
-	if (!rc && tap_is_gone(v))
+	if (v->lent && tap_is_gone(v)) {
 		eventfd_write(v->error.fd, 1);
+		rc = 0;
+	}
 	if (rc)
 		vhost_stop(v, unused);
 	return rc;

@@ -245,33 +245,55 @@ void virtq_flush(struct virtq *q)
 	virtq_signal(q, q->next_used);
 }
 
+/* Of a window's entries, the newest first. */
+static u32 offered_head(const struct virtq *q, unsigned back)
+{
+	return load_once(&q->avail_ring->ring[(u16)(q->next_avail - back) % q->size]);
+}
+
+static u32 answered_head(const struct virtq *q, unsigned back)
+{
+	return load_once(&q->used_ring->ring[(u16)(q->next_used - back) % q->size].id);
+}
+
+/* Whether those that are left are the oldest of the window: so it looks, too, when what was forgotten is no longer in it. */
+static bool are_oldest(const struct virtq *q, int *left, unsigned window, unsigned nr)
+{
+	for (unsigned i = window - nr + 1; i <= window; i++) {
+		u32 head = offered_head(q, i);
+
+		if (head >= q->size || left[head] != 1)
+			return false;
+		left[head] = 2;
+	}
+	return true;
+}
+
 /*
- * What it forgot is in the last entries of the one ring, and not in the other; before those it had answered all, in
- * their order.
+ * What it forgot is in the last entries of the one ring, and not in the other; before those, and before it had them, all
+ * was answered, in its order.  Where that does not show which, as when the ring has gone round since, none is: one that is
+ * answered twice is worse for a driver.
  */
 static void answer_forgotten(struct virtq *q, u16 nr, u16 taken)
 {
 	u16 ahead = load_acquire(&q->avail_ring->idx) - q->next_avail;
-	unsigned window = MIN(taken, q->size - MIN(ahead, q->size));
-	int offered[VIRTQ_MAX] = { 0 };
+	unsigned window = q->size - MIN(ahead, q->size), found = 0;
+	int left[VIRTQ_MAX] = { 0 };
+	u32 head;
 
-	for (unsigned i = 1; i <= window; i++) {
-		u16 head = load_once(&q->avail_ring->ring[(u16)(q->next_avail - i) % q->size]);
-
-		if (head < q->size)
-			offered[head]++;
-	}
-	for (unsigned i = 1; i + nr <= window; i++) {
-		u32 head = load_once(&q->used_ring->ring[(u16)(q->next_used - i) % q->size].id);
-
-		if (head < q->size)
-			offered[head]--;
-	}
-	for (u16 head = 0; head < q->size && nr; head++)
-		if (offered[head] > 0) {
+	for (unsigned i = 1; i <= window; i++)
+		if ((head = offered_head(q, i)) < q->size)
+			left[head]++;
+	for (unsigned i = 1; i + nr <= window; i++)
+		if ((head = answered_head(q, i)) < q->size)
+			left[head]--;
+	for (head = 0; head < q->size; head++)
+		found += left[head] == 1 ? 1U : left[head] ? q->size : 0;
+	if (found != nr || (nr < window && window <= taken && are_oldest(q, left, window, nr)))
+		return;
+	for (head = 0; head < q->size; head++)
+		if (left[head])
 			virtq_push(q, head, 0);
-			nr--;
-		}
 	virtq_flush(q);
 }
 

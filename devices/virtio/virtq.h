@@ -76,7 +76,7 @@ void virtq_flush(struct virtq *);
 void virtq_publish(struct virtq *);
 void virtq_signal(struct virtq *, u16 upto);
 /* While it was stopped here somebody else took all requests up to this one, and answered them.  Those of the last that
- * it forgot are answered now: nothing came of them. */
+ * it forgot are answered now, where the rings show which: nothing came of them. */
 void virtq_served(struct virtq *, u16 next_avail);
 
 /* Cursors.  Return bytes moved, short at the end of the buffer. */

@@ -44,6 +44,7 @@ static struct {
 	int fail_after;			/* so many requests go well, then one fails; negative: none does */
 	int nr_opened, last;		/* the descriptor that was asked for features last */
 	int news;			/* of links: whoever was bound to them last */
+	u16 taken_by_then;		/* of each ring that is lent, and then the taps are deleted; 0: they stay */
 	bool gone;			/* the taps are */
 } kernel;
 
@@ -147,6 +148,10 @@ static int request(struct kernel *k, unsigned long nr, void *arg)
 		if (file->fd >= 0)
 			take_backend(k, ring_at(k, arg), file->fd);
 		ring_at(k, arg)->tap = file->fd;
+		if (file->fd >= 0 && kernel.taken_by_then) {
+			ring_at(k, arg)->base += kernel.taken_by_then;
+			kernel.gone = true;
+		}
 		return 0;
 	}
 	fail_msg("request %#lx", nr);
@@ -558,6 +563,75 @@ static void test_deleted_out_of_order(void **state)
 	assert_int_equal(c->n.dev->guest_errors, 0);
 }
 
+static void send_and_serve(struct card *c, unsigned nr)
+{
+	for (unsigned i = 0; i < nr; i++) {
+		send_one(c);
+		serve(c->k[0], &c->n.d.ring[TX], TX, 1);
+	}
+}
+
+static void delete_in_use(struct card *c)
+{
+	kernel.gone = true;
+	eventfd_write(c->k[0]->ring[TX].error, 1);
+	fake_settle(&c->n.fake);
+	assert_false(link_is_up(c));
+	assert_int_equal(c->n.dev->guest_errors, 0);
+}
+
+/* Indices have 16 bits: that so many were taken is not seen from them. */
+static void test_deleted_after_many(void **state)
+{
+	struct card *c = *state;
+	struct ring *tx = &c->n.d.ring[TX];
+	u16 first;
+
+	start(c, F(VIRTIO_NET_F_STATUS));
+	send_and_serve(c, 65533);
+	first = tx->next_avail;
+	for (int i = 0; i < 5; i++)
+		send_one(c);
+	serve_all_but(c->k[0], tx, TX, 2, 3);
+	delete_in_use(c);
+	assert_int_equal(ring_used_idx(tx), (u16)(first + 5));
+	assert_int_equal(ring_used(tx, first + 3).id + ring_used(tx, first + 4).id,
+			 first % tx->size + (first + 1) % tx->size);
+	assert_int_not_equal(ring_used(tx, first + 3).id, ring_used(tx, first + 4).id);
+}
+
+/* The ring has gone round since: which they were is not to be seen, and none is answered twice. */
+static void test_deleted_long_after(void **state)
+{
+	struct card *c = *state;
+	struct ring *tx = &c->n.d.ring[TX];
+	u16 used;
+
+	start(c, F(VIRTIO_NET_F_STATUS));
+	send_and_serve(c, tx->size);
+	send_one(c);
+	send_one(c);
+	serve_all_but(c->k[0], tx, TX, 2, 0);
+	send_and_serve(c, tx->size);
+	used = ring_used_idx(tx);
+	delete_in_use(c);
+	assert_int_equal(ring_used_idx(tx), used);
+}
+
+/* The only one there ever was. */
+static void test_deleted_at_once(void **state)
+{
+	struct card *c = *state;
+	struct ring *tx = &c->n.d.ring[TX];
+
+	start(c, F(VIRTIO_NET_F_STATUS));
+	send_one(c);
+	serve_all_but(c->k[0], tx, TX, 1, 0);
+	delete_in_use(c);
+	assert_int_equal(ring_used_idx(tx), 1);
+	assert_int_equal(ring_used(tx, 0).id, 0);
+}
+
 static void test_deleted_meanwhile(void **state)
 {
 	struct card *c = *state;
@@ -567,6 +641,31 @@ static void test_deleted_meanwhile(void **state)
 	kernel.gone = true;
 	device_resume(c->n.dev);
 	assert_false(link_is_up(c));
+}
+
+/* Between the one ring and the other: what was taken from the first comes back, once. */
+static void test_deleted_half_lent(void **state)
+{
+	struct card *c = *state;
+	struct virtq *rx = &c->n.v->vq[RX];
+	u64 unsaid = log_suppressed();
+
+	start(c, F(VIRTIO_NET_F_STATUS));
+	device_quiesce(c->n.dev);
+	vnet_offer(&c->n, DATA, 2000);
+	vnet_offer(&c->n, DATA + 4096, 2000);
+	kernel.taken_by_then = 1;
+	device_resume(c->n.dev);
+	fake_settle(&c->n.fake);
+	assert_false(link_is_up(c));
+	assert_by_vhost(c, false);
+	assert_int_equal(ring_used_idx(&c->n.d.ring[RX]), 1);
+	assert_int_equal(ring_used(&c->n.d.ring[RX], 0).id, 0);
+	device_quiesce(c->n.dev);
+	assert_int_equal(rx->next_avail, 1);
+	device_resume(c->n.dev);
+	assert_int_equal(log_suppressed(), unsaid);
+	assert_int_equal(c->n.dev->guest_errors, 0);
 }
 
 /* Whatever it refuses: nothing is half lent, and the card works. */
@@ -944,7 +1043,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_lent), T(test_handed_back), T(test_own_thread), T(test_deleted),
-		T(test_deleted_in_use), T(test_deleted_out_of_order), T(test_deleted_meanwhile), T(test_refused), T(test_broken),
+		T(test_deleted_in_use), T(test_deleted_out_of_order), T(test_deleted_after_many),
+		T(test_deleted_long_after), T(test_deleted_at_once), T(test_deleted_meanwhile), T(test_deleted_half_lent),
+		T(test_refused), T(test_broken),
 		T(test_half), T(test_filter), cmocka_unit_test(test_open),
 		cmocka_unit_test(test_open_without_files),
 		cmocka_unit_test_setup_teardown(test_dirty, setup_tracked, teardown),
