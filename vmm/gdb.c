@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -242,10 +243,10 @@ static void client_ready(struct watch *w, u32 events)
 static void admit(struct gdb *g, int fd)
 {
 	int idle = KEEPALIVE_IDLE_S, step = KEEPALIVE_STEP_S, tries = KEEPALIVE_TRIES, yes = 1;
-	u8 byte;
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
 
-	/* One who has gone while he waited keeps nobody out. */
-	if (!recv(fd, &byte, 1, MSG_PEEK)) {
+	/* One who has gone while he waited keeps nobody out, whatever he has said before. */
+	if (poll(&p, 1, 0) > 0) {
 		close(fd);
 		return;
 	}
