@@ -18,19 +18,19 @@ static bool base_dir(char dir[PATH_MAX])
 	return runtime_dir(dir, PATH_MAX - NAME_MAX - 16, "vm");
 }
 
+/* The last is ours alone: who may open it could lock it, and so keep all others waiting. */
 static int make_dirs(char *path)
 {
-	if (!mkdir(path, 0755) || errno == EEXIST)
-		return 0;
-	if (errno != ENOENT)
-		return -errno;
-	for (char *s = path + 1; (s = strchr(s, '/')); s++) {
+	for (char *s = path; (s = strchr(s + 1, '/')); ) {
 		*s = 0;
 		if (mkdir(path, 0755) && errno != EEXIST)
 			return -errno;
 		*s = '/';
 	}
-	return mkdir(path, 0755) && errno != EEXIST ? -errno : 0;
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return -errno;
+	(void)!chmod(path, 0700);	/* it may have been there before */
+	return 0;
 }
 
 /* Entering, leaving and cleaning are one at a time: what is held is the directory. */
