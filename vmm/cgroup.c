@@ -11,6 +11,8 @@
 #include <unistd.h>
 #include "vmm/cleaner.h"
 
+enum { CONTROLLER_MAX = 64 };
+
 /* Where a hierarchy is; of version 1 that of a controller. */
 static int find_mount(unsigned version, const char *controller, char path[PATH_MAX], struct err *err)
 {
@@ -107,15 +109,24 @@ static int make_group(char path[PATH_MAX], const char *group, unsigned version, 
 	return 0;
 }
 
+int cgroup_check_setting(const char *setting, struct err *err)
+{
+	const char *eq = strchr(setting, '=');
+
+	if (eq && strcspn(setting, ".=") && eq[1] && eq - setting < CONTROLLER_MAX &&
+	    memchr(setting, '.', eq - setting) && !strchr(setting, '/') && !strstr(setting, ".."))
+		return 0;
+	return err_set(err, -EINVAL, "cgroup: '%s' is not FILE=VALUE, like cpu.weight=50", setting);
+}
+
 static int apply(unsigned version, const char *group, const char *setting, struct err *err)
 {
-	char path[PATH_MAX], file[NAME_MAX], controller[64];
+	char path[PATH_MAX], file[NAME_MAX], controller[CONTROLLER_MAX];
 	const char *eq = strchr(setting, '=');
-	int rc;
+	int rc = cgroup_check_setting(setting, err);
 
-	if (!eq || strcspn(setting, ".=") == 0 || !eq[1] || eq - setting >= (int)sizeof(controller) ||
-	    !memchr(setting, '.', eq - setting) || strchr(setting, '/') || strstr(setting, ".."))
-		return err_set(err, -EINVAL, "cgroup: '%s' is not FILE=VALUE, like cpu.weight=50", setting);
+	if (rc)
+		return rc;
 	snprintf(file, sizeof(file), "%.*s", (int)(eq - setting), setting);
 	snprintf(controller, sizeof(controller), "%.*s", (int)strcspn(file, "."), file);
 	rc = find_mount(version, controller, path, err);

@@ -4,6 +4,8 @@
 
 /* Whether it is a path of groups below the hierarchy. */
 int cgroup_check(const char *group, struct err *) must_check;
+/* Whether it is "FILE=VALUE", as below. */
+int cgroup_check_setting(const char *setting, struct err *) must_check;
 /*
  * Make the group (a path below the mounted hierarchy; its parents as well), write each
  * "FILE=VALUE" to it, and move this process in.  version 1: each to the hierarchy of

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,8 +42,29 @@ static int enter_netns(const char *name, struct err *err)
 
 /*
  * Whoever was in there before may have left links, to have root change what they lead
- * to: nothing is followed, and what is there already must be what we would make.
+ * to: nothing is followed, and what is there already must be what we would make.  What is
+ * mounted there, the host's own /dev perhaps, is not the jail's: -EXDEV.
  */
+static int open_own(int at, const char *name, int flags)
+{
+	struct open_how how = { .flags = flags | O_NOFOLLOW | O_CLOEXEC,
+				.resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS };
+	int fd = syscall(SYS_openat2, at, name, &how, sizeof(how));
+	struct stat dir, st;
+
+	if (fd >= 0 || (errno != ENOSYS && errno != EPERM))
+		return fd < 0 ? -errno : fd;
+	/* A kernel before 5.6, or a container of that time. */
+	fd = openat(at, name, flags | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (!fstat(at, &dir) && !fstat(fd, &st) && dir.st_dev == st.st_dev)
+		return fd;
+	close(fd);
+	return -EXDEV;
+}
+
+/* Nobody but the user is to put anything there. */
 static int make_dir(int at, const char *name, const struct config *c)
 {
 	struct stat st;
@@ -50,10 +72,11 @@ static int make_dir(int at, const char *name, const struct config *c)
 
 	if (mkdirat(at, name, 0755) && errno != EEXIST)
 		return -errno;
-	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = open_own(at, name, O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) || fchown(fd, c->uid, group_of(c))) {
+		return fd;
+	if (fstat(fd, &st) || fchown(fd, c->uid, group_of(c)) ||
+	    fchmod(fd, st.st_mode & 07777 & ~(S_IWGRP | S_IWOTH))) {
 		int rc = -errno;
 
 		close(fd);
@@ -71,9 +94,9 @@ static int make_device(int at, const char *name, unsigned major_nr, unsigned min
 	if (mknodat(at, name, S_IFCHR | 0600, makedev(major_nr, minor_nr)) && errno != EEXIST)
 		return -errno;
 	/* Whoever is still in there may put something else in its place at any time. */
-	fd = openat(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	fd = open_own(at, name, O_PATH);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (fstat(fd, &st))
 		rc = -errno;
 	if (!rc && (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(major_nr, minor_nr) || st.st_nlink != 1))
@@ -122,7 +145,8 @@ static int furnish(int root, const struct config *c, struct err *err)
 	if (run >= 0)
 		close(run);
 	return rc ? err_set(err, rc, "chroot %s: %s: %s", c->chroot, what, rc == -EEXIST || rc == -ELOOP ?
-			    "something else of that name is there" : strerror(-rc)) : 0;
+			    "something else of that name is there" : rc == -EXDEV ?
+			    "something is mounted there; unmount it: vmm makes what a VM needs" : strerror(-rc)) : 0;
 }
 
 /* The old root is on no path of this mount namespace any more. */
@@ -169,12 +193,26 @@ int jail_become(const struct config *c, struct err *err)
 	return 0;
 }
 
-void jail_close_files(const struct config *c)
+void jail_forget_environment(void)
+{
+	for (char **e = environ; e && *e; e++)
+		explicit_bzero(*e, strlen(*e));
+	clearenv();
+}
+
+void jail_forget_starter(const struct config *c)
 {
 	unsigned from = STDERR_FILENO + 1, to;
+	char *where;
 
 	if (!c->chroot)
 		return;
+	where = getenv("VMM_RUNTIME_DIR");
+	where = where ? strdup(where) : NULL;
+	jail_forget_environment();
+	if (where)
+		setenv("VMM_RUNTIME_DIR", where, true);
+	free(where);
 	do {
 		to = UINT_MAX;
 		for (unsigned i = 0; i < c->nr_nets; i++)

@@ -22,7 +22,7 @@
 
 #define DEFAULT_BASE	"/srv/jailer"
 
-enum { MAX_LIST = 32 };
+enum { MAX_LIST = 32, DEFAULT_FILES = 2048 };
 
 enum option_id {
 	ID, EXEC_FILE, UID, GID, BASE, NETNS, DAEMONIZE, NEW_PID_NS, CGROUP, CGROUP_VERSION, PARENT_CGROUP,
@@ -58,6 +58,7 @@ struct arguments {
 	const char *name;		/* of the executable file */
 	u32 uid, gid;
 	unsigned cgroup_version;
+	struct rlimit files, size;
 };
 
 /* --- the command line ------------------------------------------------------------------------- */
@@ -137,6 +138,26 @@ static int number(const struct arguments *a, int id, u32 *n, struct err *err)
 	return 0;
 }
 
+static int read_limits(struct arguments *a, struct err *err)
+{
+	a->files = (struct rlimit){ DEFAULT_FILES, DEFAULT_FILES };
+	a->size = (struct rlimit){ RLIM_INFINITY, RLIM_INFINITY };
+	for (unsigned i = 0; i < a->nr_limits; i++) {
+		const char *eq = strchr(a->limit[i], '=');
+		struct rlimit *l = !strncmp(a->limit[i], "no-file=", 8) ? &a->files :
+				   !strncmp(a->limit[i], "fsize=", 6) ? &a->size : NULL;
+		char *end = NULL;
+
+		errno = 0;
+		if (l)
+			l->rlim_cur = l->rlim_max = strtoull(eq + 1, &end, 10);
+		if (!l || !isdigit((unsigned char)eq[1]) || *end || errno)
+			return err_set(err, -EINVAL, "--resource-limit: '%s' is neither no-file=N nor fsize=N",
+				       a->limit[i]);
+	}
+	return 0;
+}
+
 static int check(struct arguments *a, struct err *err)
 {
 	static const int needed[] = { ID, EXEC_FILE, UID, GID };
@@ -153,6 +174,8 @@ static int check(struct arguments *a, struct err *err)
 		if (!isalnum((unsigned char)*s) && *s != '-')
 			return err_set(err, -EINVAL, "--id: '%s' has other characters than letters, digits and "
 				       "'-'", id);
+	if (!strncmp(id, "--", 2))
+		return err_set(err, -EINVAL, "--id: '%s' would be an option", id);
 	if (stat(a->value[EXEC_FILE], &st) || !S_ISREG(st.st_mode))
 		return err_set(err, -EINVAL, "--exec-file: %s is not a file", a->value[EXEC_FILE]);
 	slash = strrchr(a->value[EXEC_FILE], '/');
@@ -167,6 +190,11 @@ static int check(struct arguments *a, struct err *err)
 	if (a->value[CGROUP_VERSION] && (number(a, CGROUP_VERSION, &a->cgroup_version, err) ||
 					 a->cgroup_version < 1 || a->cgroup_version > 2))
 		return err_set(err, -EINVAL, "--cgroup-version is 1 or 2, not '%s'", a->value[CGROUP_VERSION]);
+	if (read_limits(a, err))
+		return err->code;
+	for (unsigned i = 0; i < a->nr_cgroups; i++)
+		if (cgroup_check_setting(a->cgroup[i], err))
+			return err->code;
 	return a->value[PARENT_CGROUP] ? cgroup_check(a->value[PARENT_CGROUP], err) : 0;
 }
 
@@ -174,27 +202,12 @@ static int check(struct arguments *a, struct err *err)
 
 static int set_limits(const struct arguments *a, struct err *err)
 {
-	struct rlimit files = { 2048, 2048 }, size = { RLIM_INFINITY, RLIM_INFINITY };
-
-	for (unsigned i = 0; i < a->nr_limits; i++) {
-		const char *eq = strchr(a->limit[i], '=');
-		struct rlimit *l = !strncmp(a->limit[i], "no-file=", 8) ? &files :
-				   !strncmp(a->limit[i], "fsize=", 6) ? &size : NULL;
-		char *end = NULL;
-
-		errno = 0;
-		if (l)
-			l->rlim_cur = l->rlim_max = strtoull(eq + 1, &end, 10);
-		if (!l || !isdigit((unsigned char)eq[1]) || *end || errno)
-			return err_set(err, -EINVAL, "--resource-limit: '%s' is neither no-file=N nor fsize=N",
-				       a->limit[i]);
-	}
-	if (!setrlimit(RLIMIT_NOFILE, &files)) {
-		if (size.rlim_cur == RLIM_INFINITY || !setrlimit(RLIMIT_FSIZE, &size))
+	if (!setrlimit(RLIMIT_NOFILE, &a->files)) {
+		if (a->size.rlim_cur == RLIM_INFINITY || !setrlimit(RLIMIT_FSIZE, &a->size))
 			return 0;
 	} else if (errno == EPERM) {
 		return err_set(err, -EINVAL, "--resource-limit no-file=%llu: more than this host allows (fs.nr_open), or "
-			       "than who is not root may have", (unsigned long long)files.rlim_cur);
+			       "than who is not root may have", (unsigned long long)a->files.rlim_cur);
 	}
 	return err_set(err, -errno, "--resource-limit: %s", strerror(errno));
 }
@@ -242,10 +255,16 @@ static int lock_jail(const struct arguments *a, const char *jail, struct err *er
 		err_set(err, -errno, "%s: %s", path, strerror(errno));
 }
 
-/* It may have been another VM's before. */
+/* It may have been another VM's before, or whoever made it let others in. */
 static int own_jail(const struct arguments *a, const char *jail, struct err *err)
 {
-	return lchown(jail, a->uid, a->gid) ? err_set(err, -errno, "%s: %s", jail, strerror(errno)) : 0;
+	int fd = open(jail, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), rc = 0;
+
+	if (fd < 0 || fchown(fd, a->uid, a->gid) || fchmod(fd, 0700))
+		rc = err_set(err, -errno, "%s: %s", jail, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return rc;
 }
 
 static void drop_pid(const struct arguments *a)
@@ -263,10 +282,8 @@ static int write_pid(const struct arguments *a, const char *jail, pid_t pid, str
 	char name[NAME_MAX + sizeof(".pid")];
 
 	snprintf(name, sizeof(name), "%s.pid", a->name);
-	if (root >= 0) {
-		unlinkat(root, name, 0);
+	if (root >= 0)
 		fd = openat(root, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-	}
 	if (fd < 0 || dprintf(fd, "%d", (int)pid) < 0)
 		rc = err_set(err, -errno, "%s/%s: %s", jail, name, strerror(errno));
 	if (fd >= 0)
@@ -338,19 +355,21 @@ static int enter_cgroup(const struct arguments *a, struct err *err)
 
 static int enter(const struct arguments *a, struct err *err)
 {
-	struct config c = { .uid = a->uid, .gid = a->gid, .has_gid = true,
-			    .netns = (char *)(uintptr_t)a->value[NETNS], .chroot = (char *)(uintptr_t)"",
-			    .api_sock = (char *)(uintptr_t)"" };
+	struct config net = { .netns = (char *)(uintptr_t)a->value[NETNS] };
 	char jail[PATH_MAX];
-	int rc = make_jail(a, jail, err), null, tell = -1;
+	struct config c = { .uid = a->uid, .gid = a->gid, .has_gid = true, .chroot = jail,
+			    .api_sock = (char *)(uintptr_t)"" };
+	int rc = jail_enter(&net, err), null, tell = -1;
 
-	c.chroot = jail;
+	if (rc)
+		return rc;
+	rc = set_limits(a, err);
+	if (!rc)
+		rc = make_jail(a, jail, err);
 	if (!rc)
 		rc = lock_jail(a, jail, err);
 	if (!rc)
 		rc = own_jail(a, jail, err);
-	if (!rc)
-		rc = set_limits(a, err);
 	if (!rc)
 		rc = enter_cgroup(a, err);
 	if (rc)
@@ -362,6 +381,7 @@ static int enter(const struct arguments *a, struct err *err)
 	rc = jail_enter(&c, err);
 	if (rc)
 		return rc;
+	drop_pid(a);			/* of the VM before */
 	if (a->value[DAEMONIZE])
 		rc = daemonize(null, err);
 	if (null >= 0)
@@ -428,23 +448,15 @@ static void print_help(void)
 	     "process id. See vmm(1).");
 }
 
-/* What it holds of who started us, tokens perhaps, is not for a jail either. */
-static void forget_environment(void)
-{
-	for (char **e = environ; e && *e; e++)
-		explicit_bzero(*e, strlen(*e));
-	clearenv();
-}
-
 int command_jailer(int argc, char **argv)
 {
 	u64 started_us = clock_us(CLOCK_MONOTONIC);
 	struct arguments a = { 0 };
 	struct err err = { 0 };
 
-	/* Of whoever started us: nothing but its standard files is for a jail. */
+	/* Of whoever started us, nothing but the standard files is for a jail. */
 	closefrom(STDERR_FILENO + 1);
-	forget_environment();
+	jail_forget_environment();
 	if (!parse(&a, argc, argv, &err) && a.value[HELP]) {
 		print_help();
 		return EXIT_OK;
@@ -453,8 +465,12 @@ int command_jailer(int argc, char **argv)
 		puts("Jailer v" API_VERSION "\n\nby vmm " VMM_VERSION);
 		return EXIT_OK;
 	}
-	if (!err.code && !check(&a, &err) && !enter(&a, &err))
-		return run(&a, started_us);
+	if (!err.code && !check(&a, &err)) {
+		if (!a.uid)
+			log_warn("jailer: --uid 0: root, until its VM starts, is not held by a jail");
+		if (!enter(&a, &err))
+			return run(&a, started_us);
+	}
 	log_err("jailer: %s", err.msg);
 	return exit_status_of(err.code);
 }

@@ -81,7 +81,7 @@ int command_run(int argc, char **argv)
 	}
 	if (c.name)
 		prctl(PR_SET_NAME, c.name);
-	jail_close_files(&c);
+	jail_forget_starter(&c);
 	if (jail_enter(&c, &err) || logfile_start(&c, &err))
 		status = exit_status_of(err.code);
 	else
