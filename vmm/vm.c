@@ -93,22 +93,24 @@ static int boot_again(struct vm *v, struct err *err)
 	return rc ? rc : boot(v, err);
 }
 
-/* Of a start that failed when all was open: what takes more than its sandbox leaves cannot be opened again. */
+/* Of a start that failed when all was open: what takes more than its sandbox leaves cannot be opened again.  One that
+ * only logs has taken the capabilities that a card may need. */
 static int check_again(const struct vm *v, struct err *err)
 {
 	const struct config *c = v->config;
 	const char *serial = c->serial ?: "stdio", *what = NULL;
+	bool logs = c->sandbox == SANDBOX_LOG;
 
-	if (!sandbox_is_entered() || c->sandbox == SANDBOX_LOG)
+	if (!sandbox_is_entered())
 		return 0;
 	for (unsigned i = 0; i < c->nr_nets; i++)
-		if (c->net[i].mode != NET_USER || !sandbox_has_user_net())
+		if (c->net[i].mode != NET_USER || (!logs && !sandbox_has_user_net()))
 			what = "network card";
-	if (c->vsock.path)
+	if (!logs && c->vsock.path)
 		what = "vsock";
-	if (!strncmp(serial, "unix:", 5) || !strcmp(serial, "pty"))
+	if (!logs && (!strncmp(serial, "unix:", 5) || !strcmp(serial, "pty")))
 		what = "console of that kind";
-	if (v->r.from && snapshot_info(v->r.from).paged)
+	if (!logs && v->r.from && snapshot_info(v->r.from).paged)
 		what = "page fault handler";
 	return what ? err_set(err, -EPERM, "the sandbox is up since a start that failed, and lets no %s be opened: "
 			      "start vmm anew", what) : 0;
