@@ -108,14 +108,19 @@ static const char *unix_path(const char *where)
 	return where && !strncmp(where, "unix:", 5) ? where + 5 : NULL;
 }
 
-/* Whoever manages that file makes a new one of its name. */
+/* Whoever manages that file makes a new one of its name.  But of what is beside it in /etc root may read all: then it is
+ * that one alone, unless a link leads to a directory of its manager's. */
 static void allow_resolver(int rules)
 {
 	char whole[PATH_MAX];
+	bool found = realpath("/etc/resolv.conf", whole);
 
-	landlock_allow(rules, "/etc", LANDLOCK_READ);
-	if (realpath("/etc/resolv.conf", whole))
+	if (geteuid())
+		landlock_allow(rules, "/etc", LANDLOCK_READ);
+	if (found && (geteuid() || (!strncmp(whole, "/run/", 5) && strchr(whole + 5, '/'))))
 		allow_beside(rules, whole, LANDLOCK_READ);
+	else if (found)
+		landlock_allow(rules, whole, LANDLOCK_READ);
 }
 
 /* With an API it is users who say which files: then it is programs and devices that are out. */

@@ -55,6 +55,7 @@ static const u32 thread_flags[] = {
 	CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
 };
 static const u32 no_path[] = { AT_EMPTY_PATH, AT_EMPTY_PATH };
+static const u32 to_read[] = { ~(u32)O_CLOEXEC, O_RDONLY };
 static const u32 names[] = { PR_SET_NAME, PR_GET_NAME };
 static const u32 file_control[] = { F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD, F_DUPFD_CLOEXEC,
 				    F_OFD_SETLK, F_OFD_SETLKW, F_OFD_GETLK, F_GETLK };
@@ -243,8 +244,8 @@ const struct sandbox_rule sandbox_rules[] = {
 	ANY_FOR(listen, I, NEEDS_USER_NET, "libslirp"),
 	ANY_FOR(accept, I, NEEDS_USER_NET, "connections to forwarded ports"),
 	ANY_FOR(accept4, I, NEEDS_USER_NET | NEEDS_VSOCK, "the same; those to a guest's vsock"),
-	ANY_FOR(openat, I, NEEDS_USER_NET, "/etc/resolv.conf, when it has changed"),
-	ANY_FOR(open, I, NEEDS_USER_NET, "the same"),
+	BITS(openat, 2, to_read, I, NEEDS_USER_NET, "/etc/resolv.conf, when it has changed"),
+	BITS(open, 1, to_read, I, NEEDS_USER_NET, "the same"),
 	ANY_FOR(stat, I, NEEDS_USER_NET, "the same"),
 	ANY_FOR(newfstatat, I, NEEDS_USER_NET, "the same"),
 	ONE_OF(kill, 0, sandbox_child, C | I, NEEDS_PASST, "passt, when the VM ends"),

@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/virtio_net.h>
 #include <net/ethernet.h>
 #include <pthread.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <unistd.h>
 #include <slirp/libslirp.h>
 #include "devices/net/forward.h"
 #include "devices/net/frame.h"
@@ -88,6 +90,8 @@ struct user {
 	bool refuses;		/* connections from outside, until some have ended */
 	struct sender sender;			/* of the frame that libslirp has now */
 	u64 ahead_ns, room_ns;			/* of the clock; when room was made last */
+	u64 asked_ns;				/* when the host's name server was last asked for */
+	bool no_names;				/* vmm may not know it any more */
 	u8 flags;				/* of every header */
 	size_t queued;				/* bytes of frames */
 	struct frame *first, **last;
@@ -513,6 +517,25 @@ static void say_full(struct user *u)
 			 "there may", sockets_max);
 }
 
+/* The sandbox lets root see that file, and no other that has come in its place: then libslirp looks up nothing. */
+static void check_names(struct user *u)
+{
+	u64 now = now_ns();
+	int fd;
+
+	if (u->no_names || now < u->asked_ns + 1000 * MS)
+		return;
+	u->asked_ns = now;
+	fd = open("/etc/resolv.conf", O_RDONLY | O_CLOEXEC);
+	u->no_names = fd < 0 && errno == EACCES;
+	if (fd >= 0)
+		close(fd);
+	if (u->no_names)
+		log_warn("net: user: the host's /etc/resolv.conf is another since, which vmm may not read in its "
+			 "sandbox: the guest's names are not looked up any more; start vmm anew, not as root, or with "
+			 "--net user,dns=ADDRESS");
+}
+
 static int user_send(struct net *n, const struct iovec *iov, int nr)
 {
 	struct user *u = container_of(n, struct user, net);
@@ -527,6 +550,8 @@ static int user_send(struct net *n, const struct iovec *iov, int nr)
 	if (type != ETHERTYPE_IP && type != ETHERTYPE_IPV6 && type != ETHERTYPE_ARP)
 		return 0;
 	sender = sender_of(frame, len, type);
+	if (sender.version)
+		check_names(u);
 	if (is_full() && opens(frame, len, type) && !is_known(u, &sender) && !has_room(u)) {
 		say_full(u);
 		return -ENOBUFS;

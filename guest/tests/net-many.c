@@ -1,6 +1,7 @@
 /*
  * net-many.c: promise: a guest that sends from ports=N, for each of which its network has a socket,
- * gets all back that it sent. Says "ready" then, and ends at a byte of the console's.
+ * gets all back that it sent. Says "ready" then, sends one more for each '.' of the console's, and
+ * ends at another byte.
  *
  * Spec: virtio 1.2, 5.1 (network device); RFC 768.
  */
@@ -41,6 +42,7 @@ int main(const struct start_info *info, const char *cmdline)
 	u8 *ip = out + HEADER + ETHERNET;
 	bool good = true;
 	u32 n, len;
+	int byte;
 
 	(void)info;
 	(void)cmdline;
@@ -56,7 +58,9 @@ int main(const struct start_info *info, const char *cmdline)
 	}
 	check(good, "%u datagrams", n);
 	say("ready\n");
-	while (serial_read() < 0)
-		;
+	while (good && ((byte = serial_read()) < 0 || byte == '.'))
+		if (byte == '.')
+			good = virtq_do(&tx, &b, 1, NULL, &len);
+	check(good, "one more");
 	return check_result();
 }

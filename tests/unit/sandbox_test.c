@@ -38,6 +38,7 @@ struct attempt {
 	enum sandbox_mode mode;
 	bool of_32_bits;		/* its number is i386's */
 	bool has_api, user_net, vsock, passt;
+	bool gives_file;		/* that, and not 0 */
 	const char *says;		/* in the line about it; NULL: it comes back */
 };
 
@@ -54,7 +55,7 @@ static long make_call(const struct attempt *a)
 	long rc = a->of_32_bits ? call_of_32_bits(a->nr) : syscall(a->nr, a->arg[0], a->arg[1], a->arg[2], a->arg[3], a->arg[4],
 							     a->arg[5]);
 
-	return rc < 0 ? -errno : rc;
+	return rc < 0 ? -errno : a->gives_file ? 0 : rc;
 }
 
 static void *attempt_thread(void *arg)
@@ -544,11 +545,21 @@ static void files_of_control(void **state)
 /* Clients of the API say which files, guests do not: of those of a thread that opens some few are left. */
 static void files_of_a_thread(void **state)
 {
-	static const char path[] = "/bin/true", hosts[] = "/etc/none";
+	static const char path[] = "/bin/true", hosts[] = "/etc/none", names[] = "/etc/resolv.conf", other[] = "/etc/passwd";
+	struct attempt a = { .kind = THREAD_IO, .nr = SYS_openat, .arg = { AT_FDCWD, (long)names, O_WRONLY },
+			     .user_net = true, .says = "openat" };
 
 	(void)state;
+	try(&a);
 	if (!landlock_abi())
 		skip();
+	/* Of who may read all that is in /etc: that alone. */
+	a = (struct attempt){ .kind = THREAD_IO, .nr = SYS_openat, .arg = { AT_FDCWD, (long)other }, .user_net = true,
+			      .expected = geteuid() ? 0 : -EACCES, .gives_file = true };
+	try(&a);
+	a.arg[1] = (long)names;
+	a.expected = access(names, R_OK) ? -errno : 0;
+	try(&a);
 	try(&(struct attempt){ .kind = THREAD_IO, .nr = SYS_openat, .arg = { AT_FDCWD, (long)path }, .has_api = true,
 			       .user_net = true, .expected = -EACCES });
 	try(&(struct attempt){ .kind = THREAD_IO, .nr = SYS_openat, .arg = { AT_FDCWD, (long)hosts }, .has_api = true,
