@@ -138,7 +138,7 @@ static int set_cpu_quota(struct config *c, const char *v, struct err *err)
 
 	if (config_parse_number(v, 1, 100UL * CONFIG_MAX_HOST_CPUS, &n))
 		return err_set(err, -EINVAL, "cpu-quota: '%s' is not a number of percent of one processor, like "
-			       "150", v);
+			       "150, and at most %d", v, 100 * CONFIG_MAX_HOST_CPUS);
 	c->cpu_quota = n;
 	return 0;
 }
@@ -184,7 +184,8 @@ static int set_affinity(struct config *c, const char *v, struct err *err)
 	} while (*s++);
 	return config_set_text(&c->affinity_list, v, err);
 bad:
-	return err_set(err, -EINVAL, "cpu-affinity: '%s' is not a list of processors like 0-3,8", v);
+	return err_set(err, -EINVAL, "cpu-affinity: '%s' is not a list of processors like 0-3,8, from 0 to %d", v,
+		       CONFIG_MAX_HOST_CPUS - 1);
 }
 
 static int set_name(struct config *c, const char *v, struct err *err)

@@ -239,6 +239,11 @@ static void forbidden(int sig, siginfo_t *info, void *context)
 	int was = errno;
 
 	(void)sig;
+	if (info->si_code <= 0) {	/* not from the kernel */
+		terminal_restore();
+		log_err("stopped: process %d sent SIGSYS", (int)info->si_pid);
+		_exit(EXIT_RUNTIME);
+	}
 	if (ours && is_mallocs(info, regs)) {
 		regs[REG_RAX] = -EACCES;
 		errno = was;

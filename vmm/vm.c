@@ -581,11 +581,33 @@ static void close_all(struct vm *v)
 	metadata_free(v->r.metadata);
 }
 
+/* Of those that were asked for the kernel takes those that are there. */
+static void say_processors(const struct config *c)
+{
+	u64 got[ARRAY_SIZE(c->affinity)] = { 0 };
+	unsigned missing = 0, first = 0;
+
+	if (sched_getaffinity(0, sizeof(got), (cpu_set_t *)got))
+		return;
+	for (unsigned i = CONFIG_MAX_HOST_CPUS; i--; )
+		if (c->affinity[i / 64] & ~got[i / 64] & 1ULL << i % 64) {
+			missing++;
+			first = i;
+		}
+	if (missing)
+		log_warn("cpu-affinity: %s: %u of these, processor %u first, this host or this process's control group "
+			 "does not have; it runs on the others", c->affinity_list, missing, first);
+}
+
 /* Before there are threads, which have it from this one. */
 static int take_processors(const struct config *c, struct err *err)
 {
-	if (!c->affinity_list || !sched_setaffinity(0, sizeof(c->affinity), (const cpu_set_t *)c->affinity))
+	if (!c->affinity_list)
 		return 0;
+	if (!sched_setaffinity(0, sizeof(c->affinity), (const cpu_set_t *)c->affinity)) {
+		say_processors(c);
+		return 0;
+	}
 	return err_set(err, -errno, "cpu-affinity: %s: %s", c->affinity_list, errno == EINVAL ?
 		       "this host, or this process's control group, has none of these processors" :
 		       strerror(errno));

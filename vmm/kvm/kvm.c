@@ -77,6 +77,11 @@ int kvm_open(struct kvm *k, struct err *err)
 	if (k->sys_fd < 0)
 		return err_set(err, -errno, "kvm: %s", why_not(-errno));
 	rc = ioctl(k->sys_fd, KVM_GET_API_VERSION, 0);
+	if (rc < 0) {
+		rc = err_set(err, -ENODEV, "kvm: /dev/kvm is something else: %s; 'mknod /dev/kvm c 10 232' makes it",
+			     strerror(errno));
+		goto fail;
+	}
 	if (rc != KVM_API_VERSION) {
 		rc = err_set(err, -ENOTSUP, "kvm: /dev/kvm speaks API version %d, not %d", rc,
 			     KVM_API_VERSION);
