@@ -1,5 +1,6 @@
 /* config.h: what the user asked for, from the command line and from JSON. */
 #pragma once
+#include <sys/stat.h>
 #include "devices/net/forward.h"
 #include "vmm/core/aio.h"
 #include "vmm/core/base.h"
@@ -37,7 +38,8 @@ struct disk_config {
 	bool is_root;			/* the kernel's command line is told */
 	bool guessed;			/* of a saved VM: its format nobody had named */
 	bool is_base;			/* of a saved VM: a delta of it is to be made */
-	bool fresh;			/* that was made, and has nothing in it */
+	bool fresh;			/* that was made, and has nothing in it... */
+	struct stat made;		/* ...which file that is */
 	bool no_flush;			/* what the guest flushes need not be on the host's disk */
 	bool async;			/* told again, no more: aio below decides */
 };

@@ -93,7 +93,8 @@ int resources_open_kernel(struct resources *r, struct err *err)
 int resources_open_disk(struct blk **blk, const struct disk_config *d, struct err *err)
 {
 	struct blk_options o = { .format = d->format, .guessed = d->guessed, .read_only = d->read_only,
-				 .direct = d->direct, .backing_anywhere = d->backing_anywhere };
+				 .direct = d->direct, .backing_anywhere = d->backing_anywhere,
+				 .is = d->fresh ? &d->made : NULL };
 	int rc = blk_open(blk, d->path, &o, err);
 
 	/* One of the API may be there for a file that comes later. */

@@ -26,7 +26,8 @@ static int make_delta(struct disk_config *d, const char *dir, const char *name, 
 		      struct err *err)
 {
 	struct image_create create = { .format = "qcow2", .backing = d->path,
-				       .backing_format = d->format };
+				       .backing_format = d->format, .made = &d->made };
+	struct stat base;
 	const char *slash = strrchr(d->path, '/');
 	u64 number;
 	char *path;
@@ -42,6 +43,11 @@ static int make_delta(struct disk_config *d, const char *dir, const char *name, 
 			      (unsigned long long)number, i);
 	if (rc < 0)
 		return err_set(err, -ENOMEM, "out of memory");
+	/* Whoever may use the one may use the other. */
+	if (!stat(d->path, &base) && S_ISREG(base.st_mode)) {
+		base.st_mode |= S_IRUSR | S_IWUSR;
+		create.like = &base;
+	}
 	rc = image_create(path, &create, err);
 	if (rc) {
 		free(path);

@@ -52,6 +52,7 @@ struct blk_options {
 	bool read_only;
 	bool backing_anywhere;		/* else backing files lie in the image's directory */
 	bool direct;			/* data past the host's page cache (O_DIRECT) */
+	const struct stat *is;		/* that file alone, which may have lost its name; NULL: any */
 };
 
 /*

@@ -58,7 +58,7 @@ int blk_open(struct blk **out, const char *path, const struct blk_options *o, st
 	struct image_options io = { .format = o->format, .guessed = o->guessed,
 				    .read_only = o->read_only,
 				    .backing_anywhere = o->backing_anywhere,
-				    .direct = o->direct };
+				    .direct = o->direct, .is = o->is };
 	struct blk *b = calloc(1, sizeof(*b));
 	int rc;
 
@@ -183,9 +183,9 @@ int blk_resize(struct blk *b, u64 size, struct err *err)
 }
 
 /* Whoever looks at the new file while it is being opened locks it for a moment. */
-static int open_delta(struct image **out, const char *path, bool direct, struct err *err)
+static int open_delta(struct image **out, const char *path, const struct stat *is, bool direct, struct err *err)
 {
-	struct image_options o = { .format = "qcow2", .no_backing = true, .direct = direct };
+	struct image_options o = { .format = "qcow2", .no_backing = true, .direct = direct, .is = is };
 	int rc = -EBUSY;
 
 	for (int n = 0; n < 200 && rc == -EBUSY; n++) {
@@ -211,11 +211,12 @@ static int begin_delta(struct blk *b, const char *path, const char *below, const
 		       struct err *err)
 {
 	struct image *i = b->image;
+	struct stat made;
 	bool done;
-	int rc = chain_take(i, path, name, NULL, &done, err);
+	int rc = chain_take(i, path, name, NULL, &made, &done, err);
 
 	if (!rc)
-		rc = open_delta(&b->next, path, i->direct_fd >= 0, err);
+		rc = open_delta(&b->next, path, &made, i->direct_fd >= 0, err);
 	if (rc && done)
 		undo_take(path, below);
 	return rc;

@@ -481,13 +481,9 @@ int chain_make(const char *path, const char *temp, const struct image_create *as
 	/* The lock on path is held: what is there is from one who did not come to an end. */
 	unlink(temp);
 	c.called = path;
-	rc = image_create(temp, &c, err);
 	/* Whoever could use the disk can go on doing so; an owner only root may set. */
-	if (!rc && !stat(path, &st)) {
-		(void)!chown(temp, st.st_uid, st.st_gid);
-		(void)!chmod(temp, st.st_mode & 0777);
-	}
-	return rc;
+	c.like = stat(path, &st) ? NULL : &st;
+	return image_create(temp, &c, err);
 }
 
 int chain_sync_dir(const char *path, struct err *err)

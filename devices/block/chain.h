@@ -22,8 +22,8 @@ int chain_snapshot(const char *path, const char *name, const struct image_option
 /* The same of an image that is open.  It stays the file that it is; who still writes
  * to it changes what both the snapshot and the disk have.  *done: path is the delta,
  * though (after a failure) that may not be on the disk yet. */
-int chain_take(struct image *, const char *path, const char *name, struct chain_job *, bool *done,
-	       struct err *) must_check;
+int chain_take(struct image *, const char *path, const char *name, struct chain_job *, struct stat *delta,
+	       bool *done, struct err *) must_check;
 /* Drops what is above the snapshot, but for files that something else uses. */
 int chain_revert(const char *path, const char *name, const struct image_options *,
 		 struct chain_job *, struct err *) must_check;

@@ -372,9 +372,10 @@ int chain_delete(const char *given, const char *name, const struct image_options
 static int rewrite(struct image *from, const char *temp, const struct image_options *o,
 		   struct chain_job *job, struct err *err)
 {
+	struct stat made;
 	struct image_create c = { .size = from->size, .backing = from->backing_path,
-				  .backing_format = from->backing_format };
-	struct image_options io = { .format = "qcow2", .backing_anywhere = o->backing_anywhere };
+				  .backing_format = from->backing_format, .made = &made };
+	struct image_options io = { .format = "qcow2", .backing_anywhere = o->backing_anywhere, .is = &made };
 	struct chain_copy how = { .own = true, .keep_packed = true };
 	struct image *to;
 	bool done = false;

@@ -9,9 +9,9 @@
 
 /* An empty delta of the file below, like the image that it replaces as path. */
 static int go_on_above(const char *path, const struct image *was, const char *below,
-		       const char *format, u64 size, bool *done, struct err *err)
+		       const char *format, u64 size, struct stat *made, bool *done, struct err *err)
 {
-	struct image_create c = { 0 };
+	struct image_create c = { .made = made };
 	char *temp = chain_temp(path), *name = chain_no_protocol(chain_last_part(below));
 	int rc = temp && name ? 0 : err_set(err, -ENOMEM, "out of memory");
 
@@ -36,15 +36,20 @@ static int go_on_above(const char *path, const struct image *was, const char *be
 /* --- snapshot ---------------------------------------------------------------------------- */
 
 /* A second name for the file.  It may be there already, from one who was interrupted. */
-static int add_name(const char *path, const char *below, bool *made, struct err *err)
+static int add_name(const struct image *i, const char *path, const char *below, bool *made, struct err *err)
 {
 	struct stat a, b;
 	int rc = link(path, below) ? -errno : 0;
 
 	*made = !rc;
-	if (rc == -EEXIST && !stat(path, &a) && !stat(below, &b) && a.st_dev == b.st_dev &&
+	if ((!rc || rc == -EEXIST) && !fstat(i->fd, &a) && !lstat(below, &b) && a.st_dev == b.st_dev &&
 	    a.st_ino == b.st_ino)
 		return 0;
+	if (!rc) {
+		unlink(below);
+		*made = false;
+		return err_set(err, -ESTALE, "disk %s: somebody put another file in its place", path);
+	}
 	if (rc == -EEXIST)
 		return err_set(err, rc, "disk %s: %s is there already; choose another name", path,
 			       below);
@@ -54,7 +59,7 @@ static int add_name(const char *path, const char *below, bool *made, struct err 
 }
 
 int chain_take(struct image *i, const char *path, const char *name, struct chain_job *job,
-	       bool *done, struct err *err)
+	       struct stat *delta, bool *done, struct err *err)
 {
 	char *below = chain_snapshot_path(path, name);
 	bool made;
@@ -63,9 +68,9 @@ int chain_take(struct image *i, const char *path, const char *name, struct chain
 	*done = false;
 	if (!below)
 		return err_set(err, -ENOMEM, "out of memory");
-	rc = add_name(path, below, &made, err);
+	rc = add_name(i, path, below, &made, err);
 	if (!rc) {
-		rc = go_on_above(path, i, below, i->ops->format, i->size, done, err);
+		rc = go_on_above(path, i, below, i->ops->format, i->size, delta, done, err);
 		if (!*done && made)
 			unlink(below);
 	}
@@ -98,7 +103,7 @@ int chain_snapshot(const char *given, const char *name, const struct image_optio
 		if (!rc && (rc = image_flush(i)))
 			err_set(err, rc, "disk %s: %s", path, strerror(-rc));
 		if (!rc)
-			rc = chain_take(i, path, name, job, &done, err);
+			rc = chain_take(i, path, name, job, NULL, &done, err);
 		image_close(i);
 		chain_family_free(&f);
 	}
@@ -186,7 +191,7 @@ static int go_back(const char *path, struct image *i, const struct chain_family 
 	below = chain_snapshot_path(path, name);
 	if (!below)
 		return err_set(err, -ENOMEM, "out of memory");
-	rc = go_on_above(path, i, below, f->file[to].format, f->file[to].size, &done, err);
+	rc = go_on_above(path, i, below, f->file[to].format, f->file[to].size, NULL, &done, err);
 	if (!rc) {
 		chain_tell(job, "%s is an empty delta of %s now", path, below);
 		/* From the top: where one stays, what is below it is in use. */

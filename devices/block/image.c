@@ -501,18 +501,29 @@ int image_refuse_existing(const char *path, struct err *err)
 		       "disk %s: there is a file already; remove it first", path);
 }
 
+/* By its descriptor: its name, in another user's directory, may be another file's by now. */
+static void make_like(int fd, const struct stat *like)
+{
+	(void)!fchown(fd, like->st_uid, like->st_gid);
+	(void)!fchmod(fd, like->st_mode & 0777);
+}
+
 int image_create(const char *path, const struct image_create *c, struct err *err)
 {
 	int rc, fd;
 
 	if (!image_format(c->format))
 		return err_set(err, -EINVAL, "format '%s' is not known; known: raw, qcow2", c->format);
-	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, c->like ? 0600 : c->mode ?: 0644);
 	if (fd < 0 && errno == EEXIST && image_refuse_existing(path, err))
 		return -EEXIST;
 	if (fd < 0)
 		return err_set(err, -errno, "disk %s: %s", c->called ?: path, strerror(errno));
 	rc = !strcmp(c->format, "raw") ? create_raw(fd, c, err) : qcow2_create(fd, path, c, err);
+	if (!rc && c->like)
+		make_like(fd, c->like);
+	if (!rc && c->made && fstat(fd, c->made))
+		rc = err_set(err, -errno, "%s", strerror(errno));
 	close(fd);
 	if (rc) {
 		unlink(path);

@@ -100,6 +100,7 @@ struct image_options {
 	bool no_lock;			/* look at one that is in use (info, map) */
 	bool direct;			/* with direct_fd, all of the chain */
 	bool repairing;			/* open it even where a format says it is not consistent */
+	const struct stat *is;		/* that file and no other, which may have its name by now; NULL: any */
 };
 
 extern const struct image_ops raw_image, qcow2_image;
@@ -189,6 +190,9 @@ struct image_create {
 	unsigned version;		/* 0: 3 */
 	bool lazy_refcounts, zstd;
 	const char *backing, *backing_format;
+	unsigned mode;			/* who may use it, less the umask; 0: 0644 */
+	const struct stat *like;	/* or: whoever may use this file, whose owner it gets if it can; NULL */
+	struct stat *made;		/* says which file it is, for struct image_options' is; or NULL */
 };
 
 /* Refuses to touch a file that exists; leaves nothing behind when it fails. */

@@ -16,10 +16,14 @@
 #include "devices/block/file.h"
 #include "devices/block/image.h"
 #include "devices/block/qcow2.h"
+#include "vmm/core/loop.h"
 
-/* Does the process have a lock on the file?  /proc says so of our own user's. */
-static bool holds(const char *pid, const struct stat *file)
+enum { LOOK_NS = 500000000 };
+
+/* Does the process have a lock on the file?  /proc says so of our own user's.  No other user is to keep us long with his. */
+static bool holds(const char *pid, const struct stat *file, u64 end_ns)
 {
+	enum { MAX_LINES = 100 };
 	char path[600], line[256], want[64];
 	DIR *fds;
 	struct dirent *d;
@@ -29,12 +33,12 @@ static bool holds(const char *pid, const struct stat *file)
 		 (unsigned long long)file->st_ino);
 	snprintf(path, sizeof(path), "/proc/%s/fdinfo", pid);
 	fds = opendir(path);
-	while (fds && !found && (d = readdir(fds))) {
+	while (fds && !found && now_ns() < end_ns && (d = readdir(fds))) {
 		FILE *f;
 
 		snprintf(path, sizeof(path), "/proc/%s/fdinfo/%s", pid, d->d_name);
 		f = d->d_name[0] == '.' ? NULL : fopen(path, "re");
-		while (f && !found && fgets(line, sizeof(line), f))
+		for (int n = 0; n < MAX_LINES && f && !found && fgets(line, sizeof(line), f); n++)
 			found = !strncmp(line, "lock:", 5) && strstr(line, want);
 		if (f)
 			fclose(f);
@@ -47,13 +51,14 @@ static bool holds(const char *pid, const struct stat *file)
 /* "another program (pid 1234)", or nothing where it cannot be known: another user's, another host's. */
 static void find_holder(const struct image *i, char *text, size_t len)
 {
+	u64 end_ns = now_ns() + LOOK_NS;
 	DIR *proc = opendir("/proc");
 	struct dirent *d;
 	struct stat st;
 
 	*text = 0;
-	while (proc && !*text && !fstat(i->fd, &st) && (d = readdir(proc)))
-		if (d->d_name[0] >= '1' && d->d_name[0] <= '9' && holds(d->d_name, &st)) {
+	while (proc && !*text && now_ns() < end_ns && !fstat(i->fd, &st) && (d = readdir(proc)))
+		if (d->d_name[0] >= '1' && d->d_name[0] <= '9' && holds(d->d_name, &st, end_ns)) {
 			if (atoi(d->d_name) == getpid())
 				snprintf(text, len, "this process already");
 			else
@@ -84,7 +89,7 @@ static bool qemu_writes(const struct image *i)
 static int lock_image(const struct image *i, struct err *err)
 {
 	enum { LONGEST_MS = 1024 };
-	char holder[48];
+	char holder[48] = "";
 	struct flock lock = {
 		.l_type = i->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
 	};
@@ -96,7 +101,8 @@ static int lock_image(const struct image *i, struct err *err)
 		} else if (!i->read_only || !qemu_writes(i)) {
 			return 0;
 		}
-		find_holder(i, holder, sizeof(holder));
+		if (ms == 1 || ms > LONGEST_MS)
+			find_holder(i, holder, sizeof(holder));
 		if (*holder || ms > LONGEST_MS)
 			return err_set(err, -EBUSY, "in use by %s%s", *holder ? holder : "another program",
 				       i->read_only ? ", which writes to it" :
@@ -124,6 +130,9 @@ static int open_file(struct image *i, const struct image_options *o, struct err 
 	bool busy;
 	struct stat st;
 
+	/* To open some devices is to start them. */
+	if (!stat(i->path, &st) && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return err_set(err, -EINVAL, "neither a file nor a block device");
 	/* Non-blocking, or a FIFO given by mistake would hang here for ever. */
 	i->fd = open(i->path, how);
 	busy = i->fd < 0 && errno == EBUSY;
@@ -147,6 +156,8 @@ static int open_file(struct image *i, const struct image_options *o, struct err 
 		return err_set(err, -errno, "%s", strerror(errno));
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return err_set(err, -EINVAL, "neither a file nor a block device");
+	if (o->is && (st.st_dev != o->is->st_dev || st.st_ino != o->is->st_ino))
+		return err_set(err, -ESTALE, "somebody put another file in its place");
 	rc = file_size(i->fd, &i->size);
 	if (rc)
 		return err_set(err, rc, "no size: %s", strerror(-rc));
@@ -297,18 +308,49 @@ int image_no_backing(const char *name, struct err *err)
 		       "--unsafe --backing FILE' records that", name, strerror(ENOENT));
 }
 
+/* Which file it is, below the directory that has the image, and by no link: names there may change at any time. */
+static int find_below(const struct image *i, bool in_use, char *own, char *rest, struct stat *file)
+{
+	char *base = strrchr(own, '/') + 1, last = *base;
+	struct stat image, st;
+	int at, next = -1, rc;
+
+	*base = 0;
+	at = open(own, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	*base = last;
+	rc = at < 0 ? -errno : 0;
+	if (!rc && !in_use && (fstat(i->fd, &image) || fstatat(at, base, &st, AT_SYMLINK_NOFOLLOW) ||
+			       image.st_dev != st.st_dev || image.st_ino != st.st_ino))
+		rc = -ESTALE;
+	for (char *part; !rc && (part = strsep(&rest, "/")); at = next) {
+		next = openat(at, part, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (next < 0 || fstat(next, file))
+			rc = -errno;
+		else if (S_ISLNK(file->st_mode))
+			rc = -ESTALE;
+		close(at);
+	}
+	if (at >= 0)
+		close(at);
+	return rc;
+}
+
 /* An image is data; it does not get to choose which other files of the host the
- * guest reads. */
-static int check_place(const struct image *i, const char *name, struct err *err)
+ * guest reads.  in_use: whoever has it may replace it meanwhile. */
+static int check_place(const struct image *i, bool in_use, const char *name, struct stat *file, struct err *err)
 {
 	char own[PATH_MAX], other[PATH_MAX], *slash;
+	int rc;
 
 	if (!realpath(i->path, own) || !realpath(name, other))
 		return errno == ENOENT ? image_no_backing(name, err) :
 			err_set(err, -errno, "its backing file %s: %s", name, strerror(errno));
 	slash = strrchr(own, '/');
-	if (!strncmp(own, other, slash + 1 - own))
-		return 0;
+	if (!strncmp(own, other, slash + 1 - own)) {
+		rc = find_below(i, in_use, own, other + (slash + 1 - own), file);
+		return rc ? err_set(err, rc, "its backing file %s: %s", name, rc == -ESTALE ?
+				    "somebody puts other files in their place" : strerror(-rc)) : 0;
+	}
 	return err_set(err, -EPERM, "its backing file %s is outside its directory; if that is meant, "
 		       "say so with '--backing-anywhere', for a VM ',backing=anywhere'", name);
 }
@@ -329,6 +371,7 @@ static int open_backing(struct image *top, struct image *i, const struct image_o
 {
 	struct image_options below = { .format = i->backing_format, .read_only = true,
 				       .no_lock = o->no_lock, .direct = o->direct };
+	struct stat file;
 	char *name;
 	int rc = 0;
 
@@ -341,8 +384,10 @@ static int open_backing(struct image *top, struct image *i, const struct image_o
 	name = backing_name(i);
 	if (!name)
 		return err_set(err, -ENOMEM, "out of memory");
-	if (!o->backing_anywhere)
-		rc = check_place(i, name, err);
+	if (!o->backing_anywhere) {
+		rc = check_place(i, o->no_lock, name, &file, err);
+		below.is = &file;
+	}
 	/* Before it is found to be in use, by us. */
 	if (!rc && in_chain(top, name))
 		rc = err_set(err, -EINVAL, "its backing files go round in a circle");
