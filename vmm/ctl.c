@@ -41,7 +41,7 @@ static int failed(const struct err *err)
 
 static int print_json(const json_t *root)
 {
-	json_dumpf(root, stdout, JSON_INDENT(2));
+	json_dumpf(root, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 	putchar('\n');
 	return EXIT_OK;
 }

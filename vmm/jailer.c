@@ -212,10 +212,19 @@ static int set_limits(const struct arguments *a, struct err *err)
 	return err_set(err, -errno, "--resource-limit: %s", strerror(errno));
 }
 
-/* All but the last are root's, and nobody else can put a link there. */
+/* Of another's making: a link, or a directory where others may put one. */
+static bool is_not_ours(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || st.st_mode & (S_IWGRP | S_IWOTH);
+}
+
+/* All but the last are root's: nobody else can put a link there. */
 static int make_jail(const struct arguments *a, char path[PATH_MAX], struct err *err)
 {
 	const char *base = a->value[BASE] ?: DEFAULT_BASE;
+	size_t base_len = strlen(base);
 	struct stat st;
 
 	if (snprintf(path, PATH_MAX, "%s/%s/%s/root", base, a->name, a->value[ID]) >= PATH_MAX)
@@ -230,6 +239,9 @@ static int make_jail(const struct arguments *a, char path[PATH_MAX], struct err 
 			return err_set(err, -errno, "%s: %s", path, strerror(errno));
 		if (is_end)
 			break;
+		if ((size_t)(s - path) > base_len && is_not_ours(path))
+			return err_set(err, -EPERM, "%s: must be a directory that only its owner, this user, can "
+				       "write to", path);
 		*s = '/';
 	}
 	return lstat(path, &st) || !S_ISDIR(st.st_mode) ? err_set(err, -ENOTDIR, "%s: not a directory", path) : 0;

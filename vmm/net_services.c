@@ -235,25 +235,43 @@ static FILE *open_of(int pid, const char *file)
 	return fopen(path, "re");
 }
 
+/* Among what we say to one: others' arguments may have no end. */
 static bool has_argument(int pid, const char *argument_text)
 {
+	enum { ROOM = MAX_ARGS * PATH_MAX };
 	FILE *f = open_of(pid, "cmdline");
-	char *word = NULL;
-	size_t room = 0;
+	char *all = f ? malloc(ROOM + 1) : NULL;
+	size_t len = all ? fread(all, 1, ROOM, f) : 0, at = 0;
 	bool found = false;
 
-	while (f && !found && getdelim(&word, &room, 0, f) > 0)
-		found = !strcmp(word, argument_text);
-	free(word);
+	for (; at < len && !found; at += strlen(all + at) + 1) {
+		all[len] = 0;
+		found = !strcmp(all + at, argument_text);
+	}
+	free(all);
 	if (f)
 		fclose(f);
 	return found;
 }
 
-/* Whose it really is: who owns its files in /proc any user can make root. */
-static bool has_our_user(int pid)
+/* As it has written it, when it was root. */
+static bool is_recorded(int pid, const char *argument_text)
 {
-	static const char *const users[] = { "dnsmasq", "nobody" };	/* the first that there was */
+	FILE *f = fopen(strchr(argument_text, '=') + 1, "re");
+	int recorded = 0;
+
+	if (f && fscanf(f, "%d", &recorded) != 1)
+		recorded = 0;
+	if (f)
+		fclose(f);
+	return recorded == pid;
+}
+
+/* Whose it really is: who owns its files in /proc any user can make root.  Of nobody are other programs, too: without a user
+ * of its own it runs so, and goes on when there is one. */
+static bool has_our_user(int pid, const char *argument_text)
+{
+	static const char *const users[] = { "dnsmasq", "nobody" };
 	FILE *f = open_of(pid, "status");
 	bool found = false;
 	char line[128];
@@ -267,7 +285,7 @@ static bool has_our_user(int pid)
 		const struct passwd *p = getpwnam(users[i]);
 
 		if (p && uid == p->pw_uid)
-			return true;
+			return i == 0 || is_recorded(pid, argument_text);
 	}
 	return found && uid == geteuid();
 }
@@ -290,7 +308,7 @@ static bool runs_dnsmasq(int pid)
 
 static bool is_dnsmasq(int pid, const char *argument_text)
 {
-	return has_argument(pid, argument_text) && has_our_user(pid) && runs_dnsmasq(pid);
+	return runs_dnsmasq(pid) && has_our_user(pid, argument_text) && has_argument(pid, argument_text);
 }
 
 /*

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FLAGS = O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY };
+enum { FLAGS = O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW };
 
 /* What a killed vmm left, or nothing: no other file is overwritten, or removed later. */
 static int check_contents(int fd)
@@ -33,11 +33,14 @@ static int check_contents(int fd)
 
 static int take(int fd)
 {
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET }, other = lock;
 	int rc;
 
-	if (fcntl(fd, F_OFD_SETLK, &lock))
-		return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+	if (fcntl(fd, F_OFD_SETLK, &lock)) {
+		if (errno != EAGAIN && errno != EACCES)
+			return -errno;
+		return !fcntl(fd, F_OFD_GETLK, &other) && other.l_type == F_RDLCK ? -EDEADLK : -EBUSY;
+	}
 	if (!ftruncate(fd, 0) && dprintf(fd, "%d\n", getpid()) > 0)
 		return 0;
 	rc = -errno;
@@ -65,6 +68,11 @@ int pidfile_open(const char *path, int *out, struct err *err)
 	rc = check_contents(fd);
 	if (!rc)
 		rc = take(fd);
+	/* Who may read it has a lock that no VM has: it is left to him. */
+	if (rc == -EDEADLK && !was_replaced(fd, path) && !unlink(path)) {
+		close(fd);
+		return pidfile_open(path, out, err);
+	}
 	if (!rc && is_gone(path, fd)) {
 		close(fd);
 		return pidfile_open(path, out, err);
@@ -104,7 +112,7 @@ pid_t pidfile_owner(const char *path)
 	if (fcntl(fd, F_OFD_GETLK, &lock) ||
 	    (lock.l_type != F_UNLCK && pread(fd, text, sizeof(text) - 1, 0) < 0))
 		pid = -errno;
-	else if (lock.l_type != F_UNLCK)
+	else if (lock.l_type == F_WRLCK)
 		pid = atoi(text);
 	close(fd);
 	return pid;

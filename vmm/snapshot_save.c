@@ -380,9 +380,29 @@ static int begin_disks(struct machine *m, const char *name, struct err *err)
 	return rc;
 }
 
+static bool is_others(const struct stat *st)
+{
+	return st->st_uid && st->st_uid != geteuid();
+}
+
+/* One that is there may be of another user's making, who could put another VM there. */
+static int make_directory(const char *dir, bool *made, struct err *err)
+{
+	struct stat link, st;
+
+	*made = !mkdir(dir, 0777);
+	if (*made)
+		return 0;
+	if (errno != EEXIST || lstat(dir, &link) || stat(dir, &st))
+		return err_set(err, -errno, "snapshot %s: %s", dir, strerror(errno));
+	return is_others(&link) || is_others(&st) ?
+		err_set(err, -EPERM, "snapshot %s: it is there, and another user's", dir) : 0;
+}
+
 int snapshot_save_directory(struct machine *m, const char *path, bool diff, struct err *err)
 {
 	char *dir = strndup(path, snapshot_directory_len(path)), *state = NULL, *memory = NULL;
+	bool made = false;
 	int rc;
 
 	if (!dir)
@@ -391,8 +411,8 @@ int snapshot_save_directory(struct machine *m, const char *path, bool diff, stru
 		    err_set(err, -EINVAL, "snapshot: the directory has no name");
 	if (!rc && (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0))
 		rc = err_set(err, -ENOMEM, "out of memory");
-	if (!rc && mkdir(dir, 0777) && errno != EEXIST)
-		rc = err_set(err, -errno, "snapshot %s: %s", dir, strerror(errno));
+	if (!rc)
+		rc = make_directory(dir, &made, err);
 	if (!rc)
 		rc = check_none(state, err);
 	if (!rc)
@@ -401,8 +421,7 @@ int snapshot_save_directory(struct machine *m, const char *path, bool diff, stru
 		rc = snapshot_save(m, state, memory, diff, true, err);
 		end_disks(m, machine_config(m)->nr_disks, rc);
 	}
-	/* Only an empty one goes. */
-	if (rc)
+	if (rc && made)
 		rmdir(dir);
 	free(dir);
 	free(state);

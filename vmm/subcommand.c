@@ -39,7 +39,7 @@ void print_row(const char *what, const char *fmt, ...)
 
 void subcommand_print_json(json_t *root)
 {
-	json_dumpf(root, stdout, JSON_INDENT(2));
+	json_dumpf(root, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 	putchar('\n');
 	json_decref(root);
 }

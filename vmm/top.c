@@ -165,7 +165,7 @@ static void print_json(const struct row *rows, size_t nr)
 
 	for (size_t i = 0; i < nr; i++)
 		json_array_append_new(all, row_json(&rows[i]));
-	json_dumpf(all, stdout, JSON_INDENT(2));
+	json_dumpf(all, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
 	putchar('\n');
 	json_decref(all);
 }

@@ -76,8 +76,8 @@ static int make_way(const char *path, struct err *err)
 		return err_set(err, -EADDRINUSE, "%s: another program listens there", path);
 	if (rc != -ECONNREFUSED && rc != -ENOENT)
 		return err_set(err, rc, "%s: %s", path, strerror(-rc));
-	unlink(path);
-	return 0;
+	/* Or it stays, in a directory of others'. */
+	return unlink(path) && errno != ENOENT ? err_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
 }
 
 int socket_listen(const char *path, int *out, struct err *err)
@@ -87,6 +87,8 @@ int socket_listen(const char *path, int *out, struct err *err)
 
 	if (rc)
 		return rc;
+	/* Whoever may write to it is heard, whatever the umask: no other user. */
+	(void)!fchmod(fd, S_IRWXU | S_IRWXG);
 	held = hold_directory(path);
 	rc = make_way(path, err);
 	if (!rc && bind(fd, (struct sockaddr *)&a, sizeof(a)))
