@@ -83,31 +83,63 @@ static bool unescape(char *buf, ssize_t *len)
 	return true;
 }
 
+/* What was typed and the guest has not taken yet. */
+static struct { char text[64 << 10]; size_t len; } typed;
+
+/* At a terminal what is too much is lost, but not the escape.  False: Ctrl-A x. */
+static bool hear(bool *open)
+{
+	char buf[4096];
+	ssize_t n = read(STDIN_FILENO, buf, sizeof(buf));
+
+	if (n <= 0)
+		*open = false;		/* the rest is still to be heard */
+	else if (!unescape(buf, &n))
+		return false;
+	n = MIN(MAX(n, 0), (ssize_t)(sizeof(typed.text) - typed.len));
+	memcpy(typed.text + typed.len, buf, n);
+	typed.len += n;
+	return true;
+}
+
+static bool pass_on(int fd)
+{
+	ssize_t n = write(fd, typed.text, typed.len);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	typed.len -= n;
+	memmove(typed.text, typed.text + n, typed.len);
+	return true;
+}
+
+static bool show(int fd)
+{
+	char buf[4096];
+	ssize_t n = read(fd, buf, sizeof(buf));
+
+	return n < 0 ? errno == EAGAIN || errno == EINTR : n && write_all(STDOUT_FILENO, buf, n);
+}
+
 /* Until one of the ends goes. */
 static void carry(int fd)
 {
-	struct pollfd p[] = { { .fd = STDIN_FILENO, .events = POLLIN },
-			      { .fd = fd, .events = POLLIN } };
-	char buf[4096];
-	ssize_t n;
+	bool open = true, goes_on = true;
 
-	for (;;) {
+	while (goes_on) {
+		struct pollfd p[] = {
+			{ .fd = open && (is_raw || !typed.len) ? STDIN_FILENO : -1, .events = POLLIN },
+			{ .fd = fd, .events = POLLIN | (typed.len ? POLLOUT : 0) },
+		};
+
 		if (poll(p, ARRAY_SIZE(p), -1) < 0)
 			continue;
-		if (p[0].revents) {
-			n = read(STDIN_FILENO, buf, sizeof(buf));
-			if (n <= 0)
-				p[0].fd = -1;	/* the rest is still to be heard */
-			else if (!unescape(buf, &n) || !write_all(fd, buf, n))
-				return;
-		}
-		if (p[1].revents) {
-			n = read(fd, buf, sizeof(buf));
-			if (n < 0 && (errno == EAGAIN || errno == EINTR))
-				continue;
-			if (n <= 0 || !write_all(STDOUT_FILENO, buf, n))
-				return;
-		}
+		if (p[0].revents)
+			goes_on = hear(&open);
+		if (goes_on && typed.len && p[1].revents & POLLOUT)
+			goes_on = pass_on(fd);
+		if (goes_on && p[1].revents & ~POLLOUT)
+			goes_on = show(fd);
 	}
 }
 
