@@ -21,6 +21,8 @@ static bool base_dir(char dir[PATH_MAX])
 /* The last is ours alone: who may open it could lock it, and so keep all others waiting. */
 static int make_dirs(char *path)
 {
+	struct stat st;
+
 	for (char *s = path; (s = strchr(s + 1, '/')); ) {
 		*s = 0;
 		if (mkdir(path, 0755) && errno != EEXIST)
@@ -29,8 +31,10 @@ static int make_dirs(char *path)
 	}
 	if (mkdir(path, 0700) && errno != EEXIST)
 		return -errno;
-	(void)!chmod(path, 0700);	/* it may have been there before */
-	return 0;
+	/* It may have been there before, of another's making. */
+	if (lstat(path, &st) || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
+		return -EPERM;
+	return chmod(path, 0700) ? -errno : 0;
 }
 
 /* Entering, leaving and cleaning are one at a time: what is held is the directory. */
