@@ -5,9 +5,9 @@
 /*
  * A new tap, up, on that bridge with its MTU, in those VLANs (none: the
  * bridge's default): its fd, and its name, which begins with "vmm" and the
- * number of process owner.  It goes away with the fd; multi_queue: which is the
- * first of several, the last of which it goes away with.  -EPERM without a
- * message's cure: CAP_NET_ADMIN is lacking, and nothing was made.
+ * number of process owner.  It goes away with the fd, unless who has that wants it
+ * to stay; multi_queue: which is the first of several, the last of which it goes away
+ * with.  -EPERM without a message's cure: CAP_NET_ADMIN is lacking, and nothing was made.
  * Messages begin with what is wrong, not with the bridge.
  */
 int bridge_new_tap(const char *bridge, const struct vlans *, int owner, bool multi_queue,

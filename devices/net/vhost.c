@@ -290,9 +290,8 @@ static int hand_over(struct vhost *v)
 	return rc;
 }
 
-int vhost_start(struct vhost *v, const struct vhost_setup *setup)
+int vhost_start(struct vhost *v, const struct vhost_setup *setup, u16 next_avail[VHOST_RINGS])
 {
-	u16 unused[VHOST_RINGS];
 	eventfd_t count;
 	int rc;
 
@@ -319,7 +318,7 @@ int vhost_start(struct vhost *v, const struct vhost_setup *setup)
 		rc = 0;
 	}
 	if (rc)
-		vhost_stop(v, unused);
+		vhost_stop(v, next_avail);
 	return rc;
 }
 
@@ -333,7 +332,7 @@ void vhost_stop(struct vhost *v, u16 next_avail[VHOST_RINGS])
 		(void)!ioctl(v->fd, VHOST_SET_VRING_KICK, &none);
 		(void)!ioctl(v->fd, VHOST_SET_VRING_CALL, &none);
 		(void)!ioctl(v->fd, VHOST_SET_VRING_ERR, &none);
-		next_avail[i] = ioctl(v->fd, VHOST_GET_VRING_BASE, &base) ?
+		next_avail[i] = i >= v->lent || ioctl(v->fd, VHOST_GET_VRING_BASE, &base) ?
 				v->setup.ring[i].next_avail : base.num;
 	}
 	for (unsigned i = 0; i < VHOST_RINGS; i++) {

@@ -39,9 +39,10 @@ void vhost_close(struct vhost *);		/* stopped; NULL is allowed */
 /*
  * On the loop.  From start to stop the rings are the kernel's: it hears kick_fd and raises
  * irq, without this program where irq_fd() allows.  What it writes to is among mem's dirty
- * pages when it is stopped.  0 or -errno: then they are not; -EBADFD: the tap was deleted.
+ * pages when it is stopped.  0 or -errno: then they are not,
+ * and next_avail as vhost_stop has it; -EBADFD: the tap was deleted.
  */
-int  vhost_start(struct vhost *, const struct vhost_setup *) must_check;
+int  vhost_start(struct vhost *, const struct vhost_setup *, u16 next_avail[VHOST_RINGS]) must_check;
 /* On the loop, started.  On return nothing is in flight; next_avail is how far each got. */
 void vhost_stop(struct vhost *, u16 next_avail[VHOST_RINGS]);
 /* Started; by a thread that a stop would wait for: irq_fd() of that ring's irq is another. */

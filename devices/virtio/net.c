@@ -111,6 +111,13 @@ static bool can_vhost(const struct pair *p)
 	       !is_on(n->rx_limit) && !is_on(n->tx_limit);
 }
 
+/* With what the kernel has served by then. */
+static void take_back(struct pair *p, const u16 next_avail[VHOST_RINGS])
+{
+	virtq_served(p->rx, next_avail[VHOST_RX]);
+	virtq_served(p->tx, next_avail[VHOST_TX]);
+}
+
 /* If it cannot be had, that is no failure: then this thread moves the frames. */
 static int start_vhost(struct pair *p)
 {
@@ -121,13 +128,16 @@ static int start_vhost(struct pair *p)
 		.ring = { [VHOST_RX] = ring_of(p, p->rx), [VHOST_TX] = ring_of(p, p->tx) },
 		.broken = vhost_broken, .lost = vhost_lost, .arg = p,
 	};
-	int rc = vhost_start(p->vhost, &s);
+	u16 next_avail[VHOST_RINGS];
+	int rc = vhost_start(p->vhost, &s, next_avail);
 	u64 missed;
 
 	/* A driver may begin as often as it likes. */
 	if (rc && rc != -EBADFD && log_allows(&p->noise, now_ns(), &missed))
 		log_warn("%s: vhost-net refuses: %s; vmm itself moves the frames", v->dev.name,
 			 strerror(-rc));
+	if (rc)
+		take_back(p, next_avail);
 	p->kick[0].lent = p->kick[1].lent = p->by_vhost = !rc;
 	store_once(&p->counters->by_vhost, p->by_vhost);
 	return rc;
@@ -138,8 +148,7 @@ static void stop_vhost(struct pair *p)
 	u16 next_avail[VHOST_RINGS];
 
 	vhost_stop(p->vhost, next_avail);
-	virtq_served(p->rx, next_avail[VHOST_RX]);
-	virtq_served(p->tx, next_avail[VHOST_TX]);
+	take_back(p, next_avail);
 	p->kick[0].lent = p->kick[1].lent = p->by_vhost = false;
 	store_once(&p->counters->by_vhost, 0);
 }

@@ -45,6 +45,7 @@ static struct {
 	int nr_opened, last;		/* the descriptor that was asked for features last */
 	int news;			/* of links: whoever was bound to them last */
 	u16 taken_by_then;		/* of each ring that is lent, and then the taps are deleted; 0: they stay */
+	bool stays;			/* it does, and the next request fails */
 	bool gone;			/* the taps are */
 } kernel;
 
@@ -150,7 +151,8 @@ static int request(struct kernel *k, unsigned long nr, void *arg)
 		ring_at(k, arg)->tap = file->fd;
 		if (file->fd >= 0 && kernel.taken_by_then) {
 			ring_at(k, arg)->base += kernel.taken_by_then;
-			kernel.gone = true;
+			kernel.gone = !kernel.stays;
+			kernel.fail_after = kernel.stays ? 0 : -1;
 		}
 		return 0;
 	}
@@ -668,6 +670,33 @@ static void test_deleted_half_lent(void **state)
 	assert_int_equal(c->n.dev->guest_errors, 0);
 }
 
+/* So it does where the kernel refuses the other for a reason of its own. */
+static void test_refused_half_lent(void **state)
+{
+	struct card *c = *state;
+	struct virtq *rx = &c->n.v->vq[RX];
+
+	start(c, F(VIRTIO_NET_F_STATUS));
+	device_quiesce(c->n.dev);
+	vnet_offer(&c->n, DATA, 2000);
+	vnet_offer(&c->n, DATA + 4096, 2000);
+	kernel.taken_by_then = 1;
+	kernel.stays = true;
+	device_resume(c->n.dev);
+	fake_settle(&c->n.fake);
+	assert_true(link_is_up(c));
+	assert_by_vhost(c, false);
+	assert_int_equal(ring_used_idx(&c->n.d.ring[RX]), 1);
+	assert_int_equal(ring_used(&c->n.d.ring[RX], 0).id, 0);
+	kernel.taken_by_then = 0;
+	device_quiesce(c->n.dev);
+	assert_int_equal(rx->next_avail, 1);
+	device_resume(c->n.dev);
+	assert_by_vhost(c, true);
+	assert_int_equal(c->k[0]->ring[RX].base, 1);
+	assert_int_equal(c->n.dev->guest_errors, 0);
+}
+
 /* Whatever it refuses: nothing is half lent, and the card works. */
 static void test_refused(void **state)
 {
@@ -1044,7 +1073,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_lent), T(test_handed_back), T(test_own_thread), T(test_deleted),
 		T(test_deleted_in_use), T(test_deleted_out_of_order), T(test_deleted_after_many),
-		T(test_deleted_long_after), T(test_deleted_at_once), T(test_deleted_meanwhile), T(test_deleted_half_lent),
+		T(test_deleted_long_after), T(test_deleted_at_once), T(test_deleted_meanwhile), T(test_deleted_half_lent), T(test_refused_half_lent),
 		T(test_refused), T(test_broken),
 		T(test_half), T(test_filter), cmocka_unit_test(test_open),
 		cmocka_unit_test(test_open_without_files),
