@@ -244,6 +244,18 @@ int machine_resize_disk(struct machine *m, unsigned disk, u64 size, struct err *
 
 /* --- networks ---------------------------------------------------------------------------------- */
 
+/* Who waits by the old one asks the new one. */
+void machine_limit_disk(struct machine *m, unsigned disk, const struct limit_config *limit)
+{
+	struct device *dev = &m->disk[disk]->dev;
+
+	if (!m->paused)
+		device_quiesce(dev);
+	limit_set(&m->resources->limit[disk], limit);
+	if (!m->paused)
+		device_resume(dev);
+}
+
 void machine_limit_net(struct machine *m, unsigned net, const struct limit_config *rx,
 		       const struct limit_config *tx)
 {

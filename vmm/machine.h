@@ -111,6 +111,7 @@ int  machine_resize_disk(struct machine *, unsigned disk, u64 size, struct err *
 void machine_replace_disk(struct machine *, unsigned disk, struct blk *);
 
 /* From now on, also for what waits. */
+void machine_limit_disk(struct machine *, unsigned disk, const struct limit_config *);
 void machine_limit_net(struct machine *, unsigned net, const struct limit_config *rx,
 		       const struct limit_config *tx);
 /* The cable of a network card is in, or was pulled.  -ENODEV: its far end is gone. */

@@ -400,7 +400,7 @@ static int disk_replace(struct api_vm *a, unsigned i, const char *path, struct e
 static int disk_limit(struct api_vm *a, unsigned i, const struct limit_config *l, struct err *err)
 {
 	(void)err;
-	limit_set(&vm_of(a)->r.limit[i], l);
+	machine_limit_disk(vm_of(a)->r.machine, i, l);
 	return 0;
 }
 

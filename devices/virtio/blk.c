@@ -275,8 +275,11 @@ static void discard_or_zero(struct request *r, enum blk_op op)
 	}
 	r->blk.offset = le64toh(seg.sector) * BLK_SECTOR;
 	r->blk.len = (u64)sectors * BLK_SECTOR;
-	if (op == BLK_ZERO)
+	if (op == BLK_ZERO) {
 		r->bytes = r->blk.len;	/* a host that has nothing better writes them */
+		if (r->queue->dev->limit)
+			limit_charge(r->queue->dev->limit, r->blk.len);
+	}
 	/* A disk that is to keep its space was not offered for discarding. */
 	r->blk.unmap = flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP &&
 		       r->queue->dev->config.write_zeroes_may_unmap;

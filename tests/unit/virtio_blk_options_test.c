@@ -479,6 +479,16 @@ static void test_limit_bytes(void **state)
 	fake_ns += 2 * SECOND / 1000;
 	vblk_wait(f);
 
+	/* Zeroes are as many as they cover, whatever the host makes of them. */
+	fake_ns += 10 * SECOND;
+	assert_int_equal(vblk_range(f, ZEROES, 0, 256, 0), OK);
+	vblk_offer(f, 0, 0, OUT, 0, 512);
+	vblk_kick(f, 0);
+	fake_ns += (256 * 512 - 4096) * 1000ULL;
+	assert_int_equal(answered_now(f), 0);
+	fake_ns += 2 * SECOND / 1000;
+	vblk_wait(f);
+
 	/* Stopped in the middle of waiting, it goes on where it was; reset, it forgets. */
 	limit_set(&limit, &(struct limit_config){ .ops = { .rate = 1, .burst = 1 } });
 	offer_ids(f, 20);

@@ -107,6 +107,13 @@ u64 limit_take(struct limit *l, u64 bytes, u64 now)
 	return wait;
 }
 
+void limit_charge(struct limit *l, u64 bytes)
+{
+	pthread_mutex_lock(&l->lock);
+	take(&l->bytes, bytes);
+	pthread_mutex_unlock(&l->lock);
+}
+
 static void leave_line(struct limit *l, struct limit_user *u)
 {
 	struct limit_user **at = &l->line;

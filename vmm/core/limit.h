@@ -52,3 +52,5 @@ u64  limit_take(struct limit *, u64 bytes, u64 now_ns);
  */
 u64  limit_take_turn(struct limit *, struct limit_user *, u64 bytes, u64 now_ns);
 void limit_leave(struct limit *, struct limit_user *);	/* idempotent */
+/* Of one that may go: so many bytes more than was said; what follows waits for longer. */
+void limit_charge(struct limit *, u64 bytes);
