@@ -187,11 +187,12 @@ static int check_head(const struct subcommand_args *a, struct image *from, const
 
 /* Under a name of its own until all is there. */
 static int make_copy(const struct subcommand_args *a, struct image *from, const char *path,
-		     struct image_create *c, struct err *err)
+		     const struct image_create *asked, struct err *err)
 {
+	struct image_create c = *asked;
 	struct stat made, source;
-	struct image_options o = { .format = c->format, .backing_anywhere = true, .is = &made };
-	struct chain_copy how = { .compare = c->backing, .blank = !c->backing,
+	struct image_options o = { .format = asked->format, .backing_anywhere = true, .is = &made };
+	struct chain_copy how = { .compare = asked->backing, .blank = !asked->backing,
 				  .pack = a->value[DISK_COMPRESS] };
 	struct chain_job *job = disk_job(a);
 	char *temp = chain_temp(path);
@@ -200,17 +201,17 @@ static int make_copy(const struct subcommand_args *a, struct image *from, const 
 
 	if (!temp)
 		return err_set(err, -ENOMEM, "out of memory");
-	c->size = from->size;
-	c->called = path;
-	c->made = &made;
+	c.size = from->size;
+	c.called = path;
+	c.made = &made;
 	/* Who may not read the one is not to read the other. */
 	if (!fstat(from->fd, &source) && S_ISREG(source.st_mode))
-		c->mode = (source.st_mode & 0666) | S_IRUSR | S_IWUSR;
+		c.mode = (source.st_mode & 0666) | S_IRUSR | S_IWUSR;
 	rc = chain_refuse_long_name(path, err);
-	if (!rc && !strcmp(c->format, "raw"))
+	if (!rc && !strcmp(c.format, "raw"))
 		rc = check_head(a, from, path, err);
 	if (!rc)
-		rc = image_create(temp, c, err);
+		rc = image_create(temp, &c, err);
 	if (rc) {
 		free(temp);
 		return rc;

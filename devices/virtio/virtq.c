@@ -291,9 +291,9 @@ static void answer_forgotten(struct virtq *q, u16 nr, u16 taken)
 		found += left[head] == 1 ? 1U : left[head] ? q->size : 0;
 	if (found != nr || (nr < window && window <= taken && are_oldest(q, left, window, nr)))
 		return;
-	for (head = 0; head < q->size; head++)
-		if (left[head])
-			virtq_push(q, head, 0);
+	for (u16 answer = 0; answer < q->size; answer++)
+		if (left[answer])
+			virtq_push(q, answer, 0);
 	virtq_flush(q);
 }
 
