@@ -200,7 +200,7 @@ static void ask_some(const struct registered *vm, unsigned nr, const char *path,
 	for (unsigned i = 0; i < nr; i++) {
 		json_t *answer = NULL;
 
-		if (rc[i] == -EAGAIN)
+		if (rc[i] == -EAGAIN || rc[i] == -EMFILE || rc[i] == -ENFILE)
 			rc[i] = send_request(vm[i].socket, vm[i].pid, "GET", path, NULL, end_ns, &fd[i], NULL);
 		if (!rc[i])
 			rc[i] = receive_answer(vm[i].socket, fd[i], end_ns, &answer, NULL);

@@ -190,7 +190,7 @@ static int make_copy(const struct subcommand_args *a, struct image *from, const 
 		     const struct image_create *asked, struct err *err)
 {
 	struct image_create c = *asked;
-	struct stat made, source;
+	struct stat made, st;
 	struct image_options o = { .format = asked->format, .backing_anywhere = true, .is = &made };
 	struct chain_copy how = { .compare = asked->backing, .blank = !asked->backing,
 				  .pack = a->value[DISK_COMPRESS] };
@@ -204,9 +204,11 @@ static int make_copy(const struct subcommand_args *a, struct image *from, const 
 	c.size = from->size;
 	c.called = path;
 	c.made = &made;
-	/* Who may not read the one is not to read the other. */
-	if (!fstat(from->fd, &source) && S_ISREG(source.st_mode))
-		c.mode = (source.st_mode & 0666) | S_IRUSR | S_IWUSR;
+	/* Who may not read the one, or what it is backed by, is not to read the other. */
+	c.mode = 0666;
+	for (const struct image *i = from; i; i = i->backing)
+		c.mode &= fstat(i->fd, &st) ? 0 : st.st_mode;
+	c.mode |= S_IRUSR | S_IWUSR;
 	rc = chain_refuse_long_name(path, err);
 	if (!rc && !strcmp(c.format, "raw"))
 		rc = check_head(a, from, path, err);

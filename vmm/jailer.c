@@ -240,7 +240,7 @@ static int make_jail(const struct arguments *a, char path[PATH_MAX], struct err 
 		if (is_end)
 			break;
 		if ((size_t)(s - path) > base_len && is_not_ours(path))
-			return err_set(err, -EPERM, "%s: must be a directory that only its owner, this user, can "
+			return err_set(err, -EEXIST, "%s: must be a directory that only its owner, this user, can "
 				       "write to", path);
 		*s = '/';
 	}

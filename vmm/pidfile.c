@@ -64,7 +64,8 @@ int pidfile_open(const char *path, int *out, struct err *err)
 	if (!made && errno == EEXIST)
 		fd = open(path, FLAGS, 0644);
 	if (fd < 0)
-		return err_set(err, -errno, "pidfile %s: %s", path, strerror(errno));
+		return err_set(err, -errno, "pidfile %s: %s", path, errno == ELOOP ? "a link; name the file itself" :
+			       strerror(errno));
 	rc = check_contents(fd);
 	if (!rc)
 		rc = take(fd);
@@ -77,6 +78,8 @@ int pidfile_open(const char *path, int *out, struct err *err)
 		close(fd);
 		return pidfile_open(path, out, err);
 	}
+	if (rc == -EDEADLK)
+		rc = -EBUSY;
 	if (rc) {
 		if (made && rc != -EBUSY)
 			unlink(path);

@@ -44,9 +44,10 @@ static int make_delta(struct disk_config *d, const char *dir, const char *name, 
 	if (rc < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	/* Whoever may use the one may use the other. */
-	if (!stat(d->path, &base) && S_ISREG(base.st_mode)) {
+	if (!stat(d->path, &base)) {
 		base.st_mode |= S_IRUSR | S_IWUSR;
-		create.like = &base;
+		create.mode = base.st_mode & 0666;
+		create.like = S_ISREG(base.st_mode) ? &base : NULL;
 	}
 	rc = image_create(path, &create, err);
 	if (rc) {

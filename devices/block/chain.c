@@ -416,9 +416,9 @@ int chain_open(struct image **out, const char *path, const struct image_options 
 	return rc;
 }
 
-void chain_give_back(const char *path, const char *format, u64 size)
+void chain_give_back(const char *path, const struct stat *is, const char *format, u64 size)
 {
-	struct image_options o = { .format = format, .no_backing = true };
+	struct image_options o = { .format = format, .no_backing = true, .is = is };
 	struct image *i;
 
 	if (strcmp(format, "qcow2") || image_open(&i, path, &o, NULL))

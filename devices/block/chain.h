@@ -133,7 +133,7 @@ int   chain_open(struct image **, const char *path, const struct image_options *
 		 struct chain_family *, struct err *) must_check;
 /* After a change of the file that failed: what it took beyond size, as large as it was, and
  * nothing refers to. */
-void  chain_give_back(const char *path, const char *format, u64 size);
+void  chain_give_back(const char *path, const struct stat *is, const char *format, u64 size);
 int   chain_still_there(const struct image *, struct err *) must_check;
 /* -EINVAL: a device, whose place no file can take. */
 int   chain_refuse_device(const struct image *, struct err *) must_check;

@@ -27,14 +27,22 @@ static int open_base(struct commit *c, const struct image_options *o, struct err
 				      .backing_anywhere = o->backing_anywhere };
 	const struct chain_file *user = chain_user(&c->family, 1);
 	char name[CHAIN_NAME_MAX + 1];
+	struct stat top, below;
 	struct image *i;
 	int rc;
 
-	/* The rules for chains hold for a file that is written to, too. */
+	/* The rules for chains hold for a file that is written to, too: for that very one. */
+	if (fstat(c->top->fd, &top))
+		return err_set(err, -errno, "disk %s: %s", c->path, strerror(errno));
+	all.is = &top;
 	rc = image_open(&i, c->path, &all, err);
 	if (rc)
 		return rc;
+	rc = i->backing && fstat(i->backing->fd, &below) ? err_set(err, -errno, "%s: %s", c->below, strerror(errno)) : 0;
+	base.is = i->backing ? &below : NULL;
 	image_close(i);
+	if (rc)
+		return rc;
 	if (user)
 		return err_set(err, -EBUSY, "disk %s: %s is based on %s, too, and would no longer "
 			       "be right; 'vmm disk rebase --backing none' makes that one whole",
@@ -175,9 +183,12 @@ static int fold_top(struct commit *c, const struct image_options *o, struct chai
 
 static void commit_fini(struct commit *c, int rc)
 {
+	struct stat base;
+	bool give_back = rc && c->base && !fstat(c->base->fd, &base);
+
 	image_close(c->base);
-	if (rc && c->base)
-		chain_give_back(c->below, c->family.file[1].format, c->base_end);
+	if (give_back)
+		chain_give_back(c->below, &base, c->family.file[1].format, c->base_end);
 	image_close(c->top);
 	chain_family_free(&c->family);
 	free(c->path);
@@ -269,6 +280,7 @@ int chain_rebase(const char *given, const struct chain_rebase *r, const struct i
 	struct image_options io = { .format = "qcow2", .backing_anywhere = o->backing_anywhere,
 				    .no_backing = !copy };
 	struct image *top = NULL;
+	struct stat st;
 	u64 size = 0;
 	int rc = path ? image_open(&top, path, &io, err) :
 		 err_set(err, -errno, "disk %s: %s", given, strerror(errno));
@@ -284,9 +296,11 @@ int chain_rebase(const char *given, const struct chain_rebase *r, const struct i
 		size = UINT64_MAX;
 	if (!rc)
 		rc = rebase(top, r, copy, o, job, err);
+	if (rc && size && fstat(top->fd, &st))
+		size = 0;
 	image_close(top);
 	if (rc && size)
-		chain_give_back(path, "qcow2", size);
+		chain_give_back(path, &st, "qcow2", size);
 	free(path);
 	return rc;
 }

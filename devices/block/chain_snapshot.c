@@ -1,5 +1,6 @@
 /* chain_snapshot.c: making a snapshot of a disk, and going back to one. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,21 +36,41 @@ static int go_on_above(const char *path, const struct image *was, const char *be
 
 /* --- snapshot ---------------------------------------------------------------------------- */
 
+static bool is_image(const struct image *i, const char *name)
+{
+	struct stat a, b;
+
+	return !fstat(i->fd, &a) && !lstat(name, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* By its number, as its name may be another's by now; but a jail has no /proc. */
+static int link_image(const struct image *i, const char *path, const char *below)
+{
+	char self[40];
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", i->fd);
+	if (!linkat(AT_FDCWD, self, AT_FDCWD, below, AT_SYMLINK_FOLLOW))
+		return 0;
+	if (errno != ENOENT)
+		return -errno;
+	if (link(path, below))
+		return -errno;
+	if (is_image(i, below))
+		return 0;
+	unlink(below);
+	return -ESTALE;
+}
+
 /* A second name for the file.  It may be there already, from one who was interrupted. */
 static int add_name(const struct image *i, const char *path, const char *below, bool *made, struct err *err)
 {
-	struct stat a, b;
-	int rc = link(path, below) ? -errno : 0;
+	int rc = link_image(i, path, below);
 
 	*made = !rc;
-	if ((!rc || rc == -EEXIST) && !fstat(i->fd, &a) && !lstat(below, &b) && a.st_dev == b.st_dev &&
-	    a.st_ino == b.st_ino)
+	if (!rc || (rc == -EEXIST && is_image(i, below)))
 		return 0;
-	if (!rc) {
-		unlink(below);
-		*made = false;
-		return err_set(err, -ESTALE, "disk %s: somebody put another file in its place", path);
-	}
+	if (rc == -ESTALE)
+		return err_set(err, rc, "disk %s: somebody put another file in its place", path);
 	if (rc == -EEXIST)
 		return err_set(err, rc, "disk %s: %s is there already; choose another name", path,
 			       below);

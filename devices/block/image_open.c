@@ -18,7 +18,7 @@
 #include "devices/block/qcow2.h"
 #include "vmm/core/loop.h"
 
-enum { LOOK_NS = 500000000 };
+enum { LOOK_NS = 500000000, TRIES = 5 };
 
 /* Does the process have a lock on the file?  /proc says so of our own user's.  No other user is to keep us long with his. */
 static bool holds(const char *pid, const struct stat *file, u64 end_ns)
@@ -384,14 +384,18 @@ static int open_backing(struct image *top, struct image *i, const struct image_o
 	name = backing_name(i);
 	if (!name)
 		return err_set(err, -ENOMEM, "out of memory");
-	if (!o->backing_anywhere) {
-		rc = check_place(i, o->no_lock, name, &file, err);
-		below.is = &file;
-	}
-	/* Before it is found to be in use, by us. */
-	if (!rc && in_chain(top, name))
-		rc = err_set(err, -EINVAL, "its backing files go round in a circle");
-	if (!rc) {
+	/* Another program may be putting a new one in its place, which is the one then. */
+	for (int n = 0; n < TRIES && (!n || rc == -ESTALE); n++) {
+		rc = 0;
+		if (!o->backing_anywhere) {
+			rc = check_place(i, o->no_lock && !o->is, name, &file, err);
+			below.is = &file;
+		}
+		/* Before it is found to be in use, by us. */
+		if (!rc && in_chain(top, name))
+			rc = err_set(err, -EINVAL, "its backing files go round in a circle");
+		if (rc)
+			continue;
 		rc = open_one(&i->backing, name, &below, err);
 		if (rc == -ENOENT)
 			image_no_backing(name, err);

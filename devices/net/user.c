@@ -532,8 +532,8 @@ static void check_names(struct user *u)
 		close(fd);
 	if (u->no_names)
 		log_warn("net: user: the host's /etc/resolv.conf is another since, which vmm may not read in its "
-			 "sandbox: the guest's names are not looked up any more; start vmm anew, not as root, or with "
-			 "--net user,dns=ADDRESS");
+			 "sandbox: the guest's names are not looked up any more; start vmm anew, or with --net "
+			 "user,dns=ADDRESS");
 }
 
 static int user_send(struct net *n, const struct iovec *iov, int nr)
@@ -688,6 +688,7 @@ static Slirp *make(struct user *u, const struct net_user_options *o)
 
 	if (o->dns.s_addr)
 		c.vnameserver = o->dns;
+	u->no_names = o->restricted || o->dns.s_addr;
 	/* It would cut a longer one. */
 	if (o->hostname && strlen(o->hostname) <= HOSTNAME_MAX)
 		c.vhostname = o->hostname;
