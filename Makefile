@@ -86,7 +86,7 @@ $(BUILD)/san/%.o: %.c
 
 # tests/lib/recorder.c stands in front of devices/block/file.c, of aio's threads and of directories.
 WRAPPED := $(addprefix file_,read write sync truncate allocate zero) preadv pwritev fdatasync fallocate \
-	open link rename unlink fsync
+	open link linkat rename unlink fsync
 $(BUILD)/unit/image_fault_test: WRAPPED += malloc calloc realloc reallocarray strdup
 $(foreach d,unit tsan,$(addprefix $(BUILD)/$d/,virtio_blk_options_test virtio_test)): WRAPPED += clock_gettime
 $(addprefix $(BUILD)/unit/,virtio_net_vhost_test tap_test link_test cpu_test): WRAPPED += ioctl

@@ -29,6 +29,7 @@ WRAP(int, fdatasync, int fd);
 WRAP(int, fallocate, int fd, int mode, off_t offset, off_t len);
 WRAP(int, open, const char *path, int flags, ...);
 WRAP(int, link, const char *from, const char *to);
+WRAP(int, linkat, int from_dir, const char *from, int to_dir, const char *to, int flags);
 WRAP(int, rename, const char *from, const char *to);
 WRAP(int, unlink, const char *path);
 WRAP(int, fsync, int fd);
@@ -479,9 +480,8 @@ int __wrap_open(const char *path, int flags, ...)
 	return fd;
 }
 
-int __wrap_link(const char *from, const char *to)
+static int linked(int rc, const char *to)
 {
-	int rc = fails(FILE_LINK) ? refuse() : __real_link(from, to);
 	struct stat st;
 
 	pthread_mutex_lock(&lock);
@@ -490,6 +490,16 @@ int __wrap_link(const char *from, const char *to)
 	pthread_mutex_unlock(&lock);
 	ended(FILE_LINK);
 	return rc;
+}
+
+int __wrap_link(const char *from, const char *to)
+{
+	return linked(fails(FILE_LINK) ? refuse() : __real_link(from, to), to);
+}
+
+int __wrap_linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
+{
+	return linked(fails(FILE_LINK) ? refuse() : __real_linkat(from_dir, from, to_dir, to, flags), to);
 }
 
 int __wrap_rename(const char *from, const char *to)
