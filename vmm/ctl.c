@@ -39,13 +39,6 @@ static int failed(const struct err *err)
 		EXIT_USAGE : EXIT_RUNTIME;
 }
 
-static int print_json(const json_t *root)
-{
-	json_dumpf(root, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-	putchar('\n');
-	return EXIT_OK;
-}
-
 static void print_text(char *text)
 {
 	while (text && *text) {
@@ -62,7 +55,7 @@ static void print_answer(json_t *answer)
 	if (json_is_string(answer))
 		print_text((char *)(uintptr_t)json_string_value(answer));
 	else if (answer)
-		print_json(answer);
+		subcommand_print_json(json_incref(answer));
 	json_decref(answer);
 }
 
@@ -136,7 +129,7 @@ int command_ps(int argc, char **argv)
 	all = client_ask_all(list, nr, "/vmm/v1/vm", LOOK_PATIENCE_S);
 	free(list);
 	if (json) {
-		print_json(all);
+		subcommand_print_json(json_incref(all));
 	} else {
 		printf("%-20s %8s  %-12s %4s %8s %8s  %s\n", "NAME", "PID", "STATE", "CPUS", "MEMORY",
 		       "UPTIME", "CONSOLE");
@@ -280,7 +273,7 @@ static int show_info(const struct ctl *c)
 	if (status)
 		return status;
 	if (c->json)
-		print_json(info);
+		subcommand_print_json(json_incref(info));
 	else
 		json_object_foreach(info, key, v) {
 			if (json_is_string(v))
@@ -301,7 +294,7 @@ static int show_disks(const struct ctl *c)
 	if (status)
 		return status;
 	if (c->json) {
-		print_json(root);
+		subcommand_print_json(json_incref(root));
 	} else {
 		printf("%-20s %8s  %-4s %s\n", "DISK", "SIZE", "", "FILE");
 		json_array_foreach(json_object_get(root, "disks"), i, disk)

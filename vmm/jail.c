@@ -157,7 +157,7 @@ static int change_root(int root, const char *path, struct err *err)
 	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) ||
 	    mount(path, path, NULL, MS_BIND | MS_REC, NULL) || chdir(path))
 		return err_set(err, -errno, "chroot %s: %s", path, strerror(errno));
-	if (fstat(root, &a) || stat(".", &b) || a.st_dev != b.st_dev || a.st_ino != b.st_ino)
+	if (fstat(root, &a) || stat(".", &b) || !same_file(&a, &b))
 		return err_set(err, -EAGAIN, "chroot %s: it was moved meanwhile", path);
 	if (syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/"))
 		return err_set(err, -errno, "chroot %s: %s", path, strerror(errno));

@@ -212,14 +212,6 @@ static int set_limits(const struct arguments *a, struct err *err)
 	return err_set(err, -errno, "--resource-limit: %s", strerror(errno));
 }
 
-/* Of another's making: a link, or a directory where others may put one. */
-static bool is_not_ours(const char *path)
-{
-	struct stat st;
-
-	return lstat(path, &st) || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || st.st_mode & (S_IWGRP | S_IWOTH);
-}
-
 /* All but the last are root's: nobody else can put a link there. */
 static int make_jail(const struct arguments *a, char path[PATH_MAX], struct err *err)
 {
@@ -239,7 +231,8 @@ static int make_jail(const struct arguments *a, char path[PATH_MAX], struct err 
 			return err_set(err, -errno, "%s: %s", path, strerror(errno));
 		if (is_end)
 			break;
-		if ((size_t)(s - path) > base_len && is_not_ours(path))
+		/* Else somebody could put a link there, or has. */
+		if ((size_t)(s - path) > base_len && !is_own_directory(path))
 			return err_set(err, -EEXIST, "%s: must be a directory that only its owner, this user, can "
 				       "write to", path);
 		*s = '/';

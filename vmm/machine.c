@@ -199,6 +199,19 @@ static void pause_for_error(struct task *t)
 	log_warn("paused; when the cause is gone, 'kill -CONT %d' goes on", getpid());
 }
 
+/* One device, while it is changed; of a VM that is paused all stand still. */
+static void hold(struct machine *m, struct device *dev)
+{
+	if (!m->paused)
+		device_quiesce(dev);
+}
+
+static void let_go(struct machine *m, struct device *dev)
+{
+	if (!m->paused)
+		device_resume(dev);
+}
+
 /* --- disks ------------------------------------------------------------------------------------- */
 
 int machine_snapshot_disk(struct machine *m, unsigned disk, const char *name, struct err *err)
@@ -209,11 +222,9 @@ int machine_snapshot_disk(struct machine *m, unsigned disk, const char *name, st
 
 	if (rc)
 		return rc;
-	if (!m->paused)
-		device_quiesce(dev);
+	hold(m, dev);
 	blk_snapshot_take(blk);
-	if (!m->paused)
-		device_resume(dev);
+	let_go(m, dev);
 	return blk_snapshot_settle(blk, err);
 }
 
@@ -222,12 +233,10 @@ void machine_replace_disk(struct machine *m, unsigned disk, struct blk *blk)
 	struct blk *old = m->resources->disk[disk];
 	struct device *dev = &m->disk[disk]->dev;
 
-	if (!m->paused)
-		device_quiesce(dev);
+	hold(m, dev);
 	m->resources->disk[disk] = blk;
 	virtio_blk_replaced(m->disk[disk], blk);
-	if (!m->paused)
-		device_resume(dev);
+	let_go(m, dev);
 	blk_close(old);
 }
 
@@ -249,11 +258,9 @@ void machine_limit_disk(struct machine *m, unsigned disk, const struct limit_con
 {
 	struct device *dev = &m->disk[disk]->dev;
 
-	if (!m->paused)
-		device_quiesce(dev);
+	hold(m, dev);
 	limit_set(&m->resources->limit[disk], limit);
-	if (!m->paused)
-		device_resume(dev);
+	let_go(m, dev);
 }
 
 void machine_limit_net(struct machine *m, unsigned net, const struct limit_config *rx,
@@ -261,12 +268,10 @@ void machine_limit_net(struct machine *m, unsigned net, const struct limit_confi
 {
 	struct device *dev = &m->net[net]->dev;
 
-	if (!m->paused)
-		device_quiesce(dev);
+	hold(m, dev);
 	limit_set(&m->resources->rx_limit[net], rx);
 	limit_set(&m->resources->tx_limit[net], tx);
-	if (!m->paused)
-		device_resume(dev);
+	let_go(m, dev);
 }
 
 int machine_set_link(struct machine *m, unsigned net, bool up, struct err *err)
@@ -274,11 +279,9 @@ int machine_set_link(struct machine *m, unsigned net, bool up, struct err *err)
 	struct device *dev = &m->net[net]->dev;
 	int rc;
 
-	if (!m->paused)
-		device_quiesce(dev);
+	hold(m, dev);
 	rc = virtio_net_set_link(m->net[net], up);
-	if (!m->paused)
-		device_resume(dev);
+	let_go(m, dev);
 	if (!rc)
 		m->resources->unplugged[net] = !up;
 	return rc ? err_set(err, rc, "its %s on the host is gone",

@@ -84,13 +84,10 @@ static int networks_dir(char *path, size_t room, struct err *err)
 
 static int make_dir(const char *path, struct err *err)
 {
-	struct stat st;
-
 	if (mkdir(path, 0755) && errno != EEXIST)
 		return err_set(err, -errno, "%s: %s", path, strerror(errno));
 	/* Who can write there could make us remove others' interfaces. */
-	if (lstat(path, &st) || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
-	    st.st_mode & (S_IWGRP | S_IWOTH))
+	if (!is_own_directory(path))
 		return err_set(err, -EPERM, "%s: must be a directory that only its owner, this user, can "
 			       "write to", path);
 	return 0;

@@ -180,7 +180,7 @@ static int check_no_disk(struct machine *m, const char *path, struct err *err)
 		return 0;
 	for (unsigned i = 0; i < machine_config(m)->nr_disks; i++)
 		if (!stat(blk_path(machine_resources(m)->disk[i]), &disk) &&
-		    file.st_dev == disk.st_dev && file.st_ino == disk.st_ino)
+		    same_file(&file, &disk))
 			return err_set(err, -EBUSY, "snapshot %s: that is a disk of this VM; choose another "
 				       "name", path);
 	return 0;

@@ -11,6 +11,7 @@
 #include "vmm/core/log.h"
 #include "vmm/disk.h"
 #include "vmm/registry.h"
+#include "vmm/subcommand.h"
 
 enum { INTERVAL_MS = 1000, LOOK_PATIENCE_S = 2, ROWS_WITHOUT_SIZE = 1000 };
 
@@ -165,9 +166,7 @@ static void print_json(const struct row *rows, size_t nr)
 
 	for (size_t i = 0; i < nr; i++)
 		json_array_append_new(all, row_json(&rows[i]));
-	json_dumpf(all, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-	putchar('\n');
-	json_decref(all);
+	subcommand_print_json(all);
 }
 
 static size_t terminal_rows(void)

@@ -375,7 +375,7 @@ int chain_still_there(const struct image *i, struct err *err)
 {
 	struct stat a, b;
 
-	if (!fstat(i->fd, &a) && !stat(i->path, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+	if (!fstat(i->fd, &a) && !stat(i->path, &b) && same_file(&a, &b))
 		return 0;
 	return err_set(err, -EBUSY, "disk %s: another program has just replaced it; try again",
 		       i->path);

@@ -40,7 +40,7 @@ static bool is_image(const struct image *i, const char *name)
 {
 	struct stat a, b;
 
-	return !fstat(i->fd, &a) && !lstat(name, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+	return !fstat(i->fd, &a) && !lstat(name, &b) && same_file(&a, &b);
 }
 
 /* By its number, as its name may be another's by now; but a jail has no /proc. */

@@ -156,7 +156,7 @@ static int open_file(struct image *i, const struct image_options *o, struct err 
 		return err_set(err, -errno, "%s", strerror(errno));
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return err_set(err, -EINVAL, "neither a file nor a block device");
-	if (o->is && (st.st_dev != o->is->st_dev || st.st_ino != o->is->st_ino))
+	if (o->is && !same_file(&st, o->is))
 		return err_set(err, -ESTALE, "somebody put another file in its place");
 	rc = file_size(i->fd, &i->size);
 	if (rc)
@@ -186,7 +186,7 @@ static int open_again(const struct image *i, int how)
 	fd = open(i->path, how | O_NONBLOCK);
 	if (fd < 0)
 		return fd;
-	if (fstat(i->fd, &one) || fstat(fd, &other) || one.st_dev != other.st_dev || one.st_ino != other.st_ino) {
+	if (fstat(i->fd, &one) || fstat(fd, &other) || !same_file(&one, &other)) {
 		close(fd);
 		errno = ESTALE;
 		return -1;
@@ -320,7 +320,7 @@ static int find_below(const struct image *i, bool in_use, char *own, char *rest,
 	*base = last;
 	rc = at < 0 ? -errno : 0;
 	if (!rc && !in_use && (fstat(i->fd, &image) || fstatat(at, base, &st, AT_SYMLINK_NOFOLLOW) ||
-			       image.st_dev != st.st_dev || image.st_ino != st.st_ino))
+			       !same_file(&image, &st)))
 		rc = -ESTALE;
 	for (char *part; !rc && (part = strsep(&rest, "/")); at = next) {
 		next = openat(at, part, O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -360,8 +360,7 @@ static bool in_chain(const struct image *top, const char *name)
 	struct stat a, b;
 
 	for (; top; top = top->backing)
-		if (!fstat(top->fd, &a) && !stat(name, &b) && a.st_dev == b.st_dev &&
-		    a.st_ino == b.st_ino)
+		if (!fstat(top->fd, &a) && !stat(name, &b) && same_file(&a, &b))
 			return true;
 	return false;
 }

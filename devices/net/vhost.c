@@ -312,11 +312,9 @@ int vhost_start(struct vhost *v, const struct vhost_setup *setup, u16 next_avail
 		rc = -EBADFD;
 	if (!rc)
 		rc = hand_over(v);
-	/* Deleted before we heard of links: what was taken meanwhile is asked for as ever. */
-	if (v->lent && tap_is_gone(v)) {
-		eventfd_write(v->error.fd, 1);
-		rc = 0;
-	}
+	/* Deleted before we heard of links, or in that moment. */
+	if (v->lent && tap_is_gone(v))
+		rc = -EBADFD;
 	if (rc)
 		vhost_stop(v, next_avail);
 	return rc;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 void bug(const char *file, int line, const char *what)
 {
@@ -10,11 +11,24 @@ void bug(const char *file, int line, const char *what)
 	abort();
 }
 
+bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+bool is_own_directory(const char *path)
+{
+	struct stat st;
+
+	return !lstat(path, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
+	       !(st.st_mode & (S_IWGRP | S_IWOTH));
+}
+
 bool was_replaced(int fd, const char *path)
 {
 	struct stat is, named;
 
-	return !fstat(fd, &is) && !stat(path, &named) && (is.st_dev != named.st_dev || is.st_ino != named.st_ino);
+	return !fstat(fd, &is) && !stat(path, &named) && !same_file(&is, &named);
 }
 
 void mask_controls(char *text)

@@ -45,6 +45,10 @@ typedef uint64_t u64;
 _Noreturn void bug(const char *file, int line, const char *what);
 #define BUG_ON(cond)	((cond) ? bug(__FILE__, __LINE__, #cond) : (void)0)
 
+struct stat;
+bool same_file(const struct stat *, const struct stat *);
+/* One that nobody but this user can write to, and no link. */
+bool is_own_directory(const char *path);
 /* Whether another file has the name by now, by which fd was opened.  If the host does not say: no. */
 bool was_replaced(int fd, const char *path);
 
