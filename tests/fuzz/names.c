@@ -113,7 +113,7 @@ static const char *pick_path(struct fuzz *f, char *path)
 	return path;
 }
 
-static bool same_file(const char *a, const char *b)
+static bool leads_to_same(const char *a, const char *b)
 {
 	struct stat s, t;
 
@@ -132,7 +132,7 @@ static void recorded(struct fuzz *f)
 	name = chain_recorded_as(path, file);
 	if (name) {
 		seen = chain_seen_from(path, name);
-		fuzz_check(seen && same_file(seen, file), "%s of %s was recorded as %s, which is %s",
+		fuzz_check(seen && leads_to_same(seen, file), "%s of %s was recorded as %s, which is %s",
 			   file, path, name, seen);
 		free(seen);
 	}
