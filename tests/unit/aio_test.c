@@ -52,10 +52,13 @@ ssize_t preadv(int fd, const struct iovec *iov, int nr, off_t offset)
 }
 
 static int refusals;
+static bool refuses_backlog;
 
-/* The kernel may be out of memory for a while. */
+/* The kernel may be out of memory for a while; an older one wants what is done taken first. */
 int io_uring_submit(struct io_uring *ring)
 {
+	if (refuses_backlog && io_uring_cq_ready(ring) >= ring->cq.ring_entries)
+		return -EBUSY;
 	return refusals && refusals-- ? -EAGAIN : io_uring_submit_and_wait(ring, 0);
 }
 
@@ -359,6 +362,13 @@ static void test_many(void **state)
 	}
 	free(op);
 	free(block);
+}
+
+static void test_many_backlogged(void **state)
+{
+	refuses_backlog = true;
+	test_many(state);
+	refuses_backlog = false;
 }
 
 /* One that waits does not hold up those that came after it. */
@@ -700,7 +710,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH(test_read_and_write), BOTH(test_far_offset), BOTH(test_short_read),
 		BOTH(test_short_write), BOTH(test_fallocate),
-		BOTH(test_errors), THREADS(test_interrupted), BOTH(test_many),
+		BOTH(test_errors), THREADS(test_interrupted), BOTH(test_many), URING(test_many_backlogged),
 		BOTH(test_no_order), BOTH(test_submit_from_done), BOTH(test_drain),
 		URING(test_refused_for_a_while),
 		BOTH(test_drain_of_one_among_two), BOTH(test_wakes_a_sleeping_loop),

@@ -30,6 +30,7 @@ struct aio {
 	struct io_uring ring;
 	struct watch ring_watch;
 	unsigned unsubmitted;
+	struct aio_req *taken, **last_taken;	/* off the ring, not yet done */
 
 	pthread_mutex_t lock;		/* of what follows */
 	pthread_cond_t work;
@@ -55,6 +56,24 @@ static void uring_flush(struct aio *a)
 	}
 }
 
+static bool uring_take(struct aio *a)
+{
+	struct io_uring_cqe *cqe;
+	bool any = false;
+
+	while (!io_uring_peek_cqe(&a->ring, &cqe)) {
+		struct aio_req *r = io_uring_cqe_get_data(cqe);
+
+		r->res = cqe->res;
+		r->next = NULL;
+		io_uring_cqe_seen(&a->ring, cqe);
+		*a->last_taken = r;
+		a->last_taken = &r->next;
+		any = true;
+	}
+	return any;
+}
+
 /* As much as one system call moves; less is no error. */
 static u32 piece_len(const struct aio_req *r)
 {
@@ -66,11 +85,12 @@ static void uring_submit(struct aio *a, struct aio_req *r)
 	struct io_uring_sqe *sqe;
 
 	while (!(sqe = io_uring_get_sqe(&a->ring))) {
-		/* Completions wait for their turn: done must not run in here. */
 		unsigned before = a->unsubmitted;
 
 		uring_flush(a);
-		if (a->unsubmitted == before)
+		/* An older Linux (5.10) takes nothing while it has completions that did not fit.
+		 * They are taken here, but wait for their turn: done must not run in here. */
+		if (a->unsubmitted == before && !uring_take(a))
 			usleep(100);	/* the kernel is out of memory for requests */
 	}
 	switch (r->op) {
@@ -99,17 +119,18 @@ static void uring_submit(struct aio *a, struct aio_req *r)
 
 static bool uring_reap(struct aio *a)
 {
-	struct io_uring_cqe *cqe;
-	bool any = false;
+	bool any;
 
 	uring_flush(a);
-	while (!io_uring_peek_cqe(&a->ring, &cqe)) {
-		struct aio_req *r = io_uring_cqe_get_data(cqe);
-		int res = cqe->res;
+	uring_take(a);
+	any = a->taken;
+	while (a->taken) {
+		struct aio_req *r = a->taken;
 
-		io_uring_cqe_seen(&a->ring, cqe);
-		any = true;
-		r->done(r, res);
+		a->taken = r->next;
+		if (!a->taken)
+			a->last_taken = &a->taken;
+		r->done(r, r->res);
 	}
 	return any;
 }
@@ -343,6 +364,7 @@ int aio_new(struct aio **out, struct loop *loop, enum aio_engine engine, struct 
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->work, NULL);
 	a->last_todo = &a->todo;
+	a->last_taken = &a->taken;
 	a->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (a->event_fd < 0) {
 		rc = -errno;
