@@ -680,7 +680,7 @@ int machine_start(struct machine *m, struct err *err)
 		pause_all(m);
 	for (unsigned i = 0; i < m->nr_io && !rc; i++) {
 		snprintf(name, sizeof(name), "io/%u", i);
-		rc = loop_start_thread(m->io[i].loop, name, err);
+		rc = loop_start_thread(m->io[i].loop, i && m->io[i].aio ? THREAD_DISK : THREAD_IO, name, err);
 	}
 	return rc || m->resources->held ? rc : run_all(m, err);
 }

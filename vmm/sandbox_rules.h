@@ -7,7 +7,7 @@
 /* What this VM has that others may not have. */
 enum sandbox_needs {
 	NEEDS_API = 1 << 0,
-	NEEDS_USER_NET = 1 << 1,		/* libslirp, on the first I/O thread */
+	NEEDS_USER_NET = 1 << 1,		/* libslirp, on an I/O thread that is no disk's */
 	NEEDS_PASST = 1 << 2,
 	NEEDS_HOST_NET = 1 << 3,		/* a network of this host that vmm may remove */
 	NEEDS_VHOST = 1 << 4,

@@ -144,7 +144,7 @@ static void pause_for_snapshots(int nr)
 	writes = true;
 	last = now_ns();
 	start_engine();
-	if (loop_start_thread(loop, "io/0", &err))
+	if (loop_start_thread(loop, THREAD_IO, "io/0", &err))
 		die(err.msg);
 	loop_call(loop, go, NULL);
 	for (int i = 0; i < nr; i++) {

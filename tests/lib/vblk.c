@@ -79,7 +79,7 @@ static void make_device(struct vblk *f)
 static void run_loops(struct vblk *f)
 {
 	for (unsigned i = 0; i < f->setup->nr_loops; i++)
-		assert_int_equal(loop_start_thread(f->io[i].loop, "io", NULL), 0);
+		assert_int_equal(loop_start_thread(f->io[i].loop, THREAD_IO, "io", NULL), 0);
 }
 
 void vblk_new(struct vblk *f, const struct vblk_setup *s)

@@ -540,7 +540,7 @@ static void test_wakes_a_sleeping_loop(void **state)
 	struct ping p = { .op.f = f, .op.iov = { { &p.byte, 1 } } };
 
 	assert_int_equal(sem_init(&p.done, 0, 0), 0);
-	assert_int_equal(loop_start_thread(f->fake.p.io_loop, "test", NULL), 0);
+	assert_int_equal(loop_start_thread(f->fake.p.io_loop, THREAD_IO, "test", NULL), 0);
 	for (int i = 1; i <= 200; i++) {
 		u8 byte = i;
 

@@ -520,7 +520,7 @@ static int start_server(void **state)
 	if (loop_new(&loop, &err) || gdb_new(&gdb, where, loop, &fake_target_ops, &target, &err) ||
 	    gdb_serve(gdb, &err))
 		return -1;
-	return loop_start_thread(loop, "main", &err);
+	return loop_start_thread(loop, THREAD_IO, "main", &err);
 }
 
 static int stop_server(void **state)

@@ -42,7 +42,7 @@ static int setup(void **state)
 	fake_vm_init(&f);
 	if (api_listen(f.api, path, &err))
 		fail_msg("%s", err.msg);
-	return loop_start_thread(f.loop, "main", &err);
+	return loop_start_thread(f.loop, THREAD_IO, "main", &err);
 }
 
 static int teardown(void **state)

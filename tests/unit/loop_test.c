@@ -129,7 +129,7 @@ static void test_call_runs_on_the_owner(void **state)
 	who = none;
 	loop_call(loop, on_call, &who);			/* not running: here */
 	assert_true(pthread_equal(who, pthread_self()));
-	assert_int_equal(loop_start_thread(loop, "test", NULL), 0);
+	assert_int_equal(loop_start_thread(loop, THREAD_IO, "test", NULL), 0);
 	loop_call(loop, on_call, &who);
 	assert_false(pthread_equal(who, pthread_self()));
 	loop_stop_thread(loop);
@@ -156,7 +156,7 @@ static void test_posted_while_it_begins(void **state)
 	struct bell b = { .task.run = answer };
 
 	(void)state;
-	assert_int_equal(loop_start_thread(loop, "test", NULL), 0);
+	assert_int_equal(loop_start_thread(loop, THREAD_IO, "test", NULL), 0);
 	for (u64 n = 1, wait = 0; n < 160000; n++, wait = (wait + 61) % 4096) {
 		store_once(&b.asked, n);
 		loop_post(loop, &b.task);

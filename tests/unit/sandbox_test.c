@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/fs.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <sched.h>
@@ -42,7 +44,7 @@ struct attempt {
 	const char *says;		/* in the line about it; NULL: it comes back */
 };
 
-static const char *const thread_name[THREAD_KINDS] = { "control", "vcpu/0", "io/0", "pool" };
+static const char *const thread_name[THREAD_KINDS] = { "control", "vcpu/0", "io/0", "io/1", "pool" };
 
 static long call_of_32_bits(long nr)
 {
@@ -66,13 +68,13 @@ static void *attempt_thread(void *arg)
 	return (void *)(uintptr_t)make_call(a);
 }
 
-/* The pool's are begun by an I/O thread, whose list they keep. */
-static void *io_thread(void *arg)
+/* The pool's are begun by a disk's thread, whose list they keep. */
+static void *disk_thread(void *arg)
 {
 	pthread_t thread;
 	void *rc;
 
-	thread_begin(THREAD_IO, thread_name[THREAD_IO]);
+	thread_begin(THREAD_DISK, thread_name[THREAD_DISK]);
 	if (pthread_create(&thread, NULL, attempt_thread, arg) || pthread_join(thread, &rc))
 		_exit(WENT_WRONG);
 	return rc;
@@ -105,7 +107,7 @@ static _Noreturn void run_attempt(const struct attempt *a)
 	}
 	if (a->kind == THREAD_CONTROL)
 		rc = (void *)(uintptr_t)make_call(a);
-	else if (pthread_create(&thread, NULL, a->kind == THREAD_POOL ? io_thread : attempt_thread,
+	else if (pthread_create(&thread, NULL, a->kind == THREAD_POOL ? disk_thread : attempt_thread,
 				(void *)(uintptr_t)a) || pthread_join(thread, &rc))
 		_exit(WENT_WRONG);
 	if (!a->says && (long)rc != a->expected)
@@ -375,6 +377,8 @@ static void connections(void **state)
 	try(&(struct attempt){ .kind = THREAD_VCPU, .nr = SYS_socket, .arg = { AF_INET, SOCK_STREAM },
 			       .user_net = true, .says = "socket" });
 	try(&(struct attempt){ .kind = THREAD_VCPU, .nr = SYS_connect, .user_net = true, .says = "connect" });
+	try(&(struct attempt){ .kind = THREAD_DISK, .nr = SYS_connect, .user_net = true, .says = "connect" });
+	try(&(struct attempt){ .kind = THREAD_DISK, .nr = SYS_kill, .arg = { CHILD }, .passt = true, .says = "kill" });
 	/* A vsock's are unix sockets, and on that thread, too; also beside libslirp's. */
 	for (int user_net = 0; user_net < 2; user_net++) {
 		struct attempt a = { .kind = THREAD_IO, .nr = SYS_socket, .arg = { AF_UNIX, 99 },
@@ -385,6 +389,8 @@ static void connections(void **state)
 		a.expected = 0;
 		a.kind = THREAD_VCPU;
 		a.says = "socket";
+		try(&a);
+		a.kind = THREAD_DISK;
 		try(&a);
 		a.kind = THREAD_POOL;
 		try(&a);
@@ -455,7 +461,8 @@ static void devices(void **state)
 		{ THREAD_VCPU, KVM_SET_USER_MEMORY_REGION, false }, { THREAD_VCPU, KVM_SET_REGS, false },
 		{ THREAD_CONTROL, KVM_CREATE_VM, true }, { THREAD_IO, KVM_RUN, false },
 		{ THREAD_POOL, KVM_RUN, false }, { THREAD_VCPU, TIOCSTI, false },
-		{ THREAD_POOL, BLKGETSIZE64, true }, { THREAD_VCPU, BLKGETSIZE64, false },
+		{ THREAD_POOL, BLKGETSIZE64, true }, { THREAD_DISK, BLKGETSIZE64, true },
+		{ THREAD_DISK, TUNSETQUEUE, false }, { THREAD_VCPU, BLKGETSIZE64, false },
 		{ THREAD_CONTROL, TIOCSTI, false }, { THREAD_IO, TIOCSTI, false },
 	};
 
@@ -490,13 +497,19 @@ static void log_mode(void **state)
 
 /* --- what the process has left --------------------------------------------------------------------- */
 
+struct look {
+	enum thread_kind kind;
+	char text[1024];
+};
+
 static void *look_at_thread(void *arg)
 {
-	char line[128], *text = arg;
+	struct look *look = arg;
+	char line[128], *text = look->text;
 	FILE *f = fopen("/proc/thread-self/status", "r");
 
 	/* With the file open: after this none is. */
-	thread_begin(THREAD_VCPU, "vcpu/0");
+	thread_begin(look->kind, thread_name[look->kind]);
 	*text = 0;
 	while (f && fgets(line, sizeof(line), f))
 		if (!strncmp(line, "Cap", 3) || !strncmp(line, "NoNew", 5) || !strncmp(line, "Seccomp:", 8))
@@ -504,30 +517,41 @@ static void *look_at_thread(void *arg)
 	return NULL;
 }
 
-static void privileges_left(void **state)
+/* Pings and the end of passt are of the threads that serve cards. */
+static void privileges_left_to(enum thread_kind kind)
 {
-	char text[1024];
+	u64 expected = kind == THREAD_IO && !geteuid() ? 1ULL << CAP_NET_RAW | 1ULL << CAP_KILL : 0;
+	char effective[64], permitted[64];
+	struct look look = { .kind = kind };
 	int status;
 	pid_t pid = fork();
 
-	(void)state;
+	snprintf(effective, sizeof(effective), "CapEff:\t%016llx", (unsigned long long)expected);
+	snprintf(permitted, sizeof(permitted), "CapPrm:\t%016llx", (unsigned long long)expected);
 	if (!pid) {
-		struct config c = { .sandbox = SANDBOX_ON };
+		struct config c = { .sandbox = SANDBOX_ON, .nr_nets = 2, .net[0].mode = NET_USER, .net[1].mode = NET_PASST };
 		struct rlimit core;
 		pthread_t thread;
 		bool ok = !sandbox_enter(&c, true, children_of, not_entered, NULL, &(struct err){ 0 }) &&
-			  !pthread_create(&thread, NULL, look_at_thread, text) &&
+			  !pthread_create(&thread, NULL, look_at_thread, &look) &&
 			  !pthread_join(thread, NULL);
 
-		ok = ok && strstr(text, "CapEff:\t0000000000000000") && strstr(text, "CapPrm:\t0000000000000000") &&
-		     strstr(text, "NoNewPrivs:\t1") && strstr(text, "Seccomp:\t2") &&
+		ok = ok && strstr(look.text, effective) && strstr(look.text, permitted) &&
+		     strstr(look.text, "NoNewPrivs:\t1") && strstr(look.text, "Seccomp:\t2") &&
 		     !getrlimit(RLIMIT_CORE, &core) && !core.rlim_max;
 		if (!ok)
-			dprintf(STDERR_FILENO, "%s\n", text);
+			dprintf(STDERR_FILENO, "%s\n", look.text);
 		_exit(ok ? CAME_BACK : WENT_WRONG);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(WEXITSTATUS(status), CAME_BACK);
+}
+
+static void privileges_left(void **state)
+{
+	(void)state;
+	for (int kind = THREAD_VCPU; kind < THREAD_KINDS; kind++)
+		privileges_left_to(kind);
 }
 
 /* Where the kernel has Landlock, the control thread's opens are of known files only. */

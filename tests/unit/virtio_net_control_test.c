@@ -734,7 +734,7 @@ static void test_pairs_on_loops(void **state)
 	fake_init(&f->fake, 8 * MIB, -1);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(loop_new(&io[i].loop, NULL), 0);
-		assert_int_equal(loop_start_thread(io[i].loop, "pair", NULL), 0);
+		assert_int_equal(loop_start_thread(io[i].loop, THREAD_IO, "pair", NULL), 0);
 	}
 	vnet_plug(f, (struct virtio_net_options){ .io = io, .nr_io = 2 }, VNET_PAIRS);
 	for (int round = 0; round < 20; round++) {

@@ -19,6 +19,7 @@ struct loop {
 	pthread_t owner;		/* atomic */
 	pthread_t thread;
 	bool running, has_thread;
+	enum thread_kind kind;		/* of that thread */
 	char name[16];
 
 	pthread_mutex_t lock;		/* of tasks */
@@ -215,16 +216,17 @@ static void *thread_main(void *arg)
 {
 	struct loop *l = arg;
 
-	thread_begin(THREAD_IO, l->name);
+	thread_begin(l->kind, l->name);
 	loop_run(l);
 	return NULL;
 }
 
-int loop_start_thread(struct loop *l, const char *name, struct err *err)
+int loop_start_thread(struct loop *l, enum thread_kind kind, const char *name, struct err *err)
 {
 	pthread_attr_t attr;
 	int rc;
 
+	l->kind = kind;
 	strncpy(l->name, name, sizeof(l->name) - 1);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK);

@@ -2,6 +2,7 @@
 #pragma once
 #include "vmm/core/base.h"
 #include "vmm/core/err.h"
+#include "vmm/core/thread.h"
 
 struct loop;
 
@@ -43,8 +44,8 @@ int  loop_new(struct loop **, struct err *) must_check;
 void loop_free(struct loop *);			/* not running; NULL is allowed */
 void loop_run(struct loop *);			/* until loop_stop */
 
-/* Give the loop a thread of its own, under this name. */
-int  loop_start_thread(struct loop *, const char *name, struct err *) must_check;
+/* Give the loop a thread of its own, of this kind, under this name. */
+int  loop_start_thread(struct loop *, enum thread_kind, const char *name, struct err *) must_check;
 void loop_stop_thread(struct loop *);		/* waits; idempotent */
 
 /* Any thread.  A task posted again before it ran runs once. */

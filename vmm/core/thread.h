@@ -3,7 +3,10 @@
 
 enum thread_kind {
 	THREAD_CONTROL,			/* the one that main() began on */
-	THREAD_VCPU, THREAD_IO, THREAD_POOL,
+	THREAD_VCPU,
+	THREAD_IO,			/* of the devices in common, or a card's own */
+	THREAD_DISK,			/* a disk's own */
+	THREAD_POOL,
 	THREAD_KINDS
 };
 
