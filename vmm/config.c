@@ -464,7 +464,7 @@ int config_check(const struct config *c, struct err *err)
 	if (c->hugepages && c->mem % (2 * MIB))
 		return err_set(err, -EINVAL, "--mem: with --hugepages a multiple of 2M, not %lluM",
 			       (unsigned long long)(c->mem / MIB));
-	return config_check_vsock(c, err) ?: config_check_nets(c, err);
+	return config_check_vsock(c, err) ?: config_check_nets(c, err) ?: config_check_files(c, err);
 }
 
 int config_parse(struct config *c, int argc, char **argv, bool *help, bool *version,
@@ -529,6 +529,8 @@ void config_fini(struct config *c)
 	free(c->api_sock);
 	free(c->metadata);
 	free(c->log_file);
+	free(c->logger_file);
+	free(c->metrics_file);
 	free(c->affinity_list);
 	free(c->cgroup);
 	free(c->chroot);

@@ -102,6 +102,7 @@ struct config {
 	enum log_level log_level;
 	enum log_format log_format;
 	char *log_file;			/* NULL: stderr */
+	char *logger_file, *metrics_file;	/* the API's */
 	struct disk_config disk[CONFIG_MAX_DISKS];
 	unsigned nr_disks;
 	struct net_config net[CONFIG_MAX_NETS];
@@ -144,6 +145,20 @@ struct state;
 void config_state(struct config *, struct state *);
 /* Options that do not go together.  That there is a kernel is not among it. */
 int  config_check(const struct config *, struct err *) must_check;
+
+/* A file that a VM reads, or writes, by name; what: which of its. */
+enum config_use { FILE_READ, FILE_APPENDED, FILE_REPLACED };
+struct config_file {
+	const char *what, *path;
+	enum config_use use;
+};
+enum { CONFIG_FILES_WRITTEN = CONFIG_MAX_NETS + 4 };
+/* What it writes is none of what it reads, nor does it take the place of another of these: of its
+ * own, part of config_check; and of one more, which comes instead of what is called so. */
+int  config_check_files(const struct config *, struct err *) must_check;
+int  config_check_file(const struct config *, const struct config_file *, struct err *) must_check;
+/* Those that it writes; how many. */
+unsigned config_written(const struct config *, struct config_file to[CONFIG_FILES_WRITTEN]);
 
 /*
  * argv without the program's name: sets config from a --config file first, then

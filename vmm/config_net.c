@@ -385,8 +385,6 @@ static int check_pair(const struct net_config *a, const struct net_config *b, st
 
 	if (a->tap && b->tap && !strcmp(a->tap, b->tap))
 		return err_set(err, -EINVAL, "--net: tap '%s' is given twice", a->tap);
-	if (a->dump && b->dump && !strcmp(a->dump, b->dump))
-		return err_set(err, -EINVAL, "--net: dump '%s' is given twice", a->dump);
 	if (a->mode == NET_FD && b->mode == NET_FD && a->fd == b->fd)
 		return err_set(err, -EINVAL, "--net: fd %d is given twice", a->fd);
 	for (unsigned i = 0; i < a->nr_forwards; i++)

@@ -62,7 +62,7 @@ void resources_machine_ended(struct resources *);
 int  resources_open_kernel(struct resources *, struct err *) must_check;
 /* Would it open? */
 int  resources_check_file(const char *what, const char *path, struct err *) must_check;
-int  resources_open_disk(struct blk **, const struct disk_config *, struct err *) must_check;
+int  resources_open_disk(const struct config *, struct blk **, const struct disk_config *, struct err *) must_check;
 
 /* All on the control thread, whose loop is resources->main_loop. */
 struct machine;

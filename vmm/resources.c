@@ -90,18 +90,36 @@ int resources_open_kernel(struct resources *r, struct err *err)
 	return rc;
 }
 
-int resources_open_disk(struct blk **blk, const struct disk_config *d, struct err *err)
+/* config_check knows of disks' own files only. */
+static int check_chain(const struct config *c, const struct blk *blk, const char *path, struct err *err)
+{
+	struct config_file written[CONFIG_FILES_WRITTEN];
+	unsigned n = config_written(c, written);
+	struct stat st;
+
+	for (unsigned i = 0; i < n; i++)
+		if (!stat(written[i].path, &st) && blk_has_file(blk, &st))
+			return err_set(err, -EINVAL, "%s %s: a file of disk %s; choose another", written[i].what,
+				       written[i].path, path);
+	return 0;
+}
+
+int resources_open_disk(const struct config *c, struct blk **blk, const struct disk_config *d, struct err *err)
 {
 	struct blk_options o = { .format = d->format, .guessed = d->guessed, .read_only = d->read_only,
 				 .direct = d->direct, .backing_anywhere = d->backing_anywhere,
 				 .is = d->fresh ? &d->made : NULL };
 	int rc = blk_open(blk, d->path, &o, err);
 
+	if (rc)
+		return rc;
+	rc = check_chain(c, *blk, d->path, err);
 	/* One of the API may be there for a file that comes later. */
-	if (!rc && !d->id && !blk_info(*blk).size) {
+	if (!rc && !d->id && !blk_info(*blk).size)
+		rc = err_set(err, -EINVAL, "disk %s: too small for a disk", d->path);
+	if (rc) {
 		blk_close(*blk);
 		*blk = NULL;
-		rc = err_set(err, -EINVAL, "disk %s: too small for a disk", d->path);
 	}
 	return rc;
 }
@@ -288,7 +306,7 @@ static int open_backends(struct resources *r, struct err *err)
 
 	for (unsigned i = 0; i < c->nr_disks && !rc; i++) {
 		limit_set(&r->limit[i], &c->disk[i].limit);
-		rc = resources_open_disk(&r->disk[i], &c->disk[i], err);
+		rc = resources_open_disk(c, &r->disk[i], &c->disk[i], err);
 	}
 	open_metadata(r);
 	for (unsigned i = 0; i < c->nr_nets && !rc; i++) {
@@ -303,8 +321,6 @@ static int open_backends(struct resources *r, struct err *err)
 			rc = open_station(r, i, err);
 		if (!rc)
 			rc = open_vhost(r, i, err);
-		if (!rc && c->net[i].dump && pcap_open(&r->dump[i], c->net[i].dump, err))
-			rc = err_prefix(err, "net: ");
 	}
 	if (!rc && c->vsock.path)
 		rc = vsock_host_open(&r->vsock, c->vsock.path, err);
@@ -375,6 +391,10 @@ int resources_open(struct resources *r, struct err *err)
 	if (!rc)
 		rc = chardev_open(&r->serial, c->serial ? c->serial : "stdio", r->main_loop, quit, r,
 				  err);
+	/* What they had is gone then: nothing else may fail any more. */
+	for (unsigned i = 0; i < c->nr_nets && !rc; i++)
+		if (c->net[i].dump && pcap_open(&r->dump[i], c->net[i].dump, err))
+			rc = err_prefix(err, "net: ");
 	if (rc)
 		resources_close(r);
 	return rc;

@@ -280,6 +280,8 @@ static int configure(struct snapshot *s, struct words *w, struct config *c, stru
 		rc = check_same(c, &saved, err);
 	if (!rc)
 		rc = check_kernel(c, &saved, err);
+	if (!rc)
+		rc = snapshot_check_files(s, c, err);
 	if (!rc && c->hugepages)
 		rc = err_set(err, -EINVAL, "restore: not with --hugepages: memory is read page by page");
 	if (!rc && c->chroot)

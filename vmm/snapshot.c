@@ -299,6 +299,12 @@ int snapshot_refuse_diff(const struct snapshot *s, struct err *err)
 			"'vmm snapshot merge' makes a whole one of both", s->mem_path) : 0;
 }
 
+int snapshot_check_files(const struct snapshot *s, const struct config *c, struct err *err)
+{
+	return config_check_file(c, &(struct config_file){ "snapshot", s->state_path, FILE_READ }, err) ?:
+		config_check_file(c, &(struct config_file){ "snapshot", s->mem_path, FILE_READ }, err);
+}
+
 int snapshot_config(struct snapshot *s, struct config *c, struct err *err)
 {
 	int rc = load(s, c, NULL, err);

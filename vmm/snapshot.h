@@ -63,6 +63,8 @@ struct snapshot_info {
 struct snapshot_info snapshot_info(const struct snapshot *);
 /* For who is to run it: a diff alone cannot be. */
 int  snapshot_refuse_diff(const struct snapshot *, struct err *) must_check;
+/* What such a one writes is none of its files. */
+int  snapshot_check_files(const struct snapshot *, const struct config *, struct err *) must_check;
 /* How its machine was made, into a config after config_init. */
 int  snapshot_config(struct snapshot *, struct config *, struct err *) must_check;
 /* For machine.c. */

@@ -399,6 +399,22 @@ static int make_directory(const char *dir, bool *made, struct err *err)
 		err_set(err, -EPERM, "snapshot %s: it is there, and another user's", dir) : 0;
 }
 
+/* What a save that was killed has left goes, nothing else. */
+static int check_memory(const char *path, struct err *err)
+{
+	struct mem_trailer was;
+	struct err why;
+	int fd, rc;
+
+	if (access(path, F_OK))
+		return 0;
+	rc = snapshot_open_memory(path, &fd, &was, &why);
+	if (fd >= 0)
+		close(fd);
+	return rc ? err_set(err, -EEXIST, "snapshot %s: there is a file already, and no snapshot's; choose another "
+			    "directory", path) : 0;
+}
+
 int snapshot_save_directory(struct machine *m, const char *path, bool diff, struct err *err)
 {
 	char *dir = strndup(path, snapshot_directory_len(path)), *state = NULL, *memory = NULL;
@@ -415,6 +431,8 @@ int snapshot_save_directory(struct machine *m, const char *path, bool diff, stru
 		rc = make_directory(dir, &made, err);
 	if (!rc)
 		rc = check_none(state, err);
+	if (!rc)
+		rc = check_memory(memory, err);
 	if (!rc)
 		rc = begin_disks(m, chain_last_part(dir), err);
 	if (!rc) {

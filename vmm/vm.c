@@ -181,9 +181,8 @@ static int check_file(struct api_vm *a, const char *what, const char *path, stru
 static int check_disk(struct api_vm *a, const struct disk_config *d, struct err *err)
 {
 	struct blk *blk = NULL;
-	int rc = resources_open_disk(&blk, d, err);
+	int rc = resources_open_disk(vm_of(a)->config, &blk, d, err);
 
-	(void)a;
 	blk_close(blk);
 	return rc;
 }
@@ -354,7 +353,7 @@ static int disk(struct api_vm *a, unsigned i, struct api_disk *d, struct err *er
 {
 	struct vm *v = vm_of(a);
 	struct blk *blk = NULL;
-	int rc = v->r.disk[i] ? 0 : resources_open_disk(&blk, &v->config->disk[i], err);
+	int rc = v->r.disk[i] ? 0 : resources_open_disk(v->config, &blk, &v->config->disk[i], err);
 
 	if (!rc) {
 		d->size = blk_info(v->r.disk[i] ?: blk).size;
@@ -384,7 +383,7 @@ static int disk_replace(struct api_vm *a, unsigned i, const char *path, struct e
 
 	other.path = (char *)(uintptr_t)path;
 	other.format = (char *)(uintptr_t)api_disk_format(path);
-	rc = resources_open_disk(&blk, &other, err);
+	rc = resources_open_disk(v->config, &blk, &other, err);
 	if (rc == -EBUSY && !strcmp(path, d->path))
 		return machine_resize_disk(v->r.machine, i, 0, err);
 	if (rc)

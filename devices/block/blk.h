@@ -65,6 +65,7 @@ int  blk_open(struct blk **, const char *path, const struct blk_options *, struc
  * next snapshot. */
 const char *blk_path(const struct blk *);
 const char *blk_format(const struct blk *);
+bool blk_has_file(const struct blk *, const struct stat *);	/* in its chain */
 bool blk_is_guessed(const struct blk *);	/* nobody named the format */
 /* While a snapshot is being taken: what will be below. */
 const char *blk_base_path(const struct blk *, const char **format);

@@ -122,6 +122,16 @@ const char *blk_format(const struct blk *b)
 	return b->image->ops->format;
 }
 
+bool blk_has_file(const struct blk *b, const struct stat *file)
+{
+	struct stat st;
+
+	for (const struct image *i = b->image; i; i = i->backing)
+		if (!fstat(i->fd, &st) && same_file(&st, file))
+			return true;
+	return false;
+}
+
 bool blk_is_guessed(const struct blk *b)
 {
 	return b->image->guessed;

@@ -420,7 +420,7 @@ static void test_net_modes(void **state)
 	    "user,hostfwd=tcp::8080-:80");
 	bad("udp port 53 is published twice", "--net", "user,hostfwd=udp:127.0.0.1:53-:53", "--net", "tap=a",
 	    "--net", "passt,hostfwd=tcp::53-:53,hostfwd=udp::53-:53");
-	bad("dump 'x' is given twice", "--net", "user,dump=x", "--net", "tap=a,dump=x");
+	bad("dump x: that is the file of dump x, too", "--net", "user,dump=x", "--net", "tap=a,dump=x");
 	bad("fd 7 is given twice", "--net", "fd=7", "--net", "tap=a", "--net", "fd=7");
 }
 

@@ -284,7 +284,6 @@ void api_free(struct api *a)
 		return;
 	http_close(a->http);
 	api_metrics_close(a);
-	free((char *)(uintptr_t)a->logger.log_path);
 	free(a->app);
 	free(a->version);
 	free(a->id);

@@ -19,22 +19,24 @@ static int log_level_of(unsigned level)
 int api_put_logger(struct api *a, struct call *call)
 {
 	struct api_logger l = a->logger;
-	const char *old = a->logger.log_path;
+	struct config *c = a->vm->config;
 	char *path;
 	int fd = -1, rc;
 
 	l.level = API_LOG_INFO;
 	api_take(call, &l);
-	if (l.log_path != old) {
+	if (l.log_path != c->logger_file) {
 		path = strdup(l.log_path);
-		rc = path ? log_open_sink(path, &fd, &call->err) :
+		rc = path ? config_check_file(c, &(struct config_file){ "logger", path, FILE_APPENDED }, &call->err) :
 			    err_set(&call->err, -ENOMEM, "out of memory");
+		if (!rc)
+			rc = log_open_sink(path, &fd, &call->err);
 		if (rc) {
 			free(path);
 			return err_prefix(&call->err, "Logger error: ");
 		}
-		free((char *)(uintptr_t)old);
-		l.log_path = path;
+		free(c->logger_file);
+		l.log_path = c->logger_file = path;
 		log_set_file(fd);
 	}
 	l.module = NULL;	/* everything of ours is one */

@@ -196,7 +196,7 @@ int api_metrics_flush(struct api *a, struct err *err)
 	m->lost += n < (ssize_t)len;
 	m->write_fails += n < 0 && errno != EAGAIN;
 	if (n < 0 && errno != EAGAIN)
-		return err_set(err, -errno, "metrics %s: %s", m->path, strerror(errno));
+		return err_set(err, -errno, "metrics %s: %s", a->vm->config->metrics_file, strerror(errno));
 	return 0;
 }
 
@@ -218,10 +218,15 @@ int api_put_metrics(struct api *a, struct call *call)
 
 	api_take(call, &c);
 	if (m->fd >= 0)
-		return err_set(&call->err, -EEXIST, "Metrics error: they go to %s already", m->path);
-	rc = config_set_text(&m->path, c.metrics_path, &call->err);
+		return err_set(&call->err, -EEXIST, "Metrics error: they go to %s already", a->vm->config->metrics_file);
+	rc = config_check_file(a->vm->config, &(struct config_file){ "metrics", c.metrics_path, FILE_APPENDED }, &call->err);
 	if (!rc)
-		rc = log_open_sink(m->path, &m->fd, &call->err);
+		rc = log_open_sink(c.metrics_path, &m->fd, &call->err);
+	if (!rc && config_set_text(&a->vm->config->metrics_file, c.metrics_path, &call->err)) {
+		close(m->fd);
+		m->fd = -1;
+		rc = call->err.code;
+	}
 	if (rc)
 		return err_prefix(&call->err, "Metrics error: ");
 	m->emit_id = c.emit_id;
@@ -238,7 +243,7 @@ json_t *api_metrics_json(const struct api *a)
 	if (m->fd < 0)
 		return json_null();
 	return json_write(&api_metrics_schema, &(struct api_metrics_config){
-		.metrics_path = m->path, .emit_id = m->emit_id, .properties = m->properties });
+		.metrics_path = a->vm->config->metrics_file, .emit_id = m->emit_id, .properties = m->properties });
 }
 
 void api_metrics_open(struct api *a)
@@ -258,7 +263,6 @@ void api_metrics_close(struct api *a)
 	timer_stop(&m->timer);
 	if (m->fd >= 0)
 		close(m->fd);
-	free(m->path);
 	json_decref(m->properties);
 	json_decref(m->before);
 	json_decref(m->kept);

@@ -39,7 +39,6 @@ enum api_latency { API_PAUSE, API_RESUME, API_SAVE_FULL, API_SAVE_DIFF, API_LOAD
 		   API_NR_LATENCIES };
 struct api_metrics {
 	int fd;				/* -1: nowhere */
-	char *path;
 	u64 count[API_MAX_ROUTES], fails[API_MAX_ROUTES];	/* since the last line, by route */
 	u64 deprecated;
 	u64 latency_us[API_NR_LATENCIES];	/* of the last of each */
