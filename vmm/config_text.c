@@ -83,14 +83,14 @@ int config_parse_size(const char *text, u64 unit, u64 *size, struct err *err)
 		end++;
 		if (*end == 'i')
 			end++;
-		if (*end == 'B')
+		if (toupper((unsigned char)*end) == 'B')
 			end++;
 	}
 	if (!*end && n && !mul_overflows(n, unit, size))
 		return 0;
 bad:
-	return err_set(err, -EINVAL, "'%s' is not a size; write a number and K, M, G or T, like 512M",
-		       text);
+	return err_set(err, -EINVAL, "'%s' is not a size, or too large; write a number from 1, and K, M, G or T "
+		       "if it is meant, like 512M", text);
 }
 
 /* --- key=value lists -------------------------------------------------------------------------- */

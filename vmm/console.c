@@ -174,7 +174,7 @@ int command_console(int argc, char **argv)
 		return EXIT_OK;
 	}
 	if (argc != 1 || argv[0][0] == '-') {
-		log_err("console: one NAME, and no options; 'vmm ps' lists them");
+		log_err("console: one NAME, and no options; 'vmm ps' lists the VMs");
 		return EXIT_USAGE;
 	}
 	rc = registry_find(&r, argv[0], &err);

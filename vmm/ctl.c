@@ -185,7 +185,7 @@ static int one_name(const char *command, int argc, char **argv, const char *what
 		else
 			name = argv[i];
 	}
-	return name ? find(name, r) : misused(command, "no NAME; 'vmm ps' lists them");
+	return name ? find(name, r) : misused(command, "no NAME of a VM; 'vmm ps' lists them");
 }
 
 int command_pause(int argc, char **argv)
@@ -388,6 +388,8 @@ static int resize(const struct ctl *c)
 
 static int set_link(const struct ctl *c)
 {
+	if (strcmp(c->word[1], "up") && strcmp(c->word[1], "down"))
+		return misused("ctl link", "'%s' is neither up nor down", c->word[1]);
 	return of_part(c, "PATCH", "nets", "", json_pack("{s:s}", "link", c->word[1]));
 }
 
@@ -452,7 +454,8 @@ static int print_verbs(void)
 	puts("\noptions:\n"
 	     "  --json                 for programs; of info, disks and metrics\n"
 	     "  --help                 also -h\n\n"
-	     "A word with a slash in it is a socket. See vmm(1).");
+	     "A word with a slash in it is a socket. A DISK is disk0, disk1, ..., as 'vmm ctl NAME disks'\n"
+	     "lists them; a NET is net0, net1, ... See vmm(1).");
 	return EXIT_OK;
 }
 

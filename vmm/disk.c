@@ -83,7 +83,7 @@ int disk_failed(const struct err *err)
 {
 	static const int users[] = {	/* by what was asked, not by what happened */
 		EINVAL, ENOENT, EACCES, EPERM, EBUSY, ENOTSUP, ENOTDIR, EISDIR, EROFS, ELOOP,
-		ENAMETOOLONG, EUCLEAN, EFBIG,
+		ENAMETOOLONG, EUCLEAN, EEXIST,
 	};
 
 	log_err("%s", err->msg);

@@ -146,6 +146,15 @@ static int pick_size(const struct subcommand_args *a, const char *text, u64 *siz
 	return EXIT_OK;
 }
 
+/* Too large is what was asked for, and else what the host has met. */
+static int size_failed(const char *path, u64 size, struct err *err)
+{
+	if (err->code == -EFBIG)
+		err_set(err, -EINVAL, "disk %s: no file here can have %llu bytes; choose a smaller size", path,
+			(unsigned long long)size);
+	return disk_failed(err);
+}
+
 int disk_create(const struct subcommand_args *a)
 {
 	struct image_create c = { 0 };
@@ -159,7 +168,7 @@ int disk_create(const struct subcommand_args *a)
 		status = subcommand_misused(a, "no SIZE; usage: vmm disk create [options] PATH "
 					    "SIZE");
 	if (!status && image_create(a->word[0], &c, &err))
-		status = disk_failed(&err);
+		status = size_failed(a->word[0], c.size, &err);
 	free((char *)(uintptr_t)c.backing);
 	return status;
 }
@@ -284,7 +293,7 @@ static int resize(const struct subcommand_args *a, struct image *i, const struct
 					  a->word[0]);
 	if (image_resize(i, size, &err)) {
 		err_prefix(&err, "disk %s: ", a->word[0]);
-		return disk_failed(&err);
+		return size_failed(a->word[0], size, &err);
 	}
 	return EXIT_OK;
 }

@@ -200,7 +200,7 @@ static int prepare(struct api *api, void *arg, struct err *err)
 	    put(api, "/metrics", json_pack("{s:s}", "metrics_path", a->value[METRICS_PATH]), err))
 		return err_prefix(err, "--metrics-path: ");
 	if (a->value[CONFIG_FILE])
-		rc = api_read_file(api, a->value[CONFIG_FILE], err);
+		rc = api_read_file(api, a->value[CONFIG_FILE], err) ? err_prefix(err, "--config-file ") : 0;
 	if (!rc && a->value[METADATA])
 		rc = put_metadata(api, a->value[METADATA], err);
 	return rc;

@@ -87,8 +87,8 @@ static int parse_where(struct where *w, const char *where, struct err *err)
 		rc = strncmp(text, "tcp:", 4) ? parse_port(text, &w->port) : parse_tcp(text + 4, w);
 	}
 	free(text);
-	return rc ? err_set(err, rc, "gdb: '%s' is none of PORT, tcp:[ADDRESS]:PORT, unix:PATH, with "
-			    "',wait' behind it or not", where) : 0;
+	return rc ? err_set(err, rc, "gdb: '%s' is none of PORT (1 to 65535), tcp:[ADDRESS]:PORT, "
+			    "unix:PATH, with ',wait' behind it or not", where) : 0;
 }
 
 int gdb_check_where(const char *where, struct err *err)

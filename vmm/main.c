@@ -13,24 +13,23 @@
 static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
-	bool helps;			/* it has a --help of its own */
 } commands[] = {
-	{ "run", command_run, true },
-	{ "check", command_check, false },
-	{ "disk", command_disk, true },
-	{ "net", command_net, true },
-	{ "restore", command_restore, true },
-	{ "clone", command_clone, true },
-	{ "snapshot", command_snapshot, true },
-	{ "ps", command_ps, true },
-	{ "top", command_top, true },
-	{ "ctl", command_ctl, true },
-	{ "console", command_console, true },
-	{ "stop", command_stop, true },
-	{ "pause", command_pause, true },
-	{ "resume", command_resume, true },
-	{ "firecracker", command_firecracker, true },
-	{ "jailer", command_jailer, true },
+	{ "run", command_run },
+	{ "check", command_check },
+	{ "disk", command_disk },
+	{ "net", command_net },
+	{ "restore", command_restore },
+	{ "clone", command_clone },
+	{ "snapshot", command_snapshot },
+	{ "ps", command_ps },
+	{ "top", command_top },
+	{ "ctl", command_ctl },
+	{ "console", command_console },
+	{ "stop", command_stop },
+	{ "pause", command_pause },
+	{ "resume", command_resume },
+	{ "firecracker", command_firecracker },
+	{ "jailer", command_jailer },
 };
 
 static int unknown(const char *word)
@@ -75,10 +74,7 @@ static int run(int argc, char **argv)
 		return command_run(argc - 1, argv + 1);
 	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
 		if (!strcmp(argv[1], commands[i].name))
-			return argc == 3 && !commands[i].helps &&
-			       (!strcmp(argv[2], "-h") || !strcmp(argv[2], "--help")) ?
-				command_run(argc - 2, argv + 2) :
-				commands[i].run(argc - 2, argv + 2);
+			return commands[i].run(argc - 2, argv + 2);
 	return unknown(argv[1]);
 }
 

@@ -79,7 +79,7 @@ static int networks_dir(char *path, size_t room, struct err *err)
 	}
 	return runtime_dir(path, room, "net") ? 0 :
 		err_set(err, -ENOENT, "no directory for what runs: XDG_RUNTIME_DIR, or VMM_RUNTIME_DIR, "
-			"must be a whole path, of less than %zu characters", room);
+			"must be set to a whole path, of less than %zu characters", room);
 }
 
 static int make_dir(const char *path, struct err *err)

@@ -77,7 +77,7 @@ int registry_enter(struct registry *r, const char *name, struct err *err)
 	r->fd = -1;
 	if (!base_dir(base))
 		return err_set(err, -ENOENT, "name: no directory for it: XDG_RUNTIME_DIR, or VMM_RUNTIME_DIR, must "
-			       "be a whole path");
+			       "be set to a whole path");
 	rc = make_dirs(base);
 	lock = rc ? rc : lock_dir(base);
 	if (lock < 0)

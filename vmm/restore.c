@@ -419,6 +419,39 @@ static int start_clone(struct words *w)
 	return WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EXIT_RUNTIME;
 }
 
+/* What each copy would have to itself, named without its number. */
+static bool is_shared(const char *option, const char *value)
+{
+	static const char *const names[] = { "pidfile", "api-sock", "gdb" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(option, names[i]))
+			return true;
+	return (!strcmp(option, "serial") && (!strncmp(value, "file:", 5) || !strncmp(value, "unix:", 5))) ||
+	       (!strcmp(option, "net") && (strstr(value, "hostfwd=") || strstr(value, "dump=")));
+}
+
+static int check_shared(const struct words *w)
+{
+	for (int i = 0; i < w->nr_rest; i++) {
+		char *option = strdup(w->rest[i]), *value = option ? strchr(option, '=') : NULL;
+		bool shared;
+
+		if (value)
+			*value++ = 0;
+		else if (takes_value(w->rest[i]) && i + 1 < w->nr_rest)
+			value = w->rest[i + 1];
+		shared = value && !strncmp(option, "--", 2) && !strchr(value, '%') && is_shared(option + 2, value);
+		if (shared)
+			log_err("clone: %s %s would be that of every copy; write a %% where its number is to be", option,
+				value);
+		free(option);
+		if (shared)
+			return EXIT_USAGE;
+	}
+	return EXIT_OK;
+}
+
 int command_clone(int argc, char **argv)
 {
 	const char *prefix, *slash;
@@ -433,7 +466,7 @@ int command_clone(int argc, char **argv)
 		     "  -n N                   how many (1)\n"
 		     "  --name NAME            they are called NAME-1, NAME-2, ... (DIR's last part)\n"
 		     "  --disk-dir D           keep what they write, as D/NAME-N-diskN.qcow2\n"
-		     "  --net tap=T%           T1, T2, ...: a % is the copy's number\n"
+		     "  --net tap=T%           T1, T2, ...: in any option a % is the copy's number\n"
 		     "  --vsock uds=PATH%      likewise; a VM with sockets needs it, each copy has its own\n"
 		     "  --serial, --log-level ... as of 'vmm run'; the console is a pty by default\n"
 		     "  --help                 also -h\n\n"
@@ -442,6 +475,8 @@ int command_clone(int argc, char **argv)
 	}
 	slash = strrchr(w.dir, '/');
 	prefix = w.name ?: slash ? slash + 1 : w.dir;
+	if (w.nr > 1)
+		status = check_shared(&w);
 	for (unsigned n = 1; n <= w.nr && !status; n++) {
 		if (count_up(&w, prefix, n, &one)) {
 			log_err("clone: out of memory");

@@ -541,6 +541,9 @@ static int open_metadata(struct vm *v, u64 limit, struct err *err)
 	rc = !json_is_object(root) ? err_set(err, -EINVAL, "not an object: {...}") :
 				     metadata_put(v->r.metadata, root, err);
 	json_decref(root);
+	if (rc == -EFBIG)
+		rc = err_set(err, -EINVAL, "more than the %llu bytes that there is room for",
+			     (unsigned long long)limit);
 	return rc ? err_prefix(err, "metadata %s: ", path) : 0;
 }
 

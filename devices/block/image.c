@@ -496,9 +496,10 @@ int image_refuse_existing(const char *path, struct err *err)
 
 	if (lstat(path, &st))
 		return 0;
-	return err_set(err, -EEXIST, !stat(path, &st) && S_ISBLK(st.st_mode) ?
-		       "disk %s: a block device; images are made in new files only" :
-		       "disk %s: there is a file already; remove it first", path);
+	if (stat(path, &st) || S_ISREG(st.st_mode))
+		return err_set(err, -EEXIST, "disk %s: there is a file already; remove it first", path);
+	return err_set(err, -EEXIST, "disk %s: %s; images are made in new files only", path,
+		       S_ISDIR(st.st_mode) ? "a directory" : S_ISBLK(st.st_mode) ? "a block device" : "no regular file");
 }
 
 /* By its descriptor: its name, in another user's directory, may be another file's by now. */

@@ -673,7 +673,7 @@ static int check_options(const struct image_create *c, u64 cluster, struct err *
 		return err_set(err, -EINVAL, "qcow2 has versions 2 and 3; not %u", c->version);
 	if (c->version == 2 && (c->lazy_refcounts || c->zstd || c->refcount_bits != 16))
 		return err_set(err, -EINVAL, "version 2 has no lazy refcounts, no zstd and only counts of "
-			       "16 bits; leave out version=2");
+			       "16 bits; take version 3 (--compat v3)");
 	if (!c->size)
 		return err_set(err, -EINVAL, "size 0: a disk has %d bytes at least", BLK_SECTOR);
 	if (c->size % BLK_SECTOR || c->size > INT64_MAX)

@@ -185,7 +185,7 @@ static void test_refused(void **state)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(fd, (void *)&a, sizeof(a)), 0);
 	assert_int_equal(listen(fd, 1), 0);
-	refuse(spec, -EADDRINUSE, "another program listens there");
+	refuse(spec, -EADDRINUSE, "another socket of this VM has that name");
 	close(fd);
 	open_line(spec);
 	assert_null(chardev_pty(line));

@@ -522,7 +522,7 @@ static void test_socket_names(void **state)
 	fake_vm_init(&two);
 	/* In use; no socket; too long; nowhere. */
 	assert_int_equal(api_listen(two.api, path, &err), -EADDRINUSE);
-	assert_says(err.msg, "another program listens there");
+	assert_says(err.msg, "another socket of this VM has that name");
 	assert_alive();
 	snprintf(other, sizeof(other), "%s/file", dir);
 	close(open(other, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));

@@ -104,7 +104,7 @@ static void test_held_directory(void **state)
 	socket_file_note(&file, path);
 	close(lock);
 	assert_int_equal(socket_listen(path, &lock, &err), -EADDRINUSE);
-	assert_says(err.msg, "another program listens there");
+	assert_says(err.msg, "another socket of this VM has that name");
 	socket_file_remove(&file);
 	assert_int_equal(access(path, F_OK), -1);
 	close(fd);

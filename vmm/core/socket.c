@@ -63,14 +63,20 @@ static int hold_directory(const char *path)
 /* Left over by one that was killed: away with it. */
 static int make_way(const char *path, struct err *err)
 {
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	bool is_ours;
 	struct stat st;
 	int fd, rc;
 
 	if (lstat(path, &st) || !S_ISSOCK(st.st_mode))
 		return 0;
 	rc = socket_connect(path, &fd, NULL);
+	is_ours = !rc && !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && peer.pid == getpid();
 	if (!rc)
 		close(fd);
+	if (is_ours)
+		return err_set(err, -EADDRINUSE, "%s: another socket of this VM has that name", path);
 	/* Its queue is full, or it is one for datagrams: somebody is there. */
 	if (!rc || rc == -EAGAIN || rc == -EPROTOTYPE)
 		return err_set(err, -EADDRINUSE, "%s: another program listens there", path);
