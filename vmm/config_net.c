@@ -301,6 +301,28 @@ static int check_host_net(const struct net_config *n, struct err *err)
 	return n->vlan && vlans_parse(n->vlan, &vlans, err) ? err_prefix(err, "net: ") : 0;
 }
 
+/* passt knows one guest, libslirp those of its network. */
+static int check_forwards(const struct net_config *n, struct err *err)
+{
+	bool own = n->network.s_addr;
+	u32 network = own ? ntohl(n->network.s_addr) : USER_NETWORK;
+	unsigned len = own ? n->prefix_len : USER_PREFIX_LEN;
+
+	for (unsigned i = 0; i < n->nr_forwards; i++) {
+		u32 guest = ntohl(n->forward[i].guest.s_addr);
+		char text[INET_ADDRSTRLEN];
+
+		if (guest && n->mode == NET_PASST)
+			return err_set(err, -EINVAL, "net: hostfwd: passt knows one address of the guest; "
+				       "write only the port after '-:'");
+		if (guest && n->mode == NET_USER && (guest ^ network) >> (32 - len))
+			return err_set(err, -EINVAL, "net: hostfwd: %s is not in the guest's network, %s/%u",
+				       inet_ntop(AF_INET, &n->forward[i].guest, text, sizeof(text)),
+				       own ? inet_ntoa(n->network) : "10.0.2.0", len);
+	}
+	return 0;
+}
+
 static int check_net(struct net_config *n, const char *text, const char *for_nat,
 		     const char *for_user, struct err *err)
 {
@@ -311,10 +333,6 @@ static int check_net(struct net_config *n, const char *text, const char *for_nat
 		return err_set(err, -EINVAL, "net: %s is an option of user only", for_user);
 	if (for_nat && n->mode != NET_USER && n->mode != NET_PASST)
 		return err_set(err, -EINVAL, "net: %s is an option of user and passt only", for_nat);
-	for (unsigned i = 0; n->mode == NET_PASST && i < n->nr_forwards; i++)
-		if (n->forward[i].guest.s_addr)
-			return err_set(err, -EINVAL, "net: hostfwd: passt knows one address of the guest; "
-				       "write only the port after '-:'");
 	if (n->queues > 1 && n->mode != NET_TAP && n->mode != NET_BRIDGE && n->mode != NET_NAT &&
 	    n->mode != NET_HOSTONLY)
 		return err_set(err, -EINVAL, "net: several queues are for tap=, bridge=, nat and hostonly");
@@ -324,7 +342,7 @@ static int check_net(struct net_config *n, const char *text, const char *for_nat
 	for (unsigned i = 0; i < ARRAY_SIZE(net_rates); i++)
 		if (nth_rate(n, i)->burst && !nth_rate(n, i)->rate)
 			return err_set(err, -EINVAL, "net: a burst without a limit; add %s=", net_rates[i]);
-	return check_vhost(n, err) ?: check_host_net(n, err);
+	return check_forwards(n, err) ?: check_vhost(n, err) ?: check_host_net(n, err);
 }
 
 int config_parse_net(struct config *c, const char *value, struct err *err)

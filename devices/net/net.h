@@ -106,12 +106,13 @@ int  net_open_tap_fd(struct net **, int fd, struct err *) must_check;
  */
 int  net_open_tap_queues(struct net *queue[], unsigned nr, const char *name, struct err *) must_check;
 
-/* NAT in this process, by libslirp. */
+/* NAT in this process, by libslirp; 10.0.2.0/24, if no other network is asked for. */
+enum { USER_NETWORK = 0x0a000200, USER_PREFIX_LEN = 24 };
 struct net_user_options {
 	const struct net_forward *forward;	/* kept by the caller until it is open */
 	unsigned nr_forwards;
 	bool restricted;		/* nothing but what comes in by a forward */
-	struct in_addr network;		/* 0: 10.0.2.0/24 */
+	struct in_addr network;		/* 0: USER_NETWORK */
 	u8 prefix_len;			/* to 27 */
 	struct in_addr dns;		/* what DHCP says; 0: a forwarder to the host's own */
 	const char *hostname;		/* likewise, NULL: nothing */

@@ -669,14 +669,14 @@ static const struct net_ops user_ops = {
 
 static struct in_addr host_of(const struct net_user_options *o, u32 number)
 {
-	u32 network = o->network.s_addr ? ntohl(o->network.s_addr) : 0x0a000200;
+	u32 network = o->network.s_addr ? ntohl(o->network.s_addr) : USER_NETWORK;
 
 	return (struct in_addr){ htonl(network + number) };
 }
 
 static Slirp *make(struct user *u, const struct net_user_options *o)
 {
-	u8 prefix_len = o->network.s_addr ? o->prefix_len : 24;
+	u8 prefix_len = o->network.s_addr ? o->prefix_len : USER_PREFIX_LEN;
 	SlirpConfig c = {
 		.version = 1, .restricted = o->restricted,
 		.in_enabled = true, .vnetwork = host_of(o, 0),

@@ -398,6 +398,9 @@ static void test_net_modes(void **state)
 		{ "user,hostfwd=tcp:[::1]:80-:80", "'[::1]' is not an IPv4" },
 		{ "user,hostfwd=tcp::80-10.0.2.15", "'10.0.2.15' has no ':'" },
 		{ "passt,hostfwd=tcp::80-10.0.2.15:80", "only the port" },
+		{ "user,hostfwd=tcp::80-10.0.3.15:80", "10.0.3.15 is not in the guest's network, 10.0.2.0/24" },
+		{ "user,hostfwd=tcp::80-10.0.2.15:80,net=192.168.7.0/25", "10.0.2.15 is not in the guest's network, 192.168.7.0/25" },
+		{ "user,net=192.168.7.0/25,hostfwd=tcp::80-192.168.7.128:80", "192.168.7.128 is not in" },
 		{ "user,hostfwd=tcp::80-:80,hostfwd=:0.0.0.0:80-:81", "port 80 is published twice" },
 		{ "user,hostfwd=tcp::80-:80,hostfwd=tcp:127.0.0.1:80-:81", "port 80 is published twice" },
 	};
