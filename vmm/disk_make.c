@@ -268,7 +268,6 @@ int disk_convert(const struct subcommand_args *a)
 static int resize(const struct subcommand_args *a, struct image *i, const struct chain_family *f)
 {
 	const char *text = a->word[1];
-	const struct chain_file *user = chain_user(f, 0);
 	struct err err;
 	u64 by, size;
 	int status = pick_size(a, text + (*text == '+' || *text == '-'), &by);
@@ -282,10 +281,8 @@ static int resize(const struct subcommand_args *a, struct image *i, const struct
 	if (i->ops == &raw_image && file_is_device(i->fd))
 		return subcommand_misused(a, "%s is a block device, whose size is not vmm's to "
 					  "change", a->word[0]);
-	if (user)
-		return subcommand_misused(a, "%s is based on %s, and would no longer be right; "
-					  "'vmm disk rebase --backing none' makes it whole",
-					  user->path, a->word[0]);
+	if (chain_refuse_used(f, a->word[0], &err))
+		return disk_failed(&err);
 	if (size < i->size && !a->value[DISK_SHRINK])
 		return subcommand_misused(a, "%s is smaller than the %s of %s; what is beyond "
 					  "would be lost. If that is meant, say --shrink",

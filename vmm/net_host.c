@@ -251,8 +251,11 @@ int net_host_make(struct net_host *h, struct network *n, struct err *err)
 	/* Not kept until it is whole: whoever comes after our death removes it. */
 	n->is_kept = false;
 	rc = net_state_save(h->state, n, err);
-	if (!rc)
-		rc = net_host_mend(h, n, err);
+	if (rc) {
+		net_state_remove(h->state, n->name);
+		goto out;
+	}
+	rc = net_host_mend(h, n, err);
 	n->is_kept = is_kept;
 	if (!rc && is_kept)
 		rc = net_state_save(h->state, n, err);
@@ -285,10 +288,11 @@ static void stop_forwarding(struct net_host *h)
 	if (net_state_names(h->state, &names, &nr, NULL))
 		return;
 	for (unsigned i = 0; i < nr; i++) {
-		if (!net_state_load(h->state, names[i], &n, NULL)) {
-			needed |= n.type == NETWORK_NAT;
-			needed6 |= n.routes6;
-		}
+		int rc = net_state_load(h->state, names[i], &n, NULL);
+
+		/* Of one that cannot be read: it may be. */
+		needed |= rc ? rc != -ENOENT : n.type == NETWORK_NAT;
+		needed6 |= rc ? rc != -ENOENT : n.routes6;
 		free(names[i]);
 	}
 	free(names);
@@ -299,23 +303,31 @@ static void stop_forwarding(struct net_host *h)
 		net_forward_stop(h->state, "ipv6", FORWARD6, is_others);
 }
 
+/* If there is one, and it is this network's. */
+static int remove_bridge(struct net_host *h, const struct network *n, struct err *err)
+{
+	struct link l;
+	int rc = find_bridge(h, n, &l, err);
+
+	if (rc)
+		return rc == -ENODEV || rc == -EEXIST ? 0 : rc;
+	rc = link_delete(h->nl, l.index);
+	return rc ? err_set(err, rc, "the bridge %s: %s", n->bridge, strerror(-rc)) : 0;
+}
+
 int net_host_remove(struct net_host *h, const struct network *n, struct err *err)
 {
 	struct network doomed = *n;
-	struct link l;
 	int rc = 0;
 
-	/* Whoever comes after our death goes on with it. */
+	/* Whoever comes after our death goes on with it; on a full disk nobody does. */
 	doomed.is_kept = false;
 	if (n->is_kept)
-		rc = net_state_save(h->state, &doomed, err);
-	if (!rc && n->type != NETWORK_BRIDGE)
+		(void)!net_state_save(h->state, &doomed, NULL);
+	if (n->type != NETWORK_BRIDGE)
 		rc = net_names_stop(h->state, n, err);
-	if (!rc && !find_bridge(h, n, &l, NULL)) {
-		rc = link_delete(h->nl, l.index);
-		if (rc)
-			err_set(err, rc, "the bridge %s: %s", n->bridge, strerror(-rc));
-	}
+	if (!rc)
+		rc = remove_bridge(h, n, err);
 	if (!rc && n->type != NETWORK_BRIDGE)
 		rc = net_filter_stop(n, err);
 	if (rc && rc != -ENOPKG)
@@ -399,7 +411,7 @@ void net_host_tidy(struct net_host *h)
 	unsigned nr;
 
 	if (net_state_names(h->state, &names, &nr, &err)) {
-		log_warn("networks: %s", err.msg);
+		log_debug("networks: %s", err.msg);	/* what was asked for says so itself */
 		return;
 	}
 	for (unsigned i = 0; i < nr; i++) {

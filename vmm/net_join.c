@@ -248,8 +248,12 @@ int net_join(const struct config *config, unsigned i, struct net *queue[], int *
 	     network_may_change() ? join_network(&j, user, err) : join_by_helper(&j, err);
 	if (!rc && *user >= 0 && cleaner.fd < 0) {
 		rc = cleaner_start(&cleaner, "vmm-net", clean, NULL, err);
-		if (rc)
+		if (rc) {
 			close(j.tap);
+			close(*user);
+			*user = -1;
+			clean(NULL);
+		}
 	}
 	if (!rc) {
 		log_debug("net%u is the tap %s", i, j.user.tap);

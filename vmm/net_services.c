@@ -227,23 +227,30 @@ static void pid_argument(struct net_state *s, const struct network *n, char *tex
 	snprintf(text, room, "--pid-file=%s", path);
 }
 
-static FILE *open_of(int pid, const char *file)
+/* *rc: why the host does not say; a process that is gone is no such reason. */
+static FILE *open_of(int pid, const char *file, int *rc)
 {
 	char path[32];
+	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
-	return fopen(path, "re");
+	f = fopen(path, "re");
+	if (!f && err_of_host(-errno))
+		*rc = -errno;
+	return f;
 }
 
 /* Among what we say to one: others' arguments may have no end. */
-static bool has_argument(int pid, const char *argument_text)
+static bool has_argument(int pid, const char *argument_text, int *rc)
 {
 	enum { ROOM = MAX_ARGS * PATH_MAX };
-	FILE *f = open_of(pid, "cmdline");
+	FILE *f = open_of(pid, "cmdline", rc);
 	char *all = f ? malloc(ROOM + 1) : NULL;
 	size_t len = all ? fread(all, 1, ROOM, f) : 0, at = 0;
 	bool found = false;
 
+	if (f && !all)
+		*rc = -ENOMEM;
 	for (; at < len && !found; at += strlen(all + at) + 1) {
 		all[len] = 0;
 		found = !strcmp(all + at, argument_text);
@@ -255,11 +262,13 @@ static bool has_argument(int pid, const char *argument_text)
 }
 
 /* As it has written it, when it was root. */
-static bool is_recorded(int pid, const char *argument_text)
+static bool is_recorded(int pid, const char *argument_text, int *rc)
 {
 	FILE *f = fopen(strchr(argument_text, '=') + 1, "re");
 	int recorded = 0;
 
+	if (!f && err_of_host(-errno))
+		*rc = -errno;
 	if (f && fscanf(f, "%d", &recorded) != 1)
 		recorded = 0;
 	if (f)
@@ -267,12 +276,20 @@ static bool is_recorded(int pid, const char *argument_text)
 	return recorded == pid;
 }
 
+/* Not known, for whatever reason: it may be he. */
+static bool may_be(u32 uid, const char *user)
+{
+	const struct passwd *p = getpwnam(user);
+
+	return !p || uid == p->pw_uid;
+}
+
 /* Whose it really is: who owns its files in /proc any user can make root.  Of nobody are other programs, too: without a user
  * of its own it runs so, and goes on when there is one. */
-static bool has_our_user(int pid, const char *argument_text)
+static bool has_our_user(int pid, const char *argument_text, int *rc)
 {
-	static const char *const users[] = { "dnsmasq", "nobody" };
-	FILE *f = open_of(pid, "status");
+	FILE *f = open_of(pid, "status", rc);
+	const struct passwd *p;
 	bool found = false;
 	char line[128];
 	u32 uid;
@@ -281,75 +298,88 @@ static bool has_our_user(int pid, const char *argument_text)
 		found = sscanf(line, "Uid: %" SCNu32, &uid) == 1;
 	if (f)
 		fclose(f);
-	for (unsigned i = 0; found && i < ARRAY_SIZE(users); i++) {
-		const struct passwd *p = getpwnam(users[i]);
-
-		if (p && uid == p->pw_uid)
-			return i == 0 || is_recorded(pid, argument_text);
-	}
-	return found && uid == geteuid();
+	if (!found)
+		return false;
+	p = getpwnam("dnsmasq");
+	if (uid == geteuid() || (p && uid == p->pw_uid))
+		return true;
+	return (!p || may_be(uid, "nobody")) && is_recorded(pid, argument_text, rc);
 }
 
 /* Not another program that a user may start as root.  What we may not look at is none of a user's. */
-static bool runs_dnsmasq(int pid)
+static bool runs_dnsmasq(int pid, int *rc)
 {
 	char path[32], exe[PATH_MAX], *name;
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
 	n = readlink(path, exe, sizeof(exe) - 1);
-	if (n < 0)
+	if (n < 0) {
+		if (err_of_host(-errno))
+			*rc = -errno;
 		return errno == EACCES || errno == EPERM;
+	}
 	exe[n] = 0;
 	name = strrchr(exe, '/');
 	/* An upgrade may have replaced it. */
 	return name && (!strcmp(name, "/dnsmasq") || !strcmp(name, "/dnsmasq (deleted)"));
 }
 
-static bool is_dnsmasq(int pid, const char *argument_text)
+static bool is_dnsmasq(int pid, const char *argument_text, int *rc)
 {
-	return runs_dnsmasq(pid) && has_our_user(pid, argument_text) && has_argument(pid, argument_text);
+	return runs_dnsmasq(pid, rc) && has_our_user(pid, argument_text, rc) &&
+		has_argument(pid, argument_text, rc);
 }
 
 /*
- * Of a dnsmasq that runs for this network: a pidfd; -1: none does.  By its arguments:
- * the number in its pid file may be another's by now.
+ * Of a dnsmasq that runs for this network: a pidfd; -ENOENT without a message: none does.
+ * By its arguments: the number in its pid file may be another's by now.
  */
-static int find_dnsmasq(struct net_state *s, const struct network *n, int *pid)
+static int find_dnsmasq(struct net_state *s, const struct network *n, int *pid, struct err *err)
 {
 	DIR *proc = opendir("/proc");
 	char ours[PATH_MAX];
 	struct dirent *e;
-	int fd = -1;
+	int fd = -1, rc = proc ? 0 : -errno;
 
 	pid_argument(s, n, ours, sizeof(ours));
-	while (proc && fd < 0 && (e = readdir(proc))) {
+	while (!rc && fd < 0 && (errno = 0, e = readdir(proc))) {
 		*pid = atoi(e->d_name);
-		if (*pid <= 0 || !is_dnsmasq(*pid, ours))
+		if (*pid <= 0 || !is_dnsmasq(*pid, ours, &rc))
 			continue;
 		/* Looked at again: the number may have become another's. */
 		fd = syscall(SYS_pidfd_open, *pid, 0);
-		if (fd >= 0 && !is_dnsmasq(*pid, ours)) {
+		if (fd < 0 && err_of_host(-errno))
+			rc = -errno;
+		if (fd >= 0 && !is_dnsmasq(*pid, ours, &rc)) {
 			close(fd);
 			fd = -1;
 		}
 	}
+	if (!rc && fd < 0 && errno)
+		rc = -errno;
 	if (proc)
 		closedir(proc);
-	return fd;
+	if (!rc)
+		return fd >= 0 ? fd : -ENOENT;
+	if (fd >= 0)
+		close(fd);
+	return err_set(err, rc, "does its dnsmasq run? %s", strerror(-rc));
 }
 
 int net_names_start(struct net_state *s, const struct network *n, struct err *err)
 {
 	struct arguments *a;
 	char path[PATH_MAX], *output;
-	int pid, fd = find_dnsmasq(s, n, &pid), rc = -ENOMEM;
+	int pid, fd = find_dnsmasq(s, n, &pid, err), rc = -ENOMEM;
 	struct err why;
 
 	if (fd >= 0) {
 		close(fd);
 		return 0;
 	}
+	if (fd != -ENOENT)
+		return fd;
 	a = calloc(1, sizeof(*a));
 	output = malloc(PROGRAM_OUTPUT);
 	if (!a || !output) {
@@ -395,12 +425,12 @@ int net_names_stop(struct net_state *s, const struct network *n, struct err *err
 	int fd, pid, left = MOST_AT_ONCE;
 	bool gone = true;
 
-	while (gone && (fd = find_dnsmasq(s, n, &pid)) >= 0) {
+	while (gone && (fd = find_dnsmasq(s, n, &pid, err)) >= 0) {
 		gone = left-- && (ended(fd, SIGTERM) || ended(fd, SIGKILL));
 		close(fd);
 	}
 	if (gone)
-		return 0;
+		return fd == -ENOENT ? 0 : fd;
 	return err_set(err, -EBUSY, left < 0 ? "somebody starts its dnsmasq again and again; process %d is the "
 		       "last" : "its dnsmasq, process %d, does not end", pid);
 }
@@ -498,8 +528,7 @@ int net_forward_start(struct net_state *s, const char *mark, const char *path, s
 
 	if (now)
 		return MIN(now, 0);
-	net_state_set_mark(s, mark, true);
-	return net_switch_set(path, 1, err);
+	return net_state_set_mark(s, mark, err) ?: net_switch_set(path, 1, err);
 }
 
 void net_forward_stop(struct net_state *s, const char *mark, const char *path, bool leave_on)
@@ -507,5 +536,5 @@ void net_forward_stop(struct net_state *s, const char *mark, const char *path, b
 	if (!net_state_has_mark(s, mark))
 		return;
 	if (leave_on || !net_switch_set(path, 0, NULL))
-		net_state_set_mark(s, mark, false);
+		net_state_clear_mark(s, mark);
 }

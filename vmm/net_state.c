@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <limits.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "devices/block/file.h"
+#include "vmm/program.h"
 #include "vmm/runtime.h"
 
 const char *const network_types[] = {
@@ -87,15 +89,19 @@ static int make_dir(const char *path, struct err *err)
 	if (mkdir(path, 0755) && errno != EEXIST)
 		return err_set(err, -errno, "%s: %s", path, strerror(errno));
 	/* Who can write there could make us remove others' interfaces. */
-	if (!is_own_directory(path))
-		return err_set(err, -EPERM, "%s: must be a directory that only its owner, this user, can "
-			       "write to", path);
-	return 0;
+	errno = 0;
+	if (is_own_directory(path))
+		return 0;
+	return err_of_host(-errno) ? err_set(err, -errno, "%s: %s", path, strerror(errno)) :
+		err_set(err, -EPERM, "%s: must be a directory that only its owner, this user, can "
+			"write to", path);
 }
 
+enum { LOCK_MS = 10 };
+
 /*
- * Waits: whoever holds it is busy for milliseconds.  Not closed on exec: an nft
- * that we started and did not live to see the end of keeps it until it is done.
+ * Waits: whoever holds it is busy for milliseconds, or for as long as a program that
+ * it runs may take.  Not closed on exec: an nft that we started and did not live to see the end of keeps it until it is done.
  */
 static int take_lock(struct net_state *s, const char *path, struct err *err)
 {
@@ -105,10 +111,19 @@ static int take_lock(struct net_state *s, const char *path, struct err *err)
 	s->lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
 	if (s->lock < 0)
 		return err_set(err, -errno, "%s: %s", path, strerror(errno));
-	do
-		rc = fcntl(s->lock, F_OFD_SETLKW, &lock);
-	while (rc && errno == EINTR);
-	return rc ? err_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
+	for (int ms = 0; (rc = fcntl(s->lock, F_OFD_SETLK, &lock)) && ms < PROGRAM_MS * 2; ms += LOCK_MS) {
+		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
+			break;
+		poll(NULL, 0, LOCK_MS);
+	}
+	if (!rc)
+		return 0;
+	rc = errno == EAGAIN || errno == EACCES ?
+		err_set(err, -EBUSY, "%s: another vmm, or a program that it has started, has held it for %d s", path,
+			PROGRAM_MS * 2 / 1000) : err_set(err, -errno, "%s: %s", path, strerror(errno));
+	close(s->lock);
+	s->lock = -1;
+	return rc;
 }
 
 int net_state_lock(const struct net_state *s)
@@ -240,16 +255,19 @@ static bool read_network(const json_t *j, struct network *n)
 int net_state_load(struct net_state *s, const char *name, struct network *n, struct err *err)
 {
 	char path[64];
+	struct err why = { 0 };
 	json_t *j;
 	int rc = 0;
 
 	snprintf(path, sizeof(path), "%s/network.json", name);
-	if (s->dir < 0 || faccessat(s->dir, path, F_OK, 0))
+	if (s->dir < 0 || (faccessat(s->dir, path, F_OK, 0) && errno == ENOENT))
 		return -ENOENT;
-	j = read_json(s->dir, path, err);
+	j = read_json(s->dir, path, &why);
 	*n = (struct network){ 0 };
 	snprintf(n->name, sizeof(n->name), "%s", name);
-	if (!j || !read_network(j, n))
+	if (err_of_host(why.code))
+		rc = err_set(err, why.code, "%s/%s", s->path, why.msg);
+	else if (!j || !read_network(j, n))
 		rc = err_set(err, -EUCLEAN, "%s/%s: not what vmm wrote; 'vmm net delete %s' removes it",
 			     s->path, path, name);
 	json_decref(j);
@@ -283,6 +301,8 @@ int net_state_save(struct net_state *s, const struct network *n, struct err *err
 	close(fd);
 	if (!rc && renameat(s->dir, temp, s->dir, path))
 		rc = -errno;
+	if (rc)
+		unlinkat(s->dir, temp, 0);
 	return rc ? err_set(err, rc, "%s/%s: %s", s->path, path, strerror(-rc)) : 0;
 }
 
@@ -315,6 +335,19 @@ void net_state_path(struct net_state *s, const char *name, const char *file, cha
 	snprintf(path, room, "%s/%s/%s", s->path, name, file);
 }
 
+static DIR *open_list(int at, const char *path)
+{
+	int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW), why;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+
+	if (fd >= 0 && !d) {
+		why = errno;
+		close(fd);
+		errno = why;
+	}
+	return d;
+}
+
 static int compare_names(const void *a, const void *b)
 {
 	return strcmp(*(char *const *)a, *(char *const *)b);
@@ -322,14 +355,15 @@ static int compare_names(const void *a, const void *b)
 
 int net_state_names(struct net_state *s, char ***out, unsigned *nr, struct err *err)
 {
-	int fd = s->dir < 0 ? -1 : openat(s->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	DIR *d = s->dir < 0 ? NULL : open_list(s->dir, ".");
 	char **names = NULL, **more;
 	struct dirent *e;
 	int rc = 0;
 
 	*nr = 0;
-	while (d && !rc && (e = readdir(d))) {
+	if (!d && s->dir >= 0)
+		return err_set(err, -errno, "%s: %s", s->path, strerror(errno));
+	while (d && !rc && (errno = 0, e = readdir(d))) {
 		if (network_check_name(e->d_name, NULL))
 			continue;
 		more = reallocarray(names, *nr + 1, sizeof(*names));
@@ -339,6 +373,8 @@ int net_state_names(struct net_state *s, char ***out, unsigned *nr, struct err *
 		else
 			++*nr;
 	}
+	if (d && !rc && errno)
+		rc = err_set(err, -errno, "%s: %s", s->path, strerror(errno));
 	if (d)
 		closedir(d);
 	if (rc) {
@@ -397,14 +433,16 @@ int net_state_users(struct net_state *s, const char *name, struct network_user *
 	struct network_user *users = NULL, *more;
 	char path[64];
 	struct dirent *e;
-	int fd, rc = 0;
+	int rc = 0;
 	DIR *d;
 
-	snprintf(path, sizeof(path), "%s/users", name);
-	fd = openat(s->dir, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	d = fd < 0 ? NULL : fdopendir(fd);
+	*out = NULL;
 	*nr = 0;
-	while (d && !rc && (e = readdir(d))) {
+	snprintf(path, sizeof(path), "%s/users", name);
+	d = open_list(s->dir, path);
+	if (!d && errno != ENOENT)
+		return err_set(err, -errno, "%s/%s: %s", s->path, path, strerror(errno));
+	while (d && !rc && (errno = 0, e = readdir(d))) {
 		if (*e->d_name == '.' || !is_alive(dirfd(d), e->d_name))
 			continue;
 		more = reallocarray(users, *nr + 1, sizeof(*users));
@@ -418,6 +456,8 @@ int net_state_users(struct net_state *s, const char *name, struct network_user *
 			snprintf(users[*nr].tap, sizeof(users->tap), "%.15s", e->d_name);
 		++*nr;
 	}
+	if (d && !rc && errno)
+		rc = err_set(err, -errno, "%s/%s: %s", s->path, path, strerror(errno));
 	if (d)
 		closedir(d);
 	if (rc) {
@@ -472,17 +512,23 @@ bool net_state_has_mark(struct net_state *s, const char *mark)
 	return !faccessat(s->dir, path, F_OK, 0);
 }
 
-void net_state_set_mark(struct net_state *s, const char *mark, bool on)
+int net_state_set_mark(struct net_state *s, const char *mark, struct err *err)
 {
 	char path[32];
 	int fd;
 
 	mark_path(mark, path);
-	if (!on) {
-		unlinkat(s->dir, path, 0);
-		return;
-	}
 	fd = openat(s->dir, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	if (fd >= 0)
-		close(fd);
+	if (fd < 0)
+		return err_set(err, -errno, "%s/%s: %s", s->path, path, strerror(errno));
+	close(fd);
+	return 0;
+}
+
+void net_state_clear_mark(struct net_state *s, const char *mark)
+{
+	char path[32];
+
+	mark_path(mark, path);
+	unlinkat(s->dir, path, 0);
 }

@@ -73,4 +73,5 @@ int  net_state_add_user(struct net_state *, const char *name, const struct netwo
 
 /* Which kernel switches vmm turned on, so that it can turn them off again. */
 bool net_state_has_mark(struct net_state *, const char *mark);
-void net_state_set_mark(struct net_state *, const char *mark, bool on);
+int  net_state_set_mark(struct net_state *, const char *mark, struct err *) must_check;
+void net_state_clear_mark(struct net_state *, const char *mark);

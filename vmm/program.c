@@ -2,12 +2,16 @@
 #include "vmm/program.h"
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "vmm/core/loop.h"
 #include "vmm/core/spawn.h"
 
 bool program_find(const char *name, char *path, size_t room)
@@ -53,6 +57,25 @@ static int make_input(const char *text)
 	return fd;
 }
 
+/* False: not in time, and by our signal. */
+static bool ends(pid_t pid, int *status)
+{
+	struct pollfd p = { .fd = syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
+	u64 end_ns = now_ns() + PROGRAM_MS * 1000000ULL;
+	bool in_time = true;
+
+	/* Without such descriptors (before Linux 5.3) it has its time. */
+	while (p.fd >= 0 && in_time && poll(&p, 1, 1000) != 1)
+		in_time = now_ns() < end_ns;
+	if (!in_time)
+		kill(pid, SIGKILL);
+	if (p.fd >= 0)
+		close(p.fd);
+	while (waitpid(pid, status, 0) < 0 && errno == EINTR)
+		;
+	return in_time;
+}
+
 int program_run(const char *const argv[], const char *package, const char *input, int held,
 		char *output, size_t room, struct err *err)
 {
@@ -77,8 +100,10 @@ int program_run(const char *const argv[], const char *package, const char *input
 		err_set(err, rc, "%s: %s", path, strerror(-rc));
 		goto out;
 	}
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+	if (!ends(pid, &status)) {
+		rc = err_set(err, -ETIMEDOUT, "%s: not done in %d s, and ended", argv[0], PROGRAM_MS / 1000);
+		goto out;
+	}
 	n = pread(out, output, room - 1, 0);
 	output[MAX(n, 0)] = 0;
 	rc = report(argv[0], status, output, err);

@@ -256,21 +256,25 @@ static int add_chain(struct chain_family *f, struct err *err)
 }
 
 /* By way of its own snapshots alone: no other name that the files have in them is opened. */
-static bool is_based_on(const char *disk, const struct stat *st)
+static int is_based_on(const char *disk, const struct stat *st, struct err *err)
 {
 	struct chain_family f = { 0 };
 	char name[CHAIN_NAME_MAX + 1];
-	bool found = false, more = !add_file(&f, disk, NULL, NULL);
+	bool found = false;
+	struct err why;
+	int rc = add_file(&f, disk, NULL, &why);
 
-	while (more) {
+	while (!rc && !found) {
 		const struct chain_file *last = &f.file[f.nr - 1];
 
 		found = is_same(last, st);
-		more = !found && last->backing && chain_backing_snapshot(disk, last->backing, name) &&
-		       !add_chain(&f, NULL);
+		if (!last->backing || !chain_backing_snapshot(disk, last->backing, name))
+			break;
+		if (!found)
+			rc = add_chain(&f, &why);
 	}
 	chain_family_free(&f);
-	return found;
+	return err_of_host(rc) ? err_set(err, rc, "%s", why.msg) : found;
 }
 
 /* DISK.EXT of DISK@NAME.EXT; a name may have dots, too.  NULL: there is none. */
@@ -294,7 +298,11 @@ int chain_refuse_snapshot(const struct image *i, struct err *err)
 	for (int extended = 0; path && !rc && extended < 2; extended++) {
 		char *disk = snapshot_of(path, extended);
 
-		if (disk && !fstat(i->fd, &st) && is_based_on(disk, &st))
+		if (fstat(i->fd, &st))
+			rc = err_set(err, -errno, "%s", strerror(errno));
+		else
+			rc = disk ? is_based_on(disk, &st, err) : 0;
+		if (rc > 0)
 			rc = err_set(err, -EBUSY, "it is a snapshot of %s, which is based on it and would "
 				     "no longer be right; add ',readonly', or make a delta of it with "
 				     "'vmm disk create --backing'", disk);
@@ -311,26 +319,56 @@ static bool is_temp(const char *name)
 	return *name == '.' && len > end && !strcmp(name + len - end, TEMP_END);
 }
 
-/* The qcow2 files beside the disk that have a backing file; what is none is passed over. */
-static void add_beside(struct chain_family *f, const char *path)
+/* If it is a qcow2 file that has a backing file.  Fails if the host does not say. */
+static int add_one_beside(struct chain_family *f, const char *name, struct err *err)
+{
+	struct stat st;
+	int rc;
+
+	if (stat(name, &st))
+		return err_of_host(-errno) ? err_set(err, -errno, "disk %s: %s", name, strerror(errno)) : 0;
+	if (!S_ISREG(st.st_mode) || find_file(f, &st))
+		return 0;
+	rc = add_file(f, name, "qcow2", err);
+	if (!rc && !f->file[f->nr - 1].backing)
+		file_free(&f->file[--f->nr]);
+	return err_of_host(rc) ? rc : 0;
+}
+
+/* What is no such file is passed over. */
+static int list_beside(struct chain_family *f, const char *path, struct err *err)
 {
 	char *dir = chain_directory_of(path);
 	DIR *d = dir ? opendir(dir) : NULL;
 	struct dirent *entry;
+	int rc = 0;
 
-	while (d && (entry = readdir(d))) {
-		char *name = chain_seen_from(path, entry->d_name);
-		struct stat st;
+	while (d && !rc && (errno = 0, entry = readdir(d))) {
+		char *name = is_temp(entry->d_name) ? NULL : chain_seen_from(path, entry->d_name);
 
-		if (name && !is_temp(entry->d_name) && !stat(name, &st) && S_ISREG(st.st_mode) &&
-		    !find_file(f, &st) && !add_file(f, name, "qcow2", NULL) &&
-		    !f->file[f->nr - 1].backing)
-			file_free(&f->file[--f->nr]);
+		if (name)
+			rc = add_one_beside(f, name, err);
+		else if (!is_temp(entry->d_name))
+			rc = err_set(err, -ENOMEM, "out of memory");
 		free(name);
 	}
+	if (!rc && (!d || errno))
+		rc = err_set(err, dir ? -errno : -ENOMEM, "its directory cannot be listed: %s",
+			     strerror(dir ? errno : ENOMEM));
 	if (d)
 		closedir(d);
 	free(dir);
+	return rc;
+}
+
+static void add_beside(struct chain_family *f, const char *path)
+{
+	struct err why;
+
+	if (list_beside(f, path, &why)) {
+		f->unseen = why;
+		err_suffix(&f->unseen, "; another image there may be based on it");
+	}
 	for (unsigned n = f->depth; n < f->nr; n++) {
 		char *below = chain_seen_from(f->file[n].path, f->file[n].backing);
 		struct chain_file *parent;
@@ -368,14 +406,26 @@ const struct chain_file *chain_user(const struct chain_family *f, int k)
 	return NULL;
 }
 
+int chain_refuse_used(const struct chain_family *f, const char *path, struct err *err)
+{
+	const struct chain_file *user = chain_user(f, 0);
+
+	if (user)
+		return err_set(err, -EBUSY, "disk %s: %s is based on it and would no longer be right;"
+			       " 'vmm disk rebase --backing none' makes that one whole", path, user->path);
+	return f->unseen.code ? err_set(err, f->unseen.code, "disk %s: %s", path, f->unseen.msg) : 0;
+}
+
 /* --- opening, making, replacing --------------------------------------------------------------- */
 
 /* Who replaced it held the lock until just now. */
 int chain_still_there(const struct image *i, struct err *err)
 {
-	struct stat a, b;
+	struct stat a, b = { 0 };
 
-	if (!fstat(i->fd, &a) && !stat(i->path, &b) && same_file(&a, &b))
+	if (fstat(i->fd, &a) || (stat(i->path, &b) && errno != ENOENT))
+		return err_set(err, -errno, "disk %s: %s", i->path, strerror(errno));
+	if (same_file(&a, &b))
 		return 0;
 	return err_set(err, -EBUSY, "disk %s: another program has just replaced it; try again",
 		       i->path);
@@ -385,15 +435,16 @@ int chain_refuse_device(const struct image *i, struct err *err)
 {
 	struct stat st;
 
-	return fstat(i->fd, &st) || !S_ISREG(st.st_mode) ?
-		err_set(err, -EINVAL, "disk %s: not a file, which could be renamed", i->path) : 0;
+	if (fstat(i->fd, &st))
+		return err_set(err, -errno, "disk %s: %s", i->path, strerror(errno));
+	return S_ISREG(st.st_mode) ? 0 :
+		err_set(err, -EINVAL, "disk %s: not a file, which could be renamed", i->path);
 }
 
 int chain_open(struct image **out, const char *path, const struct image_options *o,
 	       struct chain_family *f, struct err *err)
 {
 	struct image_options own = { .format = o->format, .no_backing = true };
-	const struct chain_file *user;
 	int rc;
 
 	*f = (struct chain_family){ 0 };
@@ -403,11 +454,8 @@ int chain_open(struct image **out, const char *path, const struct image_options 
 	rc = chain_still_there(*out, err);
 	if (!rc)
 		rc = chain_family(f, path, (*out)->ops->format, err);
-	user = rc ? NULL : chain_user(f, 0);
-	if (user)
-		rc = err_set(err, -EBUSY, "disk %s: %s is based on it and would no longer be right;"
-			     " 'vmm disk rebase --backing none' makes that one whole", path,
-			     user->path);
+	if (!rc)
+		rc = chain_refuse_used(f, path, err);
 	if (rc) {
 		image_close(*out);
 		*out = NULL;

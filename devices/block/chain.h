@@ -78,12 +78,15 @@ struct chain_family {
 	struct chain_file *file;
 	unsigned nr, depth;
 	struct err broken;		/* code not 0: why the chain cannot be followed further */
+	struct err unseen;		/* likewise: why there may be more images beside it */
 };
 /* A look from outside: nothing is locked, images may be in use.  To be freed after a
  * failure, too. */
 int  chain_family(struct chain_family *, const char *path, const char *format,
 		  struct err *) must_check;
 void chain_family_free(struct chain_family *);
+/* For who is to change [0]: fails if something is based on it, or may be. */
+int  chain_refuse_used(const struct chain_family *, const char *path, struct err *) must_check;
 /* One of the files that is backed by file k and is not in the chain; NULL: there is none. */
 const struct chain_file *chain_user(const struct chain_family *, int k);
 

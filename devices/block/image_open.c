@@ -16,6 +16,7 @@
 #include "devices/block/file.h"
 #include "devices/block/image.h"
 #include "devices/block/qcow2.h"
+#include "vmm/core/log.h"
 #include "vmm/core/loop.h"
 
 enum { LOOK_NS = 500000000, TRIES = 5 };
@@ -96,8 +97,15 @@ static int lock_image(const struct image *i, struct err *err)
 
 	for (int ms = 1; ; ms *= 2) {
 		if (fcntl(i->fd, F_OFD_SETLK, &lock)) {
-			if (errno != EAGAIN && errno != EACCES)
+			if (errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS)
 				return 0;	/* this file system has no locks: nothing to respect */
+			if (errno == ENOLCK) {
+				log_warn("disk %s: the host gives no lock: nothing keeps others from writing to it, "
+					 "too", i->path);
+				return 0;
+			}
+			if (errno != EAGAIN && errno != EACCES)
+				return err_set(err, -errno, "no lock: %s", strerror(errno));
 		} else if (!i->read_only || !qemu_writes(i)) {
 			return 0;
 		}

@@ -633,13 +633,13 @@ static int preallocate(int fd, enum preallocation how, struct err *err)
 	u64 size;
 	int rc = file_size(fd, &i.size);
 
-	if (!rc) {
-		rc = qcow2_open(&i, err);
-		if (rc) {
-			if (i.own)
-				qcow2_close(&i);
-			return rc;
-		}
+	if (rc)
+		return err_set(err, rc, "%s", strerror(-rc));
+	rc = qcow2_open(&i, err);
+	if (rc) {
+		if (i.own)
+			qcow2_close(&i);
+		return rc;
 	}
 	for (u64 at = 0; at < i.size && !rc; ) {
 		struct extent e;

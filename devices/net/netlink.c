@@ -13,6 +13,7 @@ enum { BUFFER = 32768, TRIES = 10 };
 struct netlink {
 	struct mnl_socket *socket;
 	u32 seq;
+	bool is_torn;			/* the rest of an answer is still to come */
 	_Alignas(struct nlmsghdr) char request[BUFFER], answer[BUFFER];
 };
 
@@ -119,11 +120,12 @@ static int ask_once(struct netlink *nl, struct sink *s)
 		return -errno;
 	do {
 		n = mnl.socket_recvfrom(nl->socket, nl->answer, BUFFER);
-		if (n < 0)
-			return -errno;
-		rc = mnl.cb_run(nl->answer, n, nl->seq, port, pass_on, s);
+		rc = n < 0 ? -1 : mnl.cb_run(nl->answer, n, nl->seq, port, pass_on, s);
 	} while (rc > MNL_CB_STOP);
-	return rc < 0 ? -errno : 0;
+	if (rc >= 0)
+		return 0;
+	nl->is_torn = n < 0 || errno == EINTR;
+	return -errno;
 }
 
 int netlink_ask(struct netlink *nl, void (*fn)(const struct nlmsghdr *, void *), void *arg)
@@ -133,14 +135,15 @@ int netlink_ask(struct netlink *nl, void (*fn)(const struct nlmsghdr *, void *),
 	int rc = -EINTR;
 
 	for (int i = 0; i < TRIES && rc == -EINTR; i++) {
-		/* What is left of the interrupted answer goes with its socket. */
-		if (i) {
+		/* What is left of an answer that was not read to its end goes with its socket. */
+		if (nl->is_torn) {
 			struct netlink *fresh;
 
 			if (netlink_open(&fresh, &err))
 				return err.code;
 			mnl.socket_close(nl->socket);
 			nl->socket = fresh->socket;
+			nl->is_torn = false;
 			free(fresh);
 		}
 		rc = ask_once(nl, &s);

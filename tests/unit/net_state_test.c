@@ -235,7 +235,7 @@ static void test_lock(void **state)
 
 	(void)state;
 	assert_int_equal(pipe(said), 0);
-	net_state_set_mark(s, "ipv4", true);
+	assert_int_equal(net_state_set_mark(s, "ipv4", &err), 0);
 	pid = fork();
 	if (!pid) {
 		struct net_state *mine;
@@ -248,7 +248,7 @@ static void test_lock(void **state)
 		net_state_close(mine);
 		_exit(c);
 	}
-	net_state_set_mark(s, "ipv4", false);
+	net_state_clear_mark(s, "ipv4");
 	net_state_close(s);
 	s = NULL;
 	assert_int_equal(waitpid(pid, &status, 0), pid);
