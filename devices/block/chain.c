@@ -361,22 +361,35 @@ static int list_beside(struct chain_family *f, const char *path, struct err *err
 	return rc;
 }
 
+static int find_parents(struct chain_family *f, struct err *err)
+{
+	int rc = 0;
+
+	for (unsigned n = f->depth; n < f->nr && !rc; n++) {
+		char *below = chain_seen_from(f->file[n].path, f->file[n].backing);
+		struct chain_file *parent = NULL;
+		struct stat st;
+
+		if (!below)
+			rc = err_set(err, -ENOMEM, "out of memory");
+		else if (!stat(below, &st))
+			parent = find_file(f, &st);
+		else if (err_of_host(-errno))
+			rc = err_set(err, -errno, "%s: %s", below, strerror(errno));
+		f->file[n].parent = parent ? parent - f->file : -1;
+		free(below);
+	}
+	return rc;
+}
+
 static void add_beside(struct chain_family *f, const char *path)
 {
 	struct err why;
+	bool failed = list_beside(f, path, &why);
 
-	if (list_beside(f, path, &why)) {
+	if (find_parents(f, failed ? NULL : &why) || failed) {
 		f->unseen = why;
 		err_suffix(&f->unseen, "; another image there may be based on it");
-	}
-	for (unsigned n = f->depth; n < f->nr; n++) {
-		char *below = chain_seen_from(f->file[n].path, f->file[n].backing);
-		struct chain_file *parent;
-		struct stat st;
-
-		parent = below && !stat(below, &st) ? find_file(f, &st) : NULL;
-		f->file[n].parent = parent ? parent - f->file : -1;
-		free(below);
 	}
 }
 
