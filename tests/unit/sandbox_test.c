@@ -495,10 +495,90 @@ static void log_mode(void **state)
 	all_kinds((struct attempt){ .nr = SYS_setns, .mode = SANDBOX_OFF, .arg = { -1 }, .expected = -EBADF });
 }
 
+/* --- these and no more -------------------------------------------------------------------------------- */
+
+static void write_rule(FILE *f, const char *who, const char *need, const struct bpf_rule *r)
+{
+	static const char *const checks[] = { "", "one of", "bits" };
+
+	fprintf(f, "%s%s %s", who, need, sandbox_call_name(r->nr));
+	if (r->check)
+		fprintf(f, ", %d is %s", r->arg, checks[r->check]);
+	for (unsigned i = 0; i < r->nr_values && r->check; i++) {
+		if (r->value == &sandbox_own_pid || (r->value >= sandbox_child && r->value < &sandbox_child[CONFIG_MAX_NETS]))
+			fputs(" own", f);	/* process */
+		else
+			fprintf(f, " %#x", r->value[i]);
+	}
+	fputs(r->refuse ? ", refused\n" : "\n", f);
+}
+
+static bool is_among(const struct bpf_rule *r, const struct bpf_rule *list, int nr)
+{
+	for (int i = 0; i < nr; i++)
+		if (!memcmp(r, &list[i], sizeof(*r)))
+			return true;
+	return false;
+}
+
+/* What each kind of thread has in every VM, and what for a need of some. */
+static char *write_lists(void)
+{
+	static const char *const needs[] = { " with API", " with user", " with passt", " with a network of the host",
+					     " with vhost", " with vsock", " with log" };
+	struct bpf_rule always[192], all[192];
+	char *text;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	for (int kind = 0; kind < THREAD_KINDS; kind++) {
+		int n = sandbox_select(kind, 0, always, ARRAY_SIZE(always));
+
+		assert_true(n > 0);
+		for (int i = 0; i < n; i++)
+			write_rule(f, thread_name[kind], "", &always[i]);
+		for (unsigned need = 0; need < ARRAY_SIZE(needs); need++) {
+			int m = sandbox_select(kind, 1 << need, all, ARRAY_SIZE(all));
+
+			assert_true(m >= n);
+			for (int i = 0; i < m; i++)
+				if (!is_among(&all[i], always, n))
+					write_rule(f, thread_name[kind], needs[need], &all[i]);
+		}
+	}
+	fclose(f);
+	return text;
+}
+
+/* A list that became longer is seen: the new lines belong into the file, each for a reason in sandbox_rules.c. With
+ * WRITE_LISTS in the environment it is written. */
+static void lists(void **state)
+{
+	static const char path[] = "tests/unit/sandbox.lists";
+	char *text = write_lists(), *at = text, line[512];
+	FILE *f = fopen(path, getenv("WRITE_LISTS") ? "w+e" : "re");
+
+	(void)state;
+	assert_non_null(f);
+	if (getenv("WRITE_LISTS"))
+		fputs(text, f);
+	rewind(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (strncmp(at, line, strlen(line)))
+			fail_msg("%s has '%s' where it is '%.*s'", path, line, (int)strcspn(at, "\n"), at);
+		at += strlen(line);
+	}
+	if (*at)
+		fail_msg("%s lacks '%.*s'", path, (int)strcspn(at, "\n"), at);
+	fclose(f);
+	free(text);
+}
+
 /* --- what the process has left --------------------------------------------------------------------- */
 
 struct look {
 	enum thread_kind kind;
+	FILE *status;			/* open already; NULL: to be opened */
 	char text[1024];
 };
 
@@ -506,10 +586,11 @@ static void *look_at_thread(void *arg)
 {
 	struct look *look = arg;
 	char line[128], *text = look->text;
-	FILE *f = fopen("/proc/thread-self/status", "r");
+	FILE *f = look->status ?: fopen("/proc/thread-self/status", "r");
 
 	/* With the file open: after this none is. */
-	thread_begin(look->kind, thread_name[look->kind]);
+	if (look->kind != THREAD_CONTROL)
+		thread_begin(look->kind, thread_name[look->kind]);
 	*text = 0;
 	while (f && fgets(line, sizeof(line), f))
 		if (!strncmp(line, "Cap", 3) || !strncmp(line, "NoNew", 5) || !strncmp(line, "Seccomp:", 8))
@@ -517,10 +598,20 @@ static void *look_at_thread(void *arg)
 	return NULL;
 }
 
-/* Pings and the end of passt are of the threads that serve cards. */
+/* Pings and the end of passt are of the threads that serve cards; others' files of the one that has the API. */
+static u64 privileges_of(enum thread_kind kind)
+{
+	const u64 cards = 1ULL << CAP_NET_RAW | 1ULL << CAP_KILL;
+	const u64 files = 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_CHOWN | 1ULL << CAP_FOWNER;
+
+	if (geteuid())
+		return 0;
+	return kind == THREAD_IO ? cards : kind == THREAD_CONTROL ? cards | files : 0;
+}
+
 static void privileges_left_to(enum thread_kind kind)
 {
-	u64 expected = kind == THREAD_IO && !geteuid() ? 1ULL << CAP_NET_RAW | 1ULL << CAP_KILL : 0;
+	u64 expected = privileges_of(kind);
 	char effective[64], permitted[64];
 	struct look look = { .kind = kind };
 	int status;
@@ -532,9 +623,15 @@ static void privileges_left_to(enum thread_kind kind)
 		struct config c = { .sandbox = SANDBOX_ON, .nr_nets = 2, .net[0].mode = NET_USER, .net[1].mode = NET_PASST };
 		struct rlimit core;
 		pthread_t thread;
-		bool ok = !sandbox_enter(&c, true, children_of, not_entered, NULL, &(struct err){ 0 }) &&
-			  !pthread_create(&thread, NULL, look_at_thread, &look) &&
-			  !pthread_join(thread, NULL);
+		bool ok;
+
+		if (kind == THREAD_CONTROL)
+			look.status = fopen("/proc/thread-self/status", "r");
+		ok = !sandbox_enter(&c, true, children_of, not_entered, NULL, &(struct err){ 0 });
+		if (kind == THREAD_CONTROL)
+			look_at_thread(&look);
+		else
+			ok = ok && !pthread_create(&thread, NULL, look_at_thread, &look) && !pthread_join(thread, NULL);
 
 		ok = ok && strstr(look.text, effective) && strstr(look.text, permitted) &&
 		     strstr(look.text, "NoNewPrivs:\t1") && strstr(look.text, "Seccomp:\t2") &&
@@ -550,7 +647,7 @@ static void privileges_left_to(enum thread_kind kind)
 static void privileges_left(void **state)
 {
 	(void)state;
-	for (int kind = THREAD_VCPU; kind < THREAD_KINDS; kind++)
+	for (int kind = 0; kind < THREAD_KINDS; kind++)
 		privileges_left_to(kind);
 }
 
@@ -609,6 +706,7 @@ int main(void)
 		cmocka_unit_test(files), cmocka_unit_test(what_files_are), cmocka_unit_test(no_names), cmocka_unit_test(connections),
 		cmocka_unit_test(abstract_sockets), cmocka_unit_test(where_to),
 		cmocka_unit_test(devices), cmocka_unit_test(what_libc_needs), cmocka_unit_test(log_mode),
+		cmocka_unit_test(lists),
 		cmocka_unit_test(privileges_left), cmocka_unit_test(files_of_control),
 		cmocka_unit_test(files_of_a_thread), cmocka_unit_test(not_dumpable),
 	};
