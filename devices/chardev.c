@@ -23,6 +23,7 @@ enum {
 	IN_MAX_TERMINAL = 4 << 20,	/* ...a paste must not hide the escape behind it */
 };
 #define LOOK_NS	500000000ULL		/* from the background, whether it is one still */
+#define AGAIN_NS	100000000ULL		/* whether there are files for a client */
 
 /* A queue of bytes that grows as needed. */
 struct fifo {
@@ -45,10 +46,11 @@ struct chardev {
 	size_t in_max;
 	bool hurry, swallow, user_waits_for_room;
 	bool told;			/* that output is lost */
+	bool told_of_client;		/* that one is not let in */
 
 	struct watch in_watch, out_watch, aux_watch;
 	struct task rearm;
-	struct timer foreground;
+	struct timer foreground, again;
 	struct chardev_user user;
 	struct escape escape;
 	void (*quit)(void *);
@@ -489,12 +491,16 @@ static void accept_client(struct watch *w, u32 events)
 	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), out;
 
 	(void)events;
-	if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
-		log_warn("serial: no more files may be open here: no client is let in any more");
+	if (fd < 0 && errno != EAGAIN && err_of_host(-errno)) {
+		if (!c->told_of_client)
+			log_warn("serial: no client can be let in for now: %s", strerror(errno));
+		c->told_of_client = true;
 		watch_stop(w);
+		timer_start(&c->again, c->loop, AGAIN_NS);
 	}
 	if (fd < 0)
 		return;
+	c->told_of_client = false;
 	/* While there is no room for its input no watch says so. */
 	if (c->in_fd >= 0 && is_gone(c->in_fd))
 		client_gone(c);		/* what the guest has not read of it is lost */
@@ -516,6 +522,14 @@ static void accept_client(struct watch *w, u32 events)
 	c->discard = false;
 	pthread_mutex_unlock(&c->lock);
 	rearm(&c->rearm);
+}
+
+static void listen_again(struct timer *t)
+{
+	struct chardev *c = container_of(t, struct chardev, again);
+
+	if (watch_start(&c->aux_watch, c->loop, c->listen_fd, EPOLLIN))
+		timer_start(t, c->loop, AGAIN_NS);
 }
 
 static int open_socket(struct chardev *c, const char *path, struct err *err)
@@ -548,6 +562,7 @@ int chardev_open(struct chardev **out, const char *spec, struct loop *loop, void
 	c->out_watch.ready = out_ready;
 	c->rearm.run = rearm;
 	c->foreground.fire = look_for_foreground;
+	c->again.fire = listen_again;
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->drained, NULL);
 	if (!strcmp(spec, "stdio"))
@@ -580,6 +595,7 @@ void chardev_leave(struct chardev *c)
 	if (!c)
 		return;
 	timer_stop(&c->foreground);
+	timer_stop(&c->again);
 	watch_stop(&c->in_watch);
 	watch_stop(&c->out_watch);
 	watch_stop(&c->aux_watch);

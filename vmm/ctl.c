@@ -205,21 +205,45 @@ int command_resume(int argc, char **argv)
 	return status ? MAX(status, 0) : request(r.socket, r.pid, "POST", "/vmm/v1/vm/resume", NULL);
 }
 
+/* By SIGSTOP, a terminal, or who debugs it. */
+static bool is_stopped(pid_t pid)
+{
+	char path[32], state = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+		state = 0;
+	if (f)
+		fclose(f);
+	return state == 'T';
+}
+
 /* Until its process is gone, and so its locks and all it had open.  Where the kernel has
  * no such descriptors (before 5.3): until it has given its name back. */
-static void wait_for_end(const struct registered *r, int process)
+static int wait_for_end(const struct registered *r, int process)
 {
 	struct pollfd p = { .fd = process, .events = POLLIN };
 	char pid[PATH_MAX], *end;
+	int looks = 0;
 
-	while (process >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
-		continue;
+	/* Who is stopped hears nothing; looked at twice, it is not about to go on. */
+	while (process >= 0 && poll(&p, 1, 1000) <= 0) {
+		looks = is_stopped(r->pid) ? looks + 1 : 0;
+		if (looks == 2) {
+			log_err("stop: process %d is stopped; 'kill -CONT %d' lets it go on, and end", (int)r->pid,
+				(int)r->pid);
+			return EXIT_RUNTIME;
+		}
+	}
 	snprintf(pid, sizeof(pid), "%s", r->socket);
 	end = strrchr(pid, '/');
 	if (process < 0 && end && (size_t)(end - pid) + sizeof("/pid") <= sizeof(pid)) {
 		memcpy(end, "/pid", sizeof("/pid"));
 		pidfile_wait(pid);
 	}
+	return EXIT_OK;
 }
 
 /* SIGTERM is the power button, pressed until the guest listens or 30 s are over. */
@@ -239,7 +263,7 @@ int command_stop(int argc, char **argv)
 	else if (kill(r.pid, SIGTERM) && errno != ESRCH)
 		status = misused("stop", "process %d: %s", (int)r.pid, strerror(errno));
 	if (!status)
-		wait_for_end(&r, process);
+		status = wait_for_end(&r, process);
 	if (process >= 0)
 		close(process);
 	return status;

@@ -255,7 +255,7 @@ int disk_convert(const struct subcommand_args *a)
 	if (image_refuse_existing(path, &err))
 		return disk_failed(&err);
 	status = pick_all(a, path, &c);
-	if (!status && (image_open(&from, a->word[0], &o, &err) ||
+	if (!status && (chain_refuse_marked(a->word[0], &err) || image_open(&from, a->word[0], &o, &err) ||
 			make_copy(a, from, path, &c, &err)))
 		status = disk_failed(&err);
 	image_close(from);

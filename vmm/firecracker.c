@@ -160,7 +160,7 @@ static int put(struct api *api, const char *path, json_t *body, struct err *err)
 	int status = text ? api_request(api, "PUT", path, text, strlen(text), &answer) : 500;
 
 	if (status >= 300)
-		err_set(err, -EINVAL, "%s", text ?
+		err_set(err, status < 500 ? -EINVAL : -EIO, "%s", text ?
 			json_string_value(json_object_get(answer, "fault_message")) :
 			"out of memory");
 	json_decref(answer);

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,15 +38,23 @@ static int make_dirs(char *path)
 	return chmod(path, 0700) ? -errno : 0;
 }
 
-/* Entering, leaving and cleaning are one at a time: what is held is the directory. */
+/* Entering, leaving and cleaning are one at a time: what is held is the directory, for no longer than that takes. */
 static int lock_dir(const char *dir)
 {
+	enum { LOCK_MS = 5, LONGEST_MS = 10000 };
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0)
 		return -errno;
-	while (flock(fd, LOCK_EX) && errno == EINTR)
-		continue;
+	for (int ms = 0; flock(fd, LOCK_EX | LOCK_NB); ms += LOCK_MS) {
+		int rc = errno == EWOULDBLOCK || errno == EINTR ? 0 : -errno;
+
+		if (rc || ms >= LONGEST_MS) {
+			close(fd);
+			return rc ?: -EBUSY;
+		}
+		poll(NULL, 0, LOCK_MS);
+	}
 	return fd;
 }
 

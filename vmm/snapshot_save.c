@@ -415,6 +415,29 @@ static int check_memory(const char *path, struct err *err)
 			    "directory", path) : 0;
 }
 
+int snapshot_make_directory(const char *dir, bool *made, struct err *err)
+{
+	char *state = NULL, *memory = NULL;
+	int rc = make_directory(dir, made, err);
+
+	if (!rc && (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0))
+		rc = err_set(err, -ENOMEM, "out of memory");
+	if (!rc)
+		rc = check_none(state, err);
+	if (!rc)
+		rc = check_memory(memory, err);
+	/* What is to be in it is only as safe as its name. */
+	if (!rc && *made)
+		rc = chain_sync_dir(dir, err);
+	if (rc && *made) {
+		rmdir(dir);
+		*made = false;
+	}
+	free(state);
+	free(memory);
+	return rc;
+}
+
 int snapshot_save_directory(struct machine *m, const char *path, bool diff, struct err *err)
 {
 	char *dir = strndup(path, snapshot_directory_len(path)), *state = NULL, *memory = NULL;
@@ -428,11 +451,7 @@ int snapshot_save_directory(struct machine *m, const char *path, bool diff, stru
 	if (!rc && (asprintf(&state, "%s/state", dir) < 0 || asprintf(&memory, "%s/memory", dir) < 0))
 		rc = err_set(err, -ENOMEM, "out of memory");
 	if (!rc)
-		rc = make_directory(dir, &made, err);
-	if (!rc)
-		rc = check_none(state, err);
-	if (!rc)
-		rc = check_memory(memory, err);
+		rc = snapshot_make_directory(dir, &made, err);
 	if (!rc)
 		rc = begin_disks(m, chain_last_part(dir), err);
 	if (!rc) {

@@ -152,13 +152,11 @@ static int merge(const struct subcommand_args *a)
 	const char *base = a->word[0], *diff = a->word[1], *out = a->word[2];
 	char from[2][PATH_MAX], memory[PATH_MAX], state[PATH_MAX];
 	struct err err;
+	bool made;
 	int rc;
 
-	if (mkdir(out, 0777)) {
-		err_set(&err, -errno, "snapshot %s: %s", out, errno == EEXIST ?
-			"there is something already; choose another directory" : strerror(errno));
+	if (snapshot_make_directory(out, &made, &err))
 		return failed(&err);
-	}
 	in_directory(from[0], base, "memory");
 	in_directory(from[1], diff, "memory");
 	in_directory(memory, out, "memory");
@@ -171,7 +169,8 @@ static int merge(const struct subcommand_args *a)
 		return EXIT_OK;
 	unlink(state);
 	unlink(memory);
-	rmdir(out);
+	if (made)
+		rmdir(out);
 	return failed(&err);
 }
 

@@ -76,6 +76,8 @@ int blk_open(struct blk **out, const char *path, const struct blk_options *o, st
 			rc = chain_refuse_snapshot(b->image, err);
 		if (rc)
 			err_prefix(err, "disk %s: ", path);
+		else
+			rc = chain_refuse_marked(path, err);
 	}
 	if (rc) {
 		blk_close(b);
@@ -357,11 +359,11 @@ int blk_snapshot_prepare(struct blk *b, const char *name, struct err *err)
 
 void blk_snapshot_cancel(struct blk *b)
 {
-	char *path = strdup(b->next->path);
+	char *path = b->next->path;
 
-	drop_delta(b, b->next->path, b->image->path);
-	if (path)
-		free(set_path(b, path));
+	b->next->path = NULL;
+	drop_delta(b, path, b->image->path);
+	free(set_path(b, path));
 }
 
 void blk_snapshot_take(struct blk *b)

@@ -14,6 +14,7 @@
 #include "devices/block/qcow2.h"
 
 #define TEMP_END ".vmm-new"
+#define MARK_END ".vmm-mix"	/* as long: where the one has room, the other has */
 
 void chain_tell(struct chain_job *job, const char *fmt, ...)
 {
@@ -517,6 +518,51 @@ char *chain_temp(const char *path)
 	char *out;
 
 	return asprintf(&out, "%.*s.%s" TEMP_END, (int)(base - path), path, base) < 0 ? NULL : out;
+}
+
+static char *mark_of(const char *snapshot)
+{
+	const char *base = chain_last_part(snapshot);
+	char *out;
+
+	return asprintf(&out, "%.*s.%s" MARK_END, (int)(base - snapshot), snapshot, base) < 0 ? NULL : out;
+}
+
+int chain_mark(const char *snapshot, struct err *err)
+{
+	char *mark = mark_of(snapshot);
+	int fd = mark ? open(mark, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1, rc = 0;
+
+	/* With a name that long it has to do without. */
+	if (fd < 0 && (!mark || errno != ENAMETOOLONG))
+		rc = err_set(err, -errno, "disk %s: a file beside it: %s", snapshot, strerror(errno));
+	if (fd >= 0) {
+		close(fd);
+		rc = chain_sync_dir(snapshot, err);
+	}
+	free(mark);
+	return rc;
+}
+
+void chain_unmark(const char *snapshot)
+{
+	char *mark = mark_of(snapshot);
+
+	if (mark)
+		unlink(mark);
+	free(mark);
+}
+
+int chain_refuse_marked(const char *given, struct err *err)
+{
+	char *path = chain_resolve(given), *mark = path ? mark_of(path) : NULL;
+	bool is_marked = mark && !access(mark, F_OK);
+
+	free(mark);
+	free(path);
+	return is_marked ? err_set(err, -EBUSY, "disk %s: it has a part of the disk that is based on it, whose 'vmm disk "
+				   "commit', or 'delete', was interrupted; 'vmm disk commit' of that one goes on",
+				   given) : 0;
 }
 
 int chain_refuse_long_name(const char *path, struct err *err)

@@ -126,6 +126,14 @@ int   chain_make(const char *path, const char *temp, const struct image_create *
 		 struct err *) must_check;
 /* *done: path is what temp was, though that may not be on the disk yet. */
 int   chain_replace(const char *temp, const char *path, bool *done, struct err *) must_check;
+/*
+ * From when a delta begins to be folded into its snapshot until that has become the disk, the
+ * snapshot is neither: a mark beside it, .NAME.vmm-mix, says so to whoever would use it by its
+ * own name.
+ */
+int   chain_mark(const char *snapshot, struct err *) must_check;
+void  chain_unmark(const char *snapshot);
+int   chain_refuse_marked(const char *path, struct err *) must_check;
 char *chain_directory_of(const char *path);
 int   chain_sync_dir(const char *path, struct err *) must_check;
 void  chain_tell(struct chain_job *, const char *fmt, ...) printf_like(2, 3);
@@ -148,5 +156,5 @@ char *chain_resolve(const char *path);
 int   chain_find_snapshot(const struct chain_family *, const char *path, const char *name,
 			  struct err *) must_check;
 /* Remove file n, a snapshot that nobody uses; else say why it stays: false. */
-bool  chain_drop(const struct chain_family *, const char *path, unsigned n, struct chain_job *);
+bool  chain_drop(const struct chain_family *, const char *path, unsigned n, struct chain_job *, struct err *why);
 int   chain_settle(struct image *) must_check;	/* all is on the disk, what was freed is free */

@@ -84,6 +84,8 @@ static int finish(struct commit *c, struct chain_job *job, struct err *err)
 	if (c->own) {
 		rc = chain_replace(c->below, c->path, &done, err);
 		if (done)
+			chain_unmark(c->below);
+		if (done)
 			chain_tell(job, "%s is what %s was, with its changes, in %s", c->path,
 				   c->below, c->base->ops->format);
 		return rc;
@@ -174,6 +176,8 @@ static int fold_top(struct commit *c, const struct image_options *o, struct chai
 		rc = refuse_read_only(c, err);
 	if (!rc && !c->own)
 		rc = chain_refuse_long_name(c->path, err);
+	if (!rc && c->own)
+		rc = chain_mark(c->below, err);
 	if (!rc)
 		rc = fold(c, job, err);
 	if (!rc)
@@ -333,11 +337,12 @@ static int leave_out(const struct commit *c, unsigned n, const struct image_opti
 	const struct chain_file *file = &c->family.file[n];
 	char *below = file->backing ? chain_seen_from(file->path, file->backing) : strdup("");
 	struct chain_rebase r = { .backing = below, .format = file->backing_format };
+	struct err why;
 	int rc = below ? chain_rebase(file[-1].path, &r, o, job, err) :
 		 err_set(err, -ENOMEM, "out of memory");
 
-	if (!rc)
-		chain_drop(&c->family, c->path, n, job);
+	if (!rc && !chain_drop(&c->family, c->path, n, job, &why))
+		rc = err_set(err, why.code, "disk %s: of no use any more, but there: %s", file->path, why.msg);
 	free(below);
 	return rc;
 }

@@ -91,6 +91,7 @@ int chain_take(struct image *i, const char *path, const char *name, struct chain
 		return err_set(err, -ENOMEM, "out of memory");
 	rc = add_name(i, path, below, &made, err);
 	if (!rc) {
+		chain_unmark(below);	/* of another of that name, which is gone */
 		rc = go_on_above(path, i, below, i->ops->format, i->size, delta, done, err);
 		if (!*done && made)
 			unlink(below);
@@ -178,22 +179,23 @@ static bool drop_one(const struct chain_family *f, const char *path, unsigned n,
 	if (!chain_snapshot_name(path, &f->file[n], name)) {
 		err_set(why, -EPERM, "it is no snapshot of %s", path);
 	} else if (nobody_uses(f, n, why)) {
-		if (!unlink(f->file[n].path))
+		if (!unlink(f->file[n].path)) {
+			chain_unmark(f->file[n].path);
 			return true;
+		}
 		err_set(why, -errno, "%s", strerror(errno));
 	}
 	return false;
 }
 
-bool chain_drop(const struct chain_family *f, const char *path, unsigned n, struct chain_job *job)
+bool chain_drop(const struct chain_family *f, const char *path, unsigned n, struct chain_job *job, struct err *why)
 {
-	struct err why;
-	bool gone = drop_one(f, path, n, &why);
+	bool gone = drop_one(f, path, n, why);
 
 	if (gone)
 		chain_tell(job, "%s: removed", f->file[n].path);
 	else
-		chain_tell(job, "%s: kept: %s", f->file[n].path, why.msg);
+		chain_tell(job, "%s: kept: %s", f->file[n].path, why->msg);
 	return gone;
 }
 
@@ -201,6 +203,7 @@ static int go_back(const char *path, struct image *i, const struct chain_family 
 		   const char *name, struct chain_job *job, struct err *err)
 {
 	int to = chain_find_snapshot(f, path, name, err), rc;
+	struct err why;
 	bool done;
 	char *below;
 
@@ -212,11 +215,16 @@ static int go_back(const char *path, struct image *i, const struct chain_family 
 	below = chain_snapshot_path(path, name);
 	if (!below)
 		return err_set(err, -ENOMEM, "out of memory");
+	rc = chain_refuse_marked(below, err);
+	if (rc) {
+		free(below);
+		return rc;
+	}
 	rc = go_on_above(path, i, below, f->file[to].format, f->file[to].size, NULL, &done, err);
 	if (!rc) {
 		chain_tell(job, "%s is an empty delta of %s now", path, below);
 		/* From the top: where one stays, what is below it is in use. */
-		for (int n = 1; n < to && chain_drop(f, path, n, job); n++)
+		for (int n = 1; n < to && chain_drop(f, path, n, job, &why); n++)
 			;
 	}
 	free(below);

@@ -590,6 +590,44 @@ static void test_base_cut_off(void **state)
 	}
 }
 
+static u64 place_of(struct fixture *f, u64 offset)
+{
+	struct image *i = f->blk->image;
+	struct extent e;
+
+	assert_int_equal(i->ops->map(i, offset, 512, false, &e), 0);
+	return e.kind == EXTENT_DATA ? e.file_offset : 0;
+}
+
+/* Whether a new cluster is where the freed one was, after so many flushes. */
+static bool is_taken_again(struct fixture *f, u64 freed, u64 next)
+{
+	for (int n = 0; n < 3; n++)
+		move(f, BLK_FLUSH, 0, NULL, 0);
+	move(f, BLK_WRITE, next, f->r[0].buf, 64 * KIB);
+	return place_of(f, next) == freed;
+}
+
+/* A request in flight knows where its bytes are: nobody else gets the place, if the guest discards it meanwhile. */
+static void test_place_in_use(void **state)
+{
+	struct fixture *f = *state;
+	unsigned *in_flight;
+	u64 freed;
+
+	memset(f->r[0].buf, 1, 64 * KIB);
+	move(f, BLK_WRITE, MIB, f->r[0].buf, 64 * KIB);
+	freed = place_of(f, MIB);
+	assert_int_not_equal(freed, 0);
+	in_flight = &f->blk->straight[f->blk->generation];
+	++*in_flight;
+	move(f, BLK_DISCARD, MIB, NULL, 64 * KIB);
+	for (u64 n = 0; n < 4; n++)
+		assert_false(is_taken_again(f, freed, 2 * MIB + n * 64 * KIB));
+	--*in_flight;
+	assert_true(is_taken_again(f, freed, 3 * MIB));
+}
+
 /* A driver that never flushes: the file grows no further than the disk and what waits to be used again. */
 static void test_never_flushed(void **state)
 {
@@ -636,6 +674,7 @@ int main(void)
 		ONE(test_flush_read_only, 0), ONE(test_flush_read_only, 4), ONE(test_flush_meanwhile, 2),
 		ONE(test_flush_meanwhile, 5), ONE(test_flushes_at_once, 0), ONE(test_base_cut_off, 4),
 		ONE(test_base_cut_off, 10), ONE(test_base_cut_off, 11), ONE(test_never_flushed, 2), ONE(test_never_flushed, 5),
+		ONE(test_place_in_use, 2), ONE(test_place_in_use, 3),
 	};
 	struct CMUnitTest tests[2 * ARRAY_SIZE(shapes) + ARRAY_SIZE(others)];
 

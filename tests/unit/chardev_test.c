@@ -746,6 +746,36 @@ static void test_one_client(void **state)
 	fake_settle(&fake);
 }
 
+static bool is_let_in(void *arg)
+{
+	char c;
+
+	write_text(".");
+	return read(*(int *)arg, &c, 1) == 1;
+}
+
+/* There was no file for him: he is let in when there is. */
+static void test_client_later(void **state)
+{
+	struct rlimit before, none;
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	(void)state;
+	open_line(spec);
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+	assert_int_equal(connect(fd, (void *)&a, sizeof(a)), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = (struct rlimit){ 0, before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	fake_settle(&fake);
+	assert_false(is_let_in(&fd));
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(fake_turn_until(&fake, is_let_in, &fd));
+	close(fd);
+	fake_settle(&fake);
+}
+
 /* A client that is gone while output waits for it: what waits is dropped, and the guest told. */
 static void test_client_goes(void **state)
 {
@@ -819,7 +849,7 @@ int main(void)
 		T(test_refused), T(test_pipes), T(test_input_waits), T(test_output_waits),
 		T(test_hurry_and_swallow), T(test_closing_waits), cmocka_unit_test(test_escape),
 		T(test_terminal), T(test_not_our_terminal), T(test_pty), T(test_pty_without_a_reader),
-		T(test_pty_opened_twice), T(test_pty_with_nobody), T(test_many_ptys), T(test_pty_closes), T(test_one_client), T(test_client_goes), T(test_unread_client_goes),
+		T(test_pty_opened_twice), T(test_pty_with_nobody), T(test_many_ptys), T(test_pty_closes), T(test_one_client), T(test_client_later), T(test_client_goes), T(test_unread_client_goes),
 		T(test_no_more_files),
 	};
 

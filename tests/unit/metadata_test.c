@@ -332,7 +332,7 @@ static void use_token(const char *token, unsigned status)
 
 static void test_tokens(void **state)
 {
-	char token[METADATA_TOKEN_LEN + 1], other[METADATA_TOKEN_LEN + 1];
+	char token[METADATA_TOKEN_LEN + 1], other[METADATA_TOKEN_LEN + 1], more[METADATA_TOKEN_LEN + 2];
 
 	(void)state;
 	put("{\"a\":\"b\"}");
@@ -346,16 +346,22 @@ static void test_tokens(void **state)
 	assert_string_not_equal(token, other);
 	use_token(token, 200);
 	use_token(other, 200);
-	token[7] ^= 1;
-	use_token(token, 401);
-	token[7] ^= 1;
+	for (unsigned i = 0; i < METADATA_TOKEN_LEN; i += METADATA_TOKEN_LEN - 1) {
+		token[i] ^= 1;
+		use_token(token, 401);
+		token[i] ^= 1;
+	}
+	snprintf(more, sizeof(more), "%s0", token);
+	use_token(more, 401);
+	more[METADATA_TOKEN_LEN - 1] = 0;
+	use_token(more, 401);
 	now += 60 * SECOND - 1;
 	use_token(token, 200);
 	now++;
 	use_token(token, 401);
 	use_token(other, 200);
 	assert_int_equal(metadata_counters(m)->no_token, 1);
-	assert_int_equal(metadata_counters(m)->invalid_token, 10);
+	assert_int_equal(metadata_counters(m)->invalid_token, 16);
 	/* Another guest's are not this one's; what is there is the same. */
 	metadata_restart(m);
 	use_token(other, 401);

@@ -335,6 +335,38 @@ static void data_is_a_table(void **state)
 	}
 }
 
+/* Entries that lead to the tables that lead there, in place or not: what the guest writes is not in those. */
+static void tables_are_no_data(void **state)
+{
+	enum { CLUSTER = 65536, AT = 4 };
+	struct qcow2_header h = create((struct image_create){ .size = MIB, .preallocation = PREALLOC_METADATA });
+	u64 l1 = be64toh(h.l1_offset), table = be64toh(h.reftable_offset), l2, was[64], now[64];
+	const u64 leads_to[] = { l1, table };
+	struct image_options o = { .format = "qcow2" };
+	static u8 ones[CLUSTER];
+	struct image *i;
+
+	(void)state;
+	memset(ones, 1, sizeof(ones));
+	assert_int_equal(pread(fd, &l2, 8, l1), 8);
+	l2 = be64toh(l2);
+	for (unsigned n = 0; n < 8 * ARRAY_SIZE(leads_to); n++) {
+		u64 at = leads_to[n / 8], entry = at | (n & 4 ? 0 : QCOW2_COPIED);
+
+		put(0, &h, sizeof(h));
+		put_u64(l1, n & 1 ? entry : l2);
+		put_u64((l2 & QCOW2_OFFSET) + AT * 8, n & 1 ? 0 : entry);
+		assert_int_equal(pread(fd, was, sizeof(was), at), sizeof(was));
+		if (image_open(&i, path, &o, NULL))
+			continue;	/* refused at once */
+		assert_true(image_write(i, AT * CLUSTER, ones, n & 2 ? CLUSTER : 512) < 0);
+		(void)!image_flush(i);
+		image_close(i);
+		assert_int_equal(pread(fd, now, sizeof(now), at), sizeof(now));
+		assert_memory_equal(now, was, sizeof(now));
+	}
+}
+
 /* A check tells of what no reader or writer would take; that cannot be mended. */
 static void wrong_entries(void **state)
 {
@@ -435,6 +467,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(one_table_for_all_snapshots, setup, teardown),
 		cmocka_unit_test_setup_teardown(packed_at_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(data_is_a_table, setup, teardown),
+		cmocka_unit_test_setup_teardown(tables_are_no_data, setup, teardown),
 		cmocka_unit_test_setup_teardown(wrong_entries, setup, teardown),
 		cmocka_unit_test_setup_teardown(block_is_l2, setup, teardown),
 		cmocka_unit_test_setup_teardown(l2_is_data, setup, teardown),

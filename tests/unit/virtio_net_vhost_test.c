@@ -620,6 +620,44 @@ static void test_deleted_long_after(void **state)
 	assert_int_equal(ring_used_idx(tx), used);
 }
 
+/* Both rings are the guest's memory: heads that no queue has, and more answers than there were requests. */
+static void test_deleted_nonsense(void **state)
+{
+	struct card *c = *state;
+	struct ring *tx = &c->n.d.ring[TX];
+	u32 id = 0xffffffff;
+	u16 head = 0xffff;
+
+	start(c, F(VIRTIO_NET_F_STATUS));
+	for (int i = 0; i < 4; i++)
+		send_one(c);
+	serve_all_but(c->k[0], tx, TX, 2, 2);
+	for (unsigned i = 0; i < tx->size; i++)
+		assert_int_equal(mem_write_obj(tx->mem, GPA(tx->avail + 4 + i * 2), &head), 0);
+	for (unsigned i = 0; i < tx->size; i++)
+		assert_int_equal(mem_write_obj(tx->mem, GPA(tx->used + 4 + i * 8), &id), 0);
+	delete_in_use(c);
+	assert_int_equal(ring_used_idx(tx), 2);
+}
+
+static void test_deleted_far_off(void **state)
+{
+	struct card *c = *state;
+	struct ring *tx = &c->n.d.ring[TX];
+	u16 idx = 40000;
+
+	start(c, F(VIRTIO_NET_F_STATUS));
+	for (int i = 0; i < 4; i++)
+		send_one(c);
+	serve_all_but(c->k[0], tx, TX, 2, 2);
+	assert_int_equal(mem_write_obj(tx->mem, GPA(tx->used + 2), &idx), 0);
+	delete_in_use(c);
+	/* It goes on from what it can have been. */
+	send_one(c);
+	fake_settle(&c->n.fake);
+	assert_int_equal(ring_used_idx(tx), 5);
+}
+
 /* The only one there ever was. */
 static void test_deleted_at_once(void **state)
 {
@@ -1069,7 +1107,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_lent), T(test_handed_back), T(test_own_thread), T(test_deleted),
 		T(test_deleted_in_use), T(test_deleted_out_of_order), T(test_deleted_after_many),
-		T(test_deleted_long_after), T(test_deleted_at_once), T(test_deleted_meanwhile), T(test_deleted_half_lent), T(test_refused_half_lent),
+		T(test_deleted_nonsense), T(test_deleted_far_off), T(test_deleted_long_after), T(test_deleted_at_once), T(test_deleted_meanwhile), T(test_deleted_half_lent), T(test_refused_half_lent),
 		T(test_refused), T(test_broken),
 		T(test_half), T(test_filter), cmocka_unit_test(test_open),
 		cmocka_unit_test(test_open_without_files),

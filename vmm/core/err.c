@@ -52,7 +52,7 @@ bool err_of_host(int code)
 {
 	switch (-code) {
 	case ENOSPC: case EDQUOT: case EFBIG: case EIO: case ENOTRECOVERABLE:
-	case ENOMEM: case EMFILE: case ENFILE: case EAGAIN:
+	case ENOMEM: case EMFILE: case ENFILE: case EAGAIN: case ENOBUFS: case ENOLCK: case ETIMEDOUT:
 		return true;
 	default:
 		return false;
