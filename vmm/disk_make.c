@@ -95,11 +95,14 @@ static int pick_word(const struct subcommand_args *a, enum disk_option option, c
 static int pick_backing(const struct subcommand_args *a, const char *path, struct image_create *c)
 {
 	const char *file = a->value[DISK_BACKING];
+	struct err err;
 
 	c->backing_format = a->value[DISK_BACKING_FORMAT];
 	if (!file)
 		return !c->backing_format ? EXIT_OK :
 			subcommand_misused(a, "--backing-format without --backing");
+	if (chain_refuse_marked(file, &err))
+		return disk_failed(&err);
 	c->backing = chain_recorded_as(path, file);
 	if (!c->backing) {
 		log_err("disk %s: %s", file, strerror(errno));
@@ -155,6 +158,58 @@ static int size_failed(const char *path, u64 size, struct err *err)
 	return disk_failed(err);
 }
 
+/* Of one who was killed; who lives holds it. */
+static bool is_left(const char *temp)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int fd = open(temp, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	bool left = fd >= 0 && !fcntl(fd, F_OFD_SETLK, &lock);
+
+	if (fd >= 0)
+		close(fd);
+	return left;
+}
+
+static int create_temp(const char *temp, const struct image_create *c, struct err *err)
+{
+	int rc = image_create(temp, c, err);
+
+	if (rc != -EEXIST || !is_left(temp) || unlink(temp))
+		return rc;
+	return image_create(temp, c, err);
+}
+
+/* All of it is on the disk.  Neither way replaces a file that somebody made meanwhile. */
+static int publish(const char *temp, const char *path, struct err *err)
+{
+	int rc = chain_sync_dir(path, err);
+
+	if (!rc && renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_NOREPLACE) &&
+	    (errno != EINVAL || link(temp, path)))
+		rc = err_set(err, -errno, "disk %s: %s", path, strerror(errno));
+	unlink(temp);
+	return rc ? rc : chain_sync_dir(path, err);
+}
+
+/* Nobody takes one that is not all there for a disk, whatever comes between. */
+static int make_new(const char *path, const struct image_create *asked, struct err *err)
+{
+	struct image_create c = *asked;
+	char *temp = chain_temp(path);
+	int rc = temp ? image_refuse_existing(path, err) : err_set(err, -ENOMEM, "out of memory");
+
+	c.called = path;
+	if (!rc && chain_refuse_long_name(path, err)) {
+		rc = image_create(path, asked, err);
+	} else if (!rc) {
+		rc = create_temp(temp, &c, err);
+		if (!rc)
+			rc = publish(temp, path, err);
+	}
+	free(temp);
+	return rc;
+}
+
 int disk_create(const struct subcommand_args *a)
 {
 	struct image_create c = { 0 };
@@ -167,7 +222,7 @@ int disk_create(const struct subcommand_args *a)
 	else if (!status && !c.backing)
 		status = subcommand_misused(a, "no SIZE; usage: vmm disk create [options] PATH "
 					    "SIZE");
-	if (!status && image_create(a->word[0], &c, &err))
+	if (!status && make_new(a->word[0], &c, &err))
 		status = size_failed(a->word[0], c.size, &err);
 	free((char *)(uintptr_t)c.backing);
 	return status;
@@ -194,7 +249,7 @@ static int check_head(const struct subcommand_args *a, struct image *from, const
 	return 0;
 }
 
-/* Under a name of its own until all is there. */
+/* Likewise. */
 static int make_copy(const struct subcommand_args *a, struct image *from, const char *path,
 		     const struct image_create *asked, struct err *err)
 {
@@ -222,7 +277,7 @@ static int make_copy(const struct subcommand_args *a, struct image *from, const 
 	if (!rc && !strcmp(c.format, "raw"))
 		rc = check_head(a, from, path, err);
 	if (!rc)
-		rc = image_create(temp, &c, err);
+		rc = create_temp(temp, &c, err);
 	if (rc) {
 		free(temp);
 		return rc;
@@ -231,15 +286,12 @@ static int make_copy(const struct subcommand_args *a, struct image *from, const 
 	if (!rc)
 		rc = chain_copy(from, to, &how, job, err);
 	image_close(to);
-	if (!rc)
-		rc = chain_sync_dir(path, err);
-	/* Neither replaces a file that somebody made meanwhile. */
-	if (!rc && renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_NOREPLACE) &&
-	    (errno != EINVAL || link(temp, path)))
-		rc = err_set(err, -errno, "disk %s: %s", path, strerror(errno));
-	unlink(temp);
+	if (rc)
+		unlink(temp);
+	else
+		rc = publish(temp, path, err);
 	free(temp);
-	return rc ? rc : chain_sync_dir(path, err);
+	return rc;
 }
 
 int disk_convert(const struct subcommand_args *a)

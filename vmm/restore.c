@@ -33,6 +33,9 @@ static int make_delta(struct disk_config *d, const char *dir, const char *name, 
 	char *path;
 	int rc;
 
+	rc = chain_refuse_marked(d->path, err);
+	if (rc)
+		return rc;
 	/* Not the process's: in each container that may be the same, and one that is killed here leaves it. */
 	if (getrandom(&number, sizeof(number), 0) != sizeof(number))
 		return err_set(err, -errno, "disk %s: no random number: %s", d->path, strerror(errno));

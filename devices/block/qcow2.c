@@ -6,7 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 #include "devices/block/blk.h"
-#include "devices/block/chain.h"
 #include "devices/block/file.h"
 #include "vmm/core/log.h"
 
@@ -702,7 +701,7 @@ static int look_at_backing(const char *path, struct image_create *c, struct err 
 		name = NULL;
 	if (!name)
 		return err_set(err, -ENOMEM, "out of memory");
-	rc = chain_refuse_marked(name, err) ?: image_open(&below, name, &o, err);
+	rc = image_open(&below, name, &o, err);
 	free(name);
 	if (rc)
 		return err_prefix(err, "backing "), rc;
