@@ -217,7 +217,7 @@ static bool is_stopped(pid_t pid)
 		state = 0;
 	if (f)
 		fclose(f);
-	return state == 'T';
+	return state == 'T' || state == 't';
 }
 
 /* Until its process is gone, and so its locks and all it had open.  Where the kernel has
@@ -226,11 +226,11 @@ static int wait_for_end(const struct registered *r, int process)
 {
 	struct pollfd p = { .fd = process, .events = POLLIN };
 	char pid[PATH_MAX], *end;
-	int looks = 0;
+	int looks = 0, n;
 
 	/* Who is stopped hears nothing; looked at twice, it is not about to go on. */
-	while (process >= 0 && poll(&p, 1, 1000) <= 0) {
-		looks = is_stopped(r->pid) ? looks + 1 : 0;
+	while (process >= 0 && (n = poll(&p, 1, 1000)) <= 0) {
+		looks = !n && is_stopped(r->pid) ? looks + 1 : 0;
 		if (looks == 2) {
 			log_err("stop: process %d is stopped; 'kill -CONT %d' lets it go on, and end", (int)r->pid,
 				(int)r->pid);

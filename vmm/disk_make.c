@@ -150,64 +150,11 @@ static int pick_size(const struct subcommand_args *a, const char *text, u64 *siz
 }
 
 /* Too large is what was asked for, and else what the host has met. */
-static int size_failed(const char *path, u64 size, struct err *err)
+static int size_failed(const char *path, struct err *err)
 {
 	if (err->code == -EFBIG)
-		err_set(err, -EINVAL, "disk %s: no file here can have %llu bytes; choose a smaller size", path,
-			(unsigned long long)size);
+		err_set(err, -EINVAL, "disk %s: the host makes no file as large as that; choose a smaller size", path);
 	return disk_failed(err);
-}
-
-/* Of one who was killed; who lives holds it. */
-static bool is_left(const char *temp)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	int fd = open(temp, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	bool left = fd >= 0 && !fcntl(fd, F_OFD_SETLK, &lock);
-
-	if (fd >= 0)
-		close(fd);
-	return left;
-}
-
-static int create_temp(const char *temp, const struct image_create *c, struct err *err)
-{
-	int rc = image_create(temp, c, err);
-
-	if (rc != -EEXIST || !is_left(temp) || unlink(temp))
-		return rc;
-	return image_create(temp, c, err);
-}
-
-/* All of it is on the disk.  Neither way replaces a file that somebody made meanwhile. */
-static int publish(const char *temp, const char *path, struct err *err)
-{
-	int rc = chain_sync_dir(path, err);
-
-	if (!rc && renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_NOREPLACE) &&
-	    (errno != EINVAL || link(temp, path)))
-		rc = err_set(err, -errno, "disk %s: %s", path, strerror(errno));
-	unlink(temp);
-	return rc ? rc : chain_sync_dir(path, err);
-}
-
-/* Nobody takes one that is not all there for a disk, whatever comes between. */
-static int make_new(const char *path, const struct image_create *asked, struct err *err)
-{
-	struct image_create c = *asked;
-	char *temp = chain_temp(path);
-	int rc = temp ? image_refuse_existing(path, err) : err_set(err, -ENOMEM, "out of memory");
-
-	c.called = path;
-	if (!rc && chain_refuse_long_name(path, err)) {
-		rc = image_create(path, asked, err);
-	} else if (!rc) {
-		rc = create_temp(temp, &c, err);
-		if (!rc)
-			rc = publish(temp, path, err);
-	}
-	free(temp);
-	return rc;
 }
 
 int disk_create(const struct subcommand_args *a)
@@ -222,8 +169,8 @@ int disk_create(const struct subcommand_args *a)
 	else if (!status && !c.backing)
 		status = subcommand_misused(a, "no SIZE; usage: vmm disk create [options] PATH "
 					    "SIZE");
-	if (!status && make_new(a->word[0], &c, &err))
-		status = size_failed(a->word[0], c.size, &err);
+	if (!status && image_create(a->word[0], &c, &err))
+		status = size_failed(a->word[0], &err);
 	free((char *)(uintptr_t)c.backing);
 	return status;
 }
@@ -249,7 +196,7 @@ static int check_head(const struct subcommand_args *a, struct image *from, const
 	return 0;
 }
 
-/* Likewise. */
+/* Under a name of its own until all is there. */
 static int make_copy(const struct subcommand_args *a, struct image *from, const char *path,
 		     const struct image_create *asked, struct err *err)
 {
@@ -277,7 +224,7 @@ static int make_copy(const struct subcommand_args *a, struct image *from, const 
 	if (!rc && !strcmp(c.format, "raw"))
 		rc = check_head(a, from, path, err);
 	if (!rc)
-		rc = create_temp(temp, &c, err);
+		rc = image_create(temp, &c, err);
 	if (rc) {
 		free(temp);
 		return rc;
@@ -286,12 +233,15 @@ static int make_copy(const struct subcommand_args *a, struct image *from, const 
 	if (!rc)
 		rc = chain_copy(from, to, &how, job, err);
 	image_close(to);
-	if (rc)
-		unlink(temp);
-	else
-		rc = publish(temp, path, err);
+	if (!rc)
+		rc = chain_sync_dir(path, err);
+	/* Neither replaces a file that somebody made meanwhile. */
+	if (!rc && renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_NOREPLACE) &&
+	    (errno != EINVAL || link(temp, path)))
+		rc = err_set(err, -errno, "disk %s: %s", path, strerror(errno));
+	unlink(temp);
 	free(temp);
-	return rc;
+	return rc ? rc : chain_sync_dir(path, err);
 }
 
 int disk_convert(const struct subcommand_args *a)
@@ -342,7 +292,7 @@ static int resize(const struct subcommand_args *a, struct image *i, const struct
 					  a->word[0]);
 	if (image_resize(i, size, &err)) {
 		err_prefix(&err, "disk %s: ", a->word[0]);
-		return size_failed(a->word[0], size, &err);
+		return size_failed(a->word[0], &err);
 	}
 	return EXIT_OK;
 }

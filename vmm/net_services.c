@@ -21,6 +21,7 @@
 enum { END_MS = 5000, MAX_ARGS = 40 };
 /* One dnsmasq that starts, and is two or three for that, has the lock. */
 enum { MOST_AT_ONCE = 8 };
+enum { SYSTEM_USERS = 1000 };		/* from there on they are people */
 
 /* --- the packet filter ------------------------------------------------------------------------ */
 
@@ -303,7 +304,8 @@ static bool has_our_user(int pid, const char *argument_text, int *rc)
 	p = getpwnam("dnsmasq");
 	if (uid == geteuid() || (p && uid == p->pw_uid))
 		return true;
-	return (!p || may_be(uid, "nobody")) && is_recorded(pid, argument_text, rc);
+	return (p ? may_be(uid, "nobody") : uid < SYSTEM_USERS || may_be(uid, "nobody")) &&
+		is_recorded(pid, argument_text, rc);
 }
 
 /* Not another program that a user may start as root.  What we may not look at is none of a user's. */

@@ -387,14 +387,14 @@ int resources_open(struct resources *r, struct err *err)
 		rc = resources_open_kernel(r, err);
 	if (!rc)
 		rc = open_backends(r, err);
+	/* They are emptied: not before all else could be opened. */
+	for (unsigned i = 0; i < c->nr_nets && !rc; i++)
+		if (c->net[i].dump && pcap_open(&r->dump[i], c->net[i].dump, err))
+			rc = err_prefix(err, "net: ");
 	/* The terminal is last: until here, errors go to one that is not raw. */
 	if (!rc)
 		rc = chardev_open(&r->serial, c->serial ? c->serial : "stdio", r->main_loop, quit, r,
 				  err);
-	/* What they had is gone then: nothing else may fail any more. */
-	for (unsigned i = 0; i < c->nr_nets && !rc; i++)
-		if (c->net[i].dump && pcap_open(&r->dump[i], c->net[i].dump, err))
-			rc = err_prefix(err, "net: ");
 	if (rc)
 		resources_close(r);
 	return rc;

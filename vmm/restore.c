@@ -351,6 +351,23 @@ int command_restore(int argc, char **argv)
 
 /* --- clones ------------------------------------------------------------------------------------- */
 
+/* In the place of each %. */
+static char *put_number(const char *word, unsigned n)
+{
+	size_t len;
+	char *text = NULL;
+	FILE *f = open_memstream(&text, &len);
+
+	for (; f && *word; word++)
+		if (*word == '%')
+			fprintf(f, "%u", n);
+		else
+			fputc(*word, f);
+	if (!f || fclose(f))
+		return NULL;
+	return text;
+}
+
 /* The N-th of them: tap=t% is t1, t2, ... Whatever comes of it is for forget_words(). */
 static int count_up(const struct words *w, const char *prefix, unsigned n, struct words *one)
 {
@@ -368,13 +385,8 @@ static int count_up(const struct words *w, const char *prefix, unsigned n, struc
 	own[nr_own - 1] = one->name;
 	for (int i = 0; i < nr; i++) {
 		const char *word = i < nr_own ? own[i] : w->rest[i - nr_own];
-		const char *at = i < nr_own ? NULL : strchr(word, '%');
-		char *text = NULL;
+		char *text = i < nr_own ? strdup(word) : put_number(word, n);
 
-		if (!at)
-			text = strdup(word);
-		else if (asprintf(&text, "%.*s%u%s", (int)(at - word), word, n, at + 1) < 0)
-			text = NULL;
 		if (!text)
 			return -ENOMEM;
 		one->rest[one->nr_rest++] = text;
@@ -422,35 +434,44 @@ static int start_clone(struct words *w)
 	return WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EXIT_RUNTIME;
 }
 
+/* Of a list of them, like hostfwd=. */
+static bool lacks_number(const char *list, const char *key)
+{
+	for (const char *at = list; (at = strstr(at, key)); at++) {
+		size_t len = strcspn(at, ",");
+		const char *number = strchr(at, '%');
+
+		if (!number || number >= at + len)
+			return true;
+	}
+	return false;
+}
+
 /* What each copy would have to itself, named without its number. */
 static bool is_shared(const char *option, const char *value)
 {
-	static const char *const names[] = { "pidfile", "api-sock", "gdb" };
+	static const char *const names[] = { "--pidfile", "--api-sock", "--gdb" };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
 		if (!strcmp(option, names[i]))
-			return true;
-	return (!strcmp(option, "serial") && (!strncmp(value, "file:", 5) || !strncmp(value, "unix:", 5))) ||
-	       (!strcmp(option, "net") && (strstr(value, "hostfwd=") || strstr(value, "dump=")));
+			return !strchr(value, '%');
+	if (!strcmp(option, "--serial"))
+		return lacks_number(value, "file:") || lacks_number(value, "unix:");
+	return !strcmp(option, "--net") && (lacks_number(value, "hostfwd=") || lacks_number(value, "dump="));
 }
 
 static int check_shared(const struct words *w)
 {
 	for (int i = 0; i < w->nr_rest; i++) {
-		char *option = strdup(w->rest[i]), *value = option ? strchr(option, '=') : NULL;
-		bool shared;
+		const char *word = w->rest[i], *eq = strchr(word, '=');
+		char option[32];
+		const char *value = eq ? eq + 1 : takes_value(word) && i + 1 < w->nr_rest ? w->rest[i + 1] : NULL;
 
-		if (value)
-			*value++ = 0;
-		else if (takes_value(w->rest[i]) && i + 1 < w->nr_rest)
-			value = w->rest[i + 1];
-		shared = value && !strncmp(option, "--", 2) && !strchr(value, '%') && is_shared(option + 2, value);
-		if (shared)
-			log_err("clone: %s %s would be that of every copy; write a %% where its number is to be", option,
-				value);
-		free(option);
-		if (shared)
-			return EXIT_USAGE;
+		snprintf(option, sizeof(option), "%.*s", eq ? (int)(eq - word) : (int)strlen(word), word);
+		if (!value || !is_shared(option, value))
+			continue;
+		log_err("clone: %s %s would be that of every copy; write a %% where its number is to be", option, value);
+		return EXIT_USAGE;
 	}
 	return EXIT_OK;
 }

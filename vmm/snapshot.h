@@ -27,7 +27,7 @@ int  snapshot_save(struct machine *, const char *state_path, const char *memory_
  * deltas of these.
  */
 int  snapshot_save_directory(struct machine *, const char *dir, bool diff, struct err *) must_check;
-/* For one: a new directory, or an own one in which nothing would be lost. */
+/* For one: a new directory, or an own one that has none, nor a file of another kind in its place. */
 int  snapshot_make_directory(const char *dir, bool *made, struct err *) must_check;
 /* Of its name: without the slashes at its end, as completion leaves them; "/" is one itself. */
 size_t snapshot_directory_len(const char *dir);

@@ -399,7 +399,7 @@ static int make_directory(const char *dir, bool *made, struct err *err)
 		err_set(err, -EPERM, "snapshot %s: it is there, and another user's", dir) : 0;
 }
 
-/* What a save that was killed has left goes, nothing else. */
+/* A snapshot's without its state is of a save that was killed, and goes; nothing else does. */
 static int check_memory(const char *path, struct err *err)
 {
 	struct mem_trailer was;
@@ -411,6 +411,8 @@ static int check_memory(const char *path, struct err *err)
 	rc = snapshot_open_memory(path, &fd, &was, &why);
 	if (fd >= 0)
 		close(fd);
+	if (err_of_host(rc) || rc == -EACCES)
+		return err_set(err, rc, "%s", why.msg);
 	return rc ? err_set(err, -EEXIST, "snapshot %s: there is a file already, and no snapshot's; choose another "
 			    "directory", path) : 0;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "devices/block/chain.h"
 #include "vmm/commands.h"
 #include "vmm/core/log.h"
 #include "vmm/disk.h"
@@ -150,13 +151,15 @@ static void in_directory(char path[PATH_MAX], const char *dir, const char *file)
 static int merge(const struct subcommand_args *a)
 {
 	const char *base = a->word[0], *diff = a->word[1], *out = a->word[2];
-	char from[2][PATH_MAX], memory[PATH_MAX], state[PATH_MAX];
+	char from[2][PATH_MAX], memory[PATH_MAX], state[PATH_MAX], dir[PATH_MAX];
 	struct err err;
-	bool made;
 	int rc;
 
-	if (snapshot_make_directory(out, &made, &err))
+	if (mkdir(out, 0777)) {
+		err_set(&err, -errno, "snapshot %s: %s", out, errno == EEXIST ?
+			"there is something already; choose another directory" : strerror(errno));
 		return failed(&err);
+	}
 	in_directory(from[0], base, "memory");
 	in_directory(from[1], diff, "memory");
 	in_directory(memory, out, "memory");
@@ -165,12 +168,14 @@ static int merge(const struct subcommand_args *a)
 	in_directory(from[1], diff, "state");
 	if (!rc)
 		rc = snapshot_copy_state(from[1], state, &err);
+	snprintf(dir, sizeof(dir), "%.*s", (int)snapshot_directory_len(out), out);
+	if (!rc)
+		rc = chain_sync_dir(dir, &err);
 	if (!rc)
 		return EXIT_OK;
 	unlink(state);
 	unlink(memory);
-	if (made)
-		rmdir(out);
+	rmdir(out);
 	return failed(&err);
 }
 

@@ -350,7 +350,7 @@ static int list_beside(struct chain_family *f, const char *path, struct err *err
 		if (name)
 			rc = add_one_beside(f, name, err);
 		else if (!is_temp(entry->d_name))
-			rc = err_set(err, -ENOMEM, "out of memory");
+			rc = err_set(err, errno ? -errno : -ENOMEM, "%s: %s", entry->d_name, strerror(errno ?: ENOMEM));
 		free(name);
 	}
 	if (!rc && (!d || errno))
@@ -528,18 +528,50 @@ static char *mark_of(const char *snapshot)
 	return asprintf(&out, "%.*s.%s" MARK_END, (int)(base - snapshot), snapshot, base) < 0 ? NULL : out;
 }
 
+/* 1: it is marked, 0: not; -errno.  The mark of another file of that name, which is gone, is none. */
+static int is_marked(const char *snapshot, const char *mark)
+{
+	int fd = open(mark, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), rc = 0;
+	char text[24] = "";
+	struct stat st;
+
+	if (fd < 0)
+		return errno == ENOENT || errno == ENAMETOOLONG ? 0 : -errno;
+	if (read(fd, text, sizeof(text) - 1) < 0 || stat(snapshot, &st))
+		rc = errno == ENOENT ? 0 : -errno;
+	else
+		rc = strtoull(text, NULL, 10) == st.st_ino;
+	close(fd);
+	return rc;
+}
+
+static int write_mark(const char *snapshot, const char *mark, struct err *err)
+{
+	int fd = open(mark, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644), rc;
+	struct stat st;
+
+	/* With a name that long it has to do without. */
+	if (fd < 0 && errno == ENAMETOOLONG)
+		return 0;
+	rc = fd < 0 || stat(snapshot, &st) || dprintf(fd, "%llu\n", (unsigned long long)st.st_ino) < 0 || fsync(fd) ?
+		err_set(err, -errno, "disk %s: a file beside it: %s", snapshot, strerror(errno)) : 0;
+	if (fd >= 0)
+		close(fd);
+	if (!rc)
+		rc = chain_sync_dir(snapshot, err);
+	if (rc)
+		unlink(mark);
+	return rc;
+}
+
 int chain_mark(const char *snapshot, struct err *err)
 {
 	char *mark = mark_of(snapshot);
-	int fd = mark ? open(mark, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1, rc = 0;
+	int rc = mark ? is_marked(snapshot, mark) : err_set(err, -ENOMEM, "out of memory");
 
-	/* With a name that long it has to do without. */
-	if (fd < 0 && (!mark || errno != ENAMETOOLONG))
-		rc = err_set(err, -errno, "disk %s: a file beside it: %s", snapshot, strerror(errno));
-	if (fd >= 0) {
-		close(fd);
-		rc = chain_sync_dir(snapshot, err);
-	}
+	/* By who was interrupted, who may have been another user. */
+	if (mark)
+		rc = rc == 1 ? 0 : write_mark(snapshot, mark, err);
 	free(mark);
 	return rc;
 }
@@ -556,13 +588,15 @@ void chain_unmark(const char *snapshot)
 int chain_refuse_marked(const char *given, struct err *err)
 {
 	char *path = chain_resolve(given), *mark = path ? mark_of(path) : NULL;
-	bool is_marked = mark && !access(mark, F_OK);
+	/* Who opens it will say that it is not there. */
+	int rc = mark ? is_marked(path, mark) : path ? -ENOMEM : 0;
 
 	free(mark);
 	free(path);
-	return is_marked ? err_set(err, -EBUSY, "disk %s: it has a part of the disk that is based on it, whose 'vmm disk "
-				   "commit', or 'delete', was interrupted; 'vmm disk commit' of that one goes on",
-				   given) : 0;
+	if (rc <= 0)
+		return rc ? err_set(err, rc, "disk %s: whether it is whole: %s", given, strerror(-rc)) : 0;
+	return err_set(err, -EBUSY, "disk %s: it has a part of the disk that is based on it, whose 'vmm disk commit', or "
+		       "'delete', was interrupted; 'vmm disk commit' of that one goes on", given);
 }
 
 int chain_refuse_long_name(const char *path, struct err *err)

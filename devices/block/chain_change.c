@@ -250,7 +250,9 @@ static int rebase(struct image *top, const struct chain_rebase *r, bool copy,
 	int rc = file ? 0 : err_set(err, -ENOMEM, "out of memory");
 
 	if (!rc && *file) {
-		rc = not_of_itself(top, file, r->format, err);
+		rc = r->backing ? chain_refuse_marked(file, err) : 0;
+		if (!rc)
+			rc = not_of_itself(top, file, r->format, err);
 		if (!rc)
 			rc = image_open(&below, file, &io, err);
 	}

@@ -96,7 +96,12 @@ static int lock_image(const struct image *i, struct err *err)
 	};
 
 	for (int ms = 1; ; ms *= 2) {
-		if (fcntl(i->fd, F_OFD_SETLK, &lock)) {
+		int rc;
+
+		do
+			rc = fcntl(i->fd, F_OFD_SETLK, &lock);
+		while (rc && errno == EINTR);
+		if (rc) {
 			if (errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS)
 				return 0;	/* this file system has no locks: nothing to respect */
 			if (errno == ENOLCK) {

@@ -392,7 +392,7 @@ static int qcow2_reserve(struct image *i, u64 size, struct err *err)
 		return err_set(err, -ENOTSUP, "an image of version 2 with internal snapshots cannot be "
 			       "resized");
 	if (len > L1_BYTES_MAX / 8)
-		return err_set(err, -EFBIG, "too large for clusters of %u bytes", i->cluster);
+		return err_set(err, -EINVAL, "too large for clusters of %u bytes", i->cluster);
 	return len > q->l1_len ? grow_l1(q, len, err) : 0;
 }
 
@@ -545,7 +545,7 @@ static int plan(struct layout *l, const struct image_create *c, unsigned order, 
 
 	l->l1_len = (c->size + reach - 1) / reach;
 	if (l->l1_len > L1_BYTES_MAX / 8)
-		return err_set(err, -EFBIG, "%llu bytes are too many for clusters of %llu",
+		return err_set(err, -EINVAL, "%llu bytes are too many for clusters of %llu",
 			       (unsigned long long)c->size, (unsigned long long)l->cluster);
 	l->l1 = (l->l1_len * 8 + l->cluster - 1) / l->cluster;
 	/* The table has room for the whole disk, so that it need not move. */
