@@ -49,5 +49,5 @@ case_disk_create()
 	[[ $(stat -c %s "$T/thin" "$T/thick" | tr '\n' ' ') = '8388608 8388608 ' ]] || fail 'sizes'
 	(($(stat -c %b "$T/thin") < 64)) || fail 'the thin one is not'
 	(($(stat -c %b "$T/thick") >= 16384)) || fail 'the thick one is not'
-	refuses 1 "$T/thin" disk create "$T/thin" 8M
+	refuses 2 "$T/thin" disk create "$T/thin" 8M
 }
