@@ -304,8 +304,7 @@ static bool has_our_user(int pid, const char *argument_text, int *rc)
 	p = getpwnam("dnsmasq");
 	if (uid == geteuid() || (p && uid == p->pw_uid))
 		return true;
-	return (p ? may_be(uid, "nobody") : uid < SYSTEM_USERS || may_be(uid, "nobody")) &&
-		is_recorded(pid, argument_text, rc);
+	return (may_be(uid, "nobody") || (!p && uid < SYSTEM_USERS)) && is_recorded(pid, argument_text, rc);
 }
 
 /* Not another program that a user may start as root.  What we may not look at is none of a user's. */

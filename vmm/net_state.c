@@ -101,7 +101,8 @@ enum { LOCK_MS = 10 };
 
 /*
  * Waits: whoever holds it is busy for milliseconds, or for as long as a program that
- * it runs may take.  Not closed on exec: an nft that we started and did not live to see the end of keeps it until it is done.
+ * it runs may take.  Not closed on exec: an nft that we started and did not live to see
+ * the end of keeps it until it is done.
  */
 static int take_lock(struct net_state *s, const char *path, struct err *err)
 {

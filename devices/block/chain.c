@@ -345,11 +345,14 @@ static int list_beside(struct chain_family *f, const char *path, struct err *err
 	int rc = 0;
 
 	while (d && !rc && (errno = 0, entry = readdir(d))) {
-		char *name = is_temp(entry->d_name) ? NULL : chain_seen_from(path, entry->d_name);
+		char *name;
 
+		if (is_temp(entry->d_name))
+			continue;
+		name = chain_seen_from(path, entry->d_name);
 		if (name)
 			rc = add_one_beside(f, name, err);
-		else if (!is_temp(entry->d_name))
+		else
 			rc = err_set(err, errno ? -errno : -ENOMEM, "%s: %s", entry->d_name, strerror(errno ?: ENOMEM));
 		free(name);
 	}
@@ -559,7 +562,7 @@ static int write_mark(const char *snapshot, const char *mark, struct err *err)
 		close(fd);
 	if (!rc)
 		rc = chain_sync_dir(snapshot, err);
-	if (rc)
+	if (rc && fd >= 0)
 		unlink(mark);
 	return rc;
 }
@@ -567,11 +570,12 @@ static int write_mark(const char *snapshot, const char *mark, struct err *err)
 int chain_mark(const char *snapshot, struct err *err)
 {
 	char *mark = mark_of(snapshot);
-	int rc = mark ? is_marked(snapshot, mark) : err_set(err, -ENOMEM, "out of memory");
+	int rc = mark ? is_marked(snapshot, mark) : -ENOMEM;
 
-	/* By who was interrupted, who may have been another user. */
-	if (mark)
-		rc = rc == 1 ? 0 : write_mark(snapshot, mark, err);
+	if (rc < 0)
+		err_set(err, rc, "disk %s: a file beside it: %s", snapshot, strerror(-rc));
+	else	/* or it is, by who was interrupted, who may have been another user */
+		rc = rc ? 0 : write_mark(snapshot, mark, err);
 	free(mark);
 	return rc;
 }
